@@ -1,0 +1,4 @@
+//! rtrace.
+pub mod diag;
+pub mod parser;
+pub mod source;
