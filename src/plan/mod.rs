@@ -1,0 +1,398 @@
+//! The contract between the kernel side and the user side, defined once.
+//!
+//! A [`Plan`] is plain data: what to attach, which maps mean what, which
+//! events the programs send and how to print them. Code generation stores it
+//! in the ELF section [`SECTION`] beside the programs; the run side reads only
+//! that. Codegen stores at the offsets that [`layout`] gives, and the run side
+//! decodes with the same ones.
+
+pub mod layout;
+
+use serde::{Deserialize, Serialize};
+
+pub use layout::{Field, Layout};
+
+use crate::source::{Sources, Span};
+use crate::types::Aggregation;
+
+/// Section of the object file that holds the plan, as JSON.
+pub const SECTION: &str = ".rtrace.plan";
+
+/// Changes when an old object can no longer be read.
+pub const VERSION: u32 = 1;
+
+/// Name of the BPF ring buffer that carries events.
+pub const EVENTS_MAP: &str = "rt_events";
+
+/// Name of the per-CPU array of loss counters, one [`LossCell`] per [`Loss`].
+pub const LOSSES_MAP: &str = "rt_losses";
+
+/// Name of the per-CPU array of large temporaries, one entry per program.
+pub const SCRATCH_MAP: &str = "rt_scratch";
+
+/// Section of the read-only words that the run side fills in before loading:
+/// one `u64` per entry of [`Plan::params`], in that order.
+pub const PARAMS_SECTION: &str = ".rodata.params";
+
+/// Bytes of an event record before its fields: a `u32` index into
+/// [`Plan::events`] and a `u32` that is zero.
+pub const EVENT_HEADER: u32 = 8;
+
+/// Bytes of one loss counter: a `u64` count and an `i64` last error (as the
+/// kernel returned it, or the helper's zero).
+pub const LOSS_CELL: u32 = 16;
+
+/// What the run side needs to know about an object file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    /// `x86_64` or `aarch64`.
+    pub arch: String,
+    /// The script, for messages that point into it.
+    pub sources: Sources,
+    pub programs: Vec<Program>,
+    /// Maps of the script, in the order in which they are printed at the end.
+    pub maps: Vec<Map>,
+    /// An event record starts with an index into this list.
+    pub events: Vec<Event>,
+    /// A loss counter's number is an index into this list.
+    pub losses: Vec<Loss>,
+    /// What the words of [`PARAMS_SECTION`] hold.
+    pub params: Vec<Param>,
+    /// `strftime` formats; a timestamp value holds an index.
+    pub time_formats: Vec<String>,
+    /// `cgroup_path` filters; a cgroup path value holds an index.
+    pub cgroup_filters: Vec<String>,
+    pub config: Config,
+}
+
+/// Settings that matter after compilation; the rest is used up by then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub max_cat_bytes: u64,
+    pub max_probes: u64,
+    pub missing_probes: MissingProbes,
+    pub print_maps_on_exit: bool,
+    pub str_trunc_trailer: String,
+    /// Size of the event ring buffer in pages; 0: from free memory.
+    pub perf_rb_pages: u64,
+    pub log_size: u64,
+    pub cpp_demangle: bool,
+    pub show_debug_info: bool,
+}
+
+/// What happens when a probe does not exist or does not attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingProbes {
+    Error,
+    Warn,
+    Ignore,
+}
+
+/// One BPF program and where it goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Symbol of the function in the object.
+    pub name: String,
+    /// The probe's block in the script.
+    pub span: Span,
+    pub attach: Vec<Attach>,
+}
+
+/// One link, or one run for `begin` and `end`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Full names of the probes that this link stands for, as `probe` gives
+    /// them; their number is what "Attached N probes" counts.
+    pub probes: Vec<String>,
+    /// The attach point in the script.
+    pub span: Span,
+    pub mechanism: Mechanism,
+    /// BPF cookie of each probe (its index in the program's table of probe
+    /// names); empty if the program does not ask.
+    pub cookies: Vec<u64>,
+}
+
+/// How to attach a program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// `BPF_PROG_TEST_RUN` of a raw tracepoint program before attaching.
+    Begin,
+    /// The same after detaching.
+    End,
+    /// One perf kprobe.
+    Kprobe { function: String, module: Option<String>, offset: u64, ret: bool },
+    /// One `kprobe.multi` link for all functions.
+    KprobeMulti { functions: Vec<String>, ret: bool },
+    /// fentry or fexit. `module` is `vmlinux` or a module's name.
+    Trampoline { function: String, module: String, exit: bool },
+    /// One perf tracepoint.
+    Tracepoint { category: String, event: String },
+    /// `bpf_raw_tracepoint_open`; with `btf` the program is a `tp_btf` one.
+    RawTracepoint { event: String, btf: bool },
+    /// One perf uprobe; `offset` is a file offset, `symbol` only for messages.
+    Uprobe { path: String, symbol: String, offset: u64, ret: bool },
+    /// One `uprobe.multi` link; file offsets.
+    UprobeMulti { path: String, symbols: Vec<String>, offsets: Vec<u64>, ret: bool },
+    /// A perf event per CPU (`PERF_TYPE_*`, config; linux/perf_event.h).
+    Perf { kind: u32, config: u64, sample: Sample, cpus: Cpus },
+}
+
+/// How often a perf event fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sample {
+    /// Every so many events (nanoseconds for clocks).
+    Period(u64),
+    /// So many times a second.
+    Frequency(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cpus {
+    /// The first online CPU.
+    First,
+    /// Every online CPU.
+    All,
+}
+
+/// A map of the script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Map {
+    /// With the `@`.
+    pub name: String,
+    /// Name of the BPF map in the object.
+    pub bpf_name: String,
+    /// Absent for a scalar map, which is an array of one entry.
+    pub key: Option<Layout>,
+    /// Bytes of a key in the BPF map (4 for a scalar map).
+    pub key_size: u32,
+    pub value: MapValue,
+    /// Bytes of a value in the BPF map.
+    pub value_size: u32,
+    /// Whether there is a value per CPU, to be merged when read.
+    pub per_cpu: bool,
+    pub max_entries: u32,
+}
+
+/// What a map's value holds. For a scalar map one more 64-bit word follows the
+/// value (at [`Map::set_offset`]): not zero once a value was stored. `count`,
+/// `avg`, `stats`, `hist` and `lhist` leave that word alone in the kernel: they
+/// are set when they counted something, or when `zero()` wrote the word.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapValue {
+    Plain(Layout),
+    Aggregate(Aggregation),
+}
+
+impl Map {
+    /// Where the "is set" word of a scalar map lies in its value.
+    pub fn set_offset(&self) -> Option<u32> {
+        self.key.is_none().then(|| self.value_size - 8)
+    }
+}
+
+/// A record in the ring buffer, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The call in the script.
+    pub span: Span,
+    pub action: Action,
+    /// The values after the header; offsets count from the record's start.
+    pub fields: Vec<Field>,
+    /// Bytes of the whole record.
+    pub size: u32,
+}
+
+/// What the run side does with an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Printf(Format),
+    /// `errorf`: to the error stream.
+    Errorf(Format),
+    /// `warnf`: to the error stream unless warnings are off.
+    Warnf(Format),
+    /// Run the text by `sh -c` and print its output.
+    System(Format),
+    /// Print the file of that name.
+    Cat(Format),
+    /// `print(value)`: one field.
+    Print,
+    /// `print(@m, top, div)`; indices into [`Plan::maps`].
+    PrintMap {
+        map: u32,
+        top: u64,
+        div: u64,
+    },
+    /// `print(@m[k])` of an aggregation: one field, the key.
+    PrintMapElement {
+        map: u32,
+    },
+    Clear {
+        map: u32,
+    },
+    Zero {
+        map: u32,
+    },
+    /// `time(format)`: the time of processing.
+    Time {
+        format: String,
+    },
+    /// Fields are strings; printed up to the first empty one.
+    Join {
+        separator: String,
+    },
+    /// One integer field: the exit status.
+    Exit,
+}
+
+/// A parsed format string.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Format {
+    pub pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Piece {
+    Text(String),
+    /// Consumes the next field.
+    Value(Conversion),
+}
+
+/// `%[flags][width][.precision][length]conv` (output.md §7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversion {
+    pub left: bool,
+    pub zero: bool,
+    pub plus: bool,
+    pub alternate: bool,
+    pub width: u32,
+    pub precision: Option<u32>,
+    /// Bytes that the integer is cut to: 1, 2, 4 or 8.
+    pub bytes: u8,
+    pub kind: ConversionKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConversionKind {
+    /// `d i`
+    Signed,
+    /// `u`
+    Unsigned,
+    /// `o`
+    Octal,
+    /// `x`
+    Hex,
+    /// `X`
+    UpperHex,
+    /// `c`
+    Char,
+    /// `p`
+    Pointer,
+    /// `s`: any value as `print` shows it.
+    Text,
+    /// `r`: printable bytes as they are.
+    Bytes,
+    /// `rx`: every byte as `\xhh`.
+    EscapedBytes,
+    /// `rh`: every byte as `hh`, separated by blanks.
+    HexBytes,
+    /// `gr`: kernel allocation flags.
+    GfpFlags,
+}
+
+/// A place where something can get lost or fail, counted per CPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    pub span: Span,
+    pub cause: Cause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The ring buffer had no room for an event.
+    RingBufferFull,
+    /// An update failed; index into [`Plan::maps`].
+    MapUpdate {
+        map: u32,
+    },
+    /// `delete` of a key that is not there, its result unused.
+    DeleteMissing {
+        map: u32,
+    },
+    /// Only with `-k`.
+    LookupMissing {
+        map: u32,
+    },
+    /// A failed helper, by its name; probe reads only with `-k`.
+    Helper {
+        name: String,
+    },
+    DivisionByZero,
+    IndexOutOfBounds,
+    /// A stack could not be captured.
+    Stack {
+        user: bool,
+    },
+    /// The builtin `cpid` without `-c`.
+    NoChild,
+}
+
+/// A word that the run side computes before loading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Param {
+    /// Boot clock when tracing started, nanoseconds.
+    StartTime,
+    /// Process id of the `-c` child, 0 without one.
+    ChildPid,
+    /// Process id of `-p`, 0 without one.
+    TargetPid,
+    /// Device number and inode of the tool's pid namespace.
+    PidNamespaceDevice,
+    PidNamespaceInode,
+    /// Process id of the tool itself.
+    OwnPid,
+    /// Number of possible CPUs.
+    CpuCount,
+}
+
+impl Plan {
+    /// Bytes of the plan's section.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("bug: a plan is plain data")
+    }
+
+    /// Reads a plan section.
+    ///
+    /// # Errors
+    /// Says what is wrong with it: not a plan, or of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Plan, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head =
+            serde_json::from_slice(bytes).map_err(|e| format!("the plan is damaged: {e}"))?;
+        if head.version != VERSION {
+            return Err(format!(
+                "the plan has version {}, this rtrace reads version {VERSION}",
+                head.version
+            ));
+        }
+        serde_json::from_slice(bytes).map_err(|e| format!("the plan is damaged: {e}"))
+    }
+
+    /// Number of probes that "Attached N probes" counts.
+    pub fn probe_count(&self) -> usize {
+        self.programs.iter().flat_map(|p| &p.attach).map(|a| a.probes.len()).sum()
+    }
+}
