@@ -1,6 +1,9 @@
 //! rtrace.
 pub mod diag;
+pub mod host;
+pub mod ir;
 pub mod parser;
 pub mod plan;
+pub mod probes;
 pub mod source;
 pub mod types;

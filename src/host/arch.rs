@@ -1,0 +1,129 @@
+//! Registers, calling convention and system call numbers: one row per
+//! architecture. Nothing else in rtrace is specific to one.
+
+/// An architecture that rtrace compiles for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arch {
+    /// As `uname -m` says.
+    pub name: &'static str,
+    /// BPF target of LLVM; follows the byte order.
+    pub triple: &'static str,
+    /// Registers in `struct pt_regs` (asm/ptrace.h): name and byte offset.
+    pub registers: &'static [(&'static str, u32)],
+    /// Names of the registers that carry integer arguments, in order.
+    pub arguments: &'static [&'static str],
+    /// The same for system calls.
+    pub syscall_arguments: &'static [&'static str],
+    pub result: &'static str,
+    pub instruction_pointer: &'static str,
+    pub stack_pointer: &'static str,
+    /// Where stack arguments start at function entry, from the stack pointer.
+    pub stack_argument_offset: u32,
+    /// Whether kernel and user addresses never overlap.
+    pub separate_address_spaces: bool,
+}
+
+/// Every architecture.
+pub static ARCHES: &[Arch] = &[
+    Arch {
+        name: "x86_64",
+        triple: "bpfel",
+        // struct pt_regs, arch/x86/include/uapi/asm/ptrace.h.
+        registers: &[
+            ("r15", 0),
+            ("r14", 8),
+            ("r13", 16),
+            ("r12", 24),
+            ("bp", 32),
+            ("bx", 40),
+            ("r11", 48),
+            ("r10", 56),
+            ("r9", 64),
+            ("r8", 72),
+            ("ax", 80),
+            ("cx", 88),
+            ("dx", 96),
+            ("si", 104),
+            ("di", 112),
+            ("orig_rax", 120),
+            ("ip", 128),
+            ("pc", 128),
+            ("cs", 136),
+            ("flags", 144),
+            ("sp", 152),
+            ("ss", 160),
+        ],
+        arguments: &["di", "si", "dx", "cx", "r8", "r9"],
+        syscall_arguments: &["di", "si", "dx", "r10", "r8", "r9"],
+        result: "ax",
+        instruction_pointer: "ip",
+        stack_pointer: "sp",
+        stack_argument_offset: 8,
+        separate_address_spaces: true,
+    },
+    Arch {
+        name: "aarch64",
+        triple: "bpfel",
+        // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h.
+        registers: &[
+            ("r0", 0),
+            ("r1", 8),
+            ("r2", 16),
+            ("r3", 24),
+            ("r4", 32),
+            ("r5", 40),
+            ("r6", 48),
+            ("r7", 56),
+            ("r8", 64),
+            ("r9", 72),
+            ("r10", 80),
+            ("r11", 88),
+            ("r12", 96),
+            ("r13", 104),
+            ("r14", 112),
+            ("r15", 120),
+            ("r16", 128),
+            ("r17", 136),
+            ("r18", 144),
+            ("r19", 152),
+            ("r20", 160),
+            ("r21", 168),
+            ("r22", 176),
+            ("r23", 184),
+            ("r24", 192),
+            ("r25", 200),
+            ("r26", 208),
+            ("r27", 216),
+            ("r28", 224),
+            ("r29", 232),
+            ("r30", 240),
+            ("sp", 248),
+            ("pc", 256),
+            ("pstate", 264),
+        ],
+        arguments: &["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7"],
+        syscall_arguments: &["r0", "r1", "r2", "r3", "r4", "r5"],
+        result: "r0",
+        instruction_pointer: "pc",
+        stack_pointer: "sp",
+        stack_argument_offset: 0,
+        separate_address_spaces: false,
+    },
+];
+
+impl Arch {
+    /// The row of a machine name as `uname -m` gives it.
+    pub fn find(name: &str) -> Option<&'static Arch> {
+        ARCHES.iter().find(|a| a.name == name)
+    }
+
+    /// Byte offset of a register in `struct pt_regs`.
+    pub fn register(&self, name: &str) -> Option<u32> {
+        self.registers.iter().find(|r| r.0 == name).map(|r| r.1)
+    }
+
+    /// Byte offset of the register that carries integer argument `n`.
+    pub fn argument(&self, n: usize) -> Option<u32> {
+        self.register(self.arguments.get(n)?)
+    }
+}

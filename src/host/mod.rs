@@ -1,0 +1,3 @@
+//! Facts about the traced machine.
+
+pub mod arch;

@@ -1,0 +1,117 @@
+//! The BPF helpers that programs call: one row each.
+//!
+//! Numbers are those of `enum bpf_func_id` in linux/bpf.h.
+
+use super::ProgramKind;
+
+/// A BPF helper function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Helper {
+    KtimeGetNs,
+    KtimeGetBootNs,
+    KtimeGetTaiNs,
+    Jiffies64,
+    GetCurrentPidTgid,
+    GetNsCurrentPidTgid,
+    GetCurrentUidGid,
+    GetCurrentComm,
+    GetCurrentTask,
+    GetCurrentTaskBtf,
+    GetCurrentCgroupId,
+    GetSmpProcessorId,
+    GetNumaNodeId,
+    GetPrandomU32,
+    ProbeReadKernel,
+    ProbeReadUser,
+    ProbeReadKernelStr,
+    ProbeReadUserStr,
+    MapUpdateElem,
+    MapDeleteElem,
+    GetStack,
+    GetFuncIp,
+    GetAttachCookie,
+    SendSignal,
+    SendSignalThread,
+    OverrideReturn,
+    DPath,
+    RingbufOutput,
+    TracePrintk,
+    ProbeWriteUser,
+    GetSocketCookie,
+}
+
+/// What is known about a helper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelperInfo {
+    /// Number in `enum bpf_func_id`.
+    pub id: u32,
+    /// Without the `bpf_` prefix, as warnings show it.
+    pub name: &'static str,
+    /// Number of arguments.
+    pub args: usize,
+    /// Program kinds that may call it; empty means all.
+    pub only: &'static [ProgramKind],
+}
+
+impl Helper {
+    /// The helper's row.
+    pub const fn info(self) -> HelperInfo {
+        use ProgramKind as P;
+        const ALL: &[ProgramKind] = &[];
+        const SIGNAL: &[ProgramKind] = &[
+            P::Kprobe,
+            P::Uprobe,
+            P::Trampoline,
+            P::Tracepoint,
+            P::RawTracepoint,
+            P::BtfTracepoint,
+            P::PerfEvent,
+        ];
+        const COOKIE: &[ProgramKind] = &[
+            P::Kprobe,
+            P::Uprobe,
+            P::Trampoline,
+            P::Tracepoint,
+            P::RawTracepoint,
+            P::BtfTracepoint,
+            P::PerfEvent,
+        ];
+        const FUNC_IP: &[ProgramKind] = &[P::Kprobe, P::Uprobe, P::Trampoline];
+        let (id, name, args, only) = match self {
+            Helper::MapUpdateElem => (2, "map_update_elem", 4, ALL),
+            Helper::MapDeleteElem => (3, "map_delete_elem", 2, ALL),
+            Helper::KtimeGetNs => (5, "ktime_get_ns", 0, ALL),
+            Helper::TracePrintk => (6, "trace_printk", 5, ALL),
+            Helper::GetPrandomU32 => (7, "get_prandom_u32", 0, ALL),
+            Helper::GetSmpProcessorId => (8, "get_smp_processor_id", 0, ALL),
+            Helper::GetCurrentPidTgid => (14, "get_current_pid_tgid", 0, ALL),
+            Helper::GetCurrentUidGid => (15, "get_current_uid_gid", 0, ALL),
+            Helper::GetCurrentComm => (16, "get_current_comm", 2, ALL),
+            Helper::GetCurrentTask => (35, "get_current_task", 0, ALL),
+            Helper::ProbeWriteUser => (36, "probe_write_user", 3, ALL),
+            Helper::GetNumaNodeId => (42, "get_numa_node_id", 0, ALL),
+            Helper::GetSocketCookie => {
+                (46, "get_socket_cookie", 1, &[P::Trampoline, P::BtfTracepoint])
+            }
+            Helper::OverrideReturn => (58, "override_return", 2, &[P::Kprobe]),
+            Helper::GetStack => (67, "get_stack", 4, ALL),
+            Helper::GetCurrentCgroupId => (80, "get_current_cgroup_id", 0, ALL),
+            Helper::SendSignal => (109, "send_signal", 1, SIGNAL),
+            Helper::ProbeReadUser => (112, "probe_read_user", 3, ALL),
+            Helper::ProbeReadKernel => (113, "probe_read_kernel", 3, ALL),
+            Helper::ProbeReadUserStr => (114, "probe_read_user_str", 3, ALL),
+            Helper::ProbeReadKernelStr => (115, "probe_read_kernel_str", 3, ALL),
+            Helper::SendSignalThread => (117, "send_signal_thread", 1, SIGNAL),
+            Helper::Jiffies64 => (118, "jiffies64", 0, ALL),
+            Helper::GetNsCurrentPidTgid => (120, "get_ns_current_pid_tgid", 4, ALL),
+            Helper::KtimeGetBootNs => (125, "ktime_get_boot_ns", 0, ALL),
+            Helper::RingbufOutput => (130, "ringbuf_output", 4, ALL),
+            Helper::DPath => (147, "d_path", 3, &[P::Trampoline]),
+            Helper::GetCurrentTaskBtf => (158, "get_current_task_btf", 0, ALL),
+            Helper::GetFuncIp => (173, "get_func_ip", 1, FUNC_IP),
+            Helper::GetAttachCookie => (174, "get_attach_cookie", 1, COOKIE),
+            Helper::KtimeGetTaiNs => (208, "ktime_get_tai_ns", 0, ALL),
+        };
+        HelperInfo { id, name, args, only }
+    }
+}

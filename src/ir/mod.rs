@@ -1,0 +1,417 @@
+//! The typed, lowered form of a script: what the BPF programs do, with no name
+//! left to look up and no type left to settle.
+//!
+//! Scalars are 64-bit words: [`Expr`] always gives one, already extended
+//! according to its type. Everything larger lives in memory that a [`Place`]
+//! names. Statements are structured (no jumps), so that code generation is one
+//! walk. What a module promises is stated and checked in [`verify`].
+
+mod helper;
+mod print;
+pub mod verify;
+
+pub use helper::{Helper, HelperInfo};
+pub use print::print;
+
+use crate::plan;
+use crate::source::Span;
+
+/// A whole script, lowered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    pub programs: Vec<Program>,
+    pub maps: Vec<Map>,
+    /// Constant bytes that programs read.
+    pub rodata: Vec<Rodata>,
+    /// What the run side computes before loading; [`Expr::Param`] indexes it.
+    pub params: Vec<plan::Param>,
+    /// Value of the object's `license` section.
+    pub license: String,
+    /// The registers and calling convention to compile for.
+    pub arch: &'static crate::host::arch::Arch,
+}
+
+/// One BPF program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// A C identifier, unique in the module; the kernel shows its first 15
+    /// characters.
+    pub name: String,
+    pub kind: ProgramKind,
+    /// Section name in the object, as libbpf spells it (`kprobe/vfs_read`).
+    pub section: String,
+    pub locals: Vec<Local>,
+    pub slots: Vec<Slot>,
+    /// Number of [`PtrId`]s in use.
+    pub ptrs: u32,
+    pub body: Vec<Stmt>,
+    /// The value when the body ends without `Return`.
+    pub result: i64,
+    pub span: Span,
+}
+
+/// What the kernel takes a program for; decides context and helpers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProgramKind {
+    /// `begin` and `end`: a raw tracepoint program that is only test-run.
+    Special,
+    /// kprobe, uprobe and their return and multi forms: `struct pt_regs *`.
+    Kprobe,
+    Uprobe,
+    /// fentry and fexit: an array of `u64` arguments (then the result).
+    Trampoline,
+    /// The event's record.
+    Tracepoint,
+    /// An array of `u64` arguments.
+    RawTracepoint,
+    /// The same, loaded as `tp_btf`: pointers in it may be followed.
+    BtfTracepoint,
+    /// `struct bpf_perf_event_data *`.
+    PerfEvent,
+}
+
+/// A variable of one word. Starts as zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// For `--emit ir` and debug info; need not be unique.
+    pub name: String,
+}
+
+/// Memory that lives as long as one run of the program. Its contents are
+/// unknown until written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    pub name: String,
+    pub size: u32,
+    pub align: u32,
+    pub home: Home,
+}
+
+/// Where a slot lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// On the BPF stack.
+    Stack,
+    /// At this offset in the program's entry of the per-CPU scratch map.
+    Scratch { offset: u32 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalId(pub u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u32);
+/// A pointer that a statement binds for its inner statements: a map value, a
+/// ring buffer record, the key and value of an iteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PtrId(pub u32);
+/// Index into [`Module::maps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapId(pub u32);
+/// Index into [`Module::rodata`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RodataId(pub u32);
+
+/// A BPF map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Map {
+    /// At most 15 characters, a C identifier.
+    pub name: String,
+    pub kind: MapKind,
+    /// 0 for a ring buffer.
+    pub key_size: u32,
+    pub value_size: u32,
+    /// Bytes for a ring buffer.
+    pub max_entries: u32,
+    /// `BPF_F_*` of linux/bpf.h.
+    pub flags: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MapKind {
+    Hash,
+    LruHash,
+    PerCpuHash,
+    LruPerCpuHash,
+    Array,
+    PerCpuArray,
+    RingBuffer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rodata {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub align: u32,
+}
+
+/// A place in memory that programs may access directly: `base + offset`, plus
+/// `index * stride` if there is an index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub base: Base,
+    pub offset: u32,
+    pub index: Option<Box<Index>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    Slot(SlotId),
+    Ptr(PtrId),
+    /// The program's context. Only constant offsets.
+    Context,
+    Rodata(RodataId),
+}
+
+/// A variable part of an address. Code generation clamps `value` to
+/// `count - 1`, so that the verifier sees a bound; lowering decides what an
+/// index out of bounds means before it comes to this.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    pub value: Expr,
+    pub stride: u32,
+    pub count: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stmt {
+    pub kind: StmtKind,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum StmtKind {
+    Set {
+        local: LocalId,
+        value: Expr,
+    },
+    /// Stores the low `size` (1, 2, 4, 8) bytes.
+    Store {
+        to: Place,
+        size: u8,
+        value: Expr,
+    },
+    /// Copies between places that do not overlap.
+    Copy {
+        to: Place,
+        from: Place,
+        size: u32,
+    },
+    Zero {
+        to: Place,
+        size: u32,
+    },
+    /// `lock; *(u32 or u64 *)to += value`. `size` is 4 or 8.
+    AtomicAdd {
+        to: Place,
+        size: u8,
+        value: Expr,
+    },
+    /// For its side effects.
+    Eval(Expr),
+    If {
+        cond: Expr,
+        then: Vec<Stmt>,
+        els: Vec<Stmt>,
+    },
+    /// Until `Break`; the verifier must be able to see that it ends.
+    Loop {
+        body: Vec<Stmt>,
+    },
+    /// `for index in from..to` (signed). With `callback`, through `bpf_loop`;
+    /// without, as a plain loop whose trip count the verifier can see.
+    ForRange {
+        index: LocalId,
+        from: Expr,
+        to: Expr,
+        callback: bool,
+        body: Vec<Stmt>,
+    },
+    /// Through `bpf_for_each_map_elem`; binds pointers to key and value.
+    ForMap {
+        map: MapId,
+        key: PtrId,
+        value: PtrId,
+        body: Vec<Stmt>,
+    },
+    /// Leaves the innermost loop.
+    Break,
+    /// Next round of the innermost loop.
+    Continue,
+    /// Ends the program.
+    Return(Expr),
+    /// Binds `value` to the map's value for the key (for arrays: a `u32`
+    /// index) in `found`. With `cpu`, looks at that CPU's value.
+    Lookup {
+        map: MapId,
+        key: Place,
+        cpu: Option<Expr>,
+        value: PtrId,
+        found: Vec<Stmt>,
+        missing: Vec<Stmt>,
+    },
+    /// Reserves `size` bytes in a ring buffer, runs `body` with `record` bound
+    /// and submits; runs `lost` if there is no room. `body` must not leave.
+    Event {
+        map: MapId,
+        size: u32,
+        record: PtrId,
+        body: Vec<Stmt>,
+        lost: Vec<Stmt>,
+    },
+}
+
+/// A word.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    Const(i64),
+    Local(LocalId),
+    /// On 64-bit words; comparisons give 0 or 1.
+    Binary(BinaryOp, Box<Expr>, Box<Expr>),
+    /// Cuts to `bits` (8, 16, 32) and extends again.
+    Extend {
+        value: Box<Expr>,
+        bits: u8,
+        signed: bool,
+    },
+    /// Swaps the low `bits` (16, 32, 64) bits' bytes; the rest becomes zero.
+    ByteSwap {
+        value: Box<Expr>,
+        bits: u8,
+    },
+    /// Both arms are evaluated.
+    Select {
+        cond: Box<Expr>,
+        then: Box<Expr>,
+        els: Box<Expr>,
+    },
+    /// Loads 1, 2, 4 or 8 bytes and extends.
+    Load {
+        from: Place,
+        size: u8,
+        signed: bool,
+    },
+    /// Loads through a kernel pointer that the verifier knows the type of
+    /// (an argument of a BTF program, `bpf_get_current_task_btf`). A fault
+    /// reads as zero.
+    LoadTyped {
+        pointer: Box<Expr>,
+        offset: u32,
+        size: u8,
+        signed: bool,
+    },
+    /// The address of a place as a number.
+    Address(Place),
+    /// A BPF helper; its result as a word.
+    Call {
+        helper: Helper,
+        args: Vec<Arg>,
+    },
+    /// A word of [`Module::params`], by its index.
+    Param(u32),
+}
+
+/// An argument of a helper.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arg {
+    Value(Expr),
+    Address(Place),
+    Map(MapId),
+    Context,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    /// The divisor is not zero; lowering has seen to it.
+    UDiv,
+    UMod,
+    /// C semantics: towards zero, the sign of the dividend.
+    SDiv,
+    SMod,
+    And,
+    Or,
+    Xor,
+    /// Shift counts are taken modulo 64.
+    Shl,
+    /// Logical.
+    LShr,
+    /// Arithmetic.
+    AShr,
+    Eq,
+    Ne,
+    ULt,
+    ULe,
+    UGt,
+    UGe,
+    SLt,
+    SLe,
+    SGt,
+    SGe,
+}
+
+impl Place {
+    /// The start of a slot.
+    pub fn slot(id: SlotId) -> Place {
+        Place { base: Base::Slot(id), offset: 0, index: None }
+    }
+
+    /// What a bound pointer points to.
+    pub fn ptr(id: PtrId) -> Place {
+        Place { base: Base::Ptr(id), offset: 0, index: None }
+    }
+
+    /// A constant offset in the context.
+    pub fn context(offset: u32) -> Place {
+        Place { base: Base::Context, offset, index: None }
+    }
+
+    /// The start of a constant.
+    pub fn rodata(id: RodataId) -> Place {
+        Place { base: Base::Rodata(id), offset: 0, index: None }
+    }
+
+    /// `offset` bytes further on.
+    #[must_use]
+    pub fn at(&self, offset: u32) -> Place {
+        Place { offset: self.offset + offset, ..self.clone() }
+    }
+
+    /// Element `value` of an array of `count` elements of `stride` bytes here.
+    #[must_use]
+    pub fn indexed(&self, value: Expr, stride: u32, count: u32) -> Place {
+        assert!(self.index.is_none(), "bug: a place has one index");
+        Place { index: Some(Box::new(Index { value, stride, count })), ..self.clone() }
+    }
+}
+
+impl Expr {
+    pub fn binary(op: BinaryOp, left: Expr, right: Expr) -> Expr {
+        Expr::Binary(op, Box::new(left), Box::new(right))
+    }
+
+    pub fn load(from: Place, size: u8, signed: bool) -> Expr {
+        Expr::Load { from, size, signed }
+    }
+}
+
+impl MapKind {
+    /// `BPF_MAP_TYPE_*` of linux/bpf.h.
+    pub fn number(self) -> u32 {
+        match self {
+            MapKind::Hash => 1,
+            MapKind::Array => 2,
+            MapKind::PerCpuHash => 5,
+            MapKind::PerCpuArray => 6,
+            MapKind::LruHash => 9,
+            MapKind::LruPerCpuHash => 10,
+            MapKind::RingBuffer => 27,
+        }
+    }
+
+    /// Whether every CPU has its own value.
+    pub fn per_cpu(self) -> bool {
+        matches!(self, MapKind::PerCpuHash | MapKind::LruPerCpuHash | MapKind::PerCpuArray)
+    }
+}

@@ -1,0 +1,8 @@
+//! The IR as text.
+
+use super::Module;
+
+/// The module as `--emit ir` shows it.
+pub fn print(module: &Module) -> String {
+    format!("{module:#?}")
+}
