@@ -77,7 +77,7 @@ impl Helper {
             P::PerfEvent,
         ];
         const FUNC_IP: &[ProgramKind] = &[P::Kprobe, P::Uprobe, P::Trampoline];
-        let (id, name, args, only) = match self {
+        let (id, name, args, only): (u32, &str, usize, &[ProgramKind]) = match self {
             Helper::MapUpdateElem => (2, "map_update_elem", 4, ALL),
             Helper::MapDeleteElem => (3, "map_delete_elem", 2, ALL),
             Helper::KtimeGetNs => (5, "ktime_get_ns", 0, ALL),
