@@ -1,0 +1,51 @@
+# What there is to do here; `make help` lists it. Whatever is longer than three
+# lines is a program: tools/setup, tools/demo, tests/vm/run, or a test.
+
+# Tracing needs root. Everything is built as the calling user; only the built
+# tests and the binary itself run as root.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
+AS_ROOT := $(if $(SUDO),--config "target.'cfg(unix)'.runner='sudo -E'")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo build test bless bench lint vm fuzz clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need (says what, and why, first)
+	@tools/setup build test vm
+
+demo: ## build rtrace and watch the live kernel for a few seconds
+	@tools/setup build
+	cargo build --release --bin rtrace
+	@$(SUDO) tools/demo target/release/rtrace
+
+build: ## build target/release/rtrace
+	@tools/setup build
+	cargo build --release --bin rtrace
+
+test: ## every test: goldens, the live kernel, and kernels 6.1 and 6.12 in QEMU
+	@tools/setup build test vm
+	cargo test --no-fail-fast $(AS_ROOT)
+
+vm: ## the runtime cases on kernels 5.10, 6.18 and 7.2
+	@tools/setup build test vm
+	RTRACE_VM_KERNELS=5.10,6.18,7.2 cargo test $(AS_ROOT) --test vm
+
+bless: ## accept what rtrace says now as the expected output in tests/golden
+	RTRACE_BLESS=1 cargo test --test golden
+
+bench: ## start-up, attach and per-event cost, each against a reference in the same run
+	@tools/setup build bench
+	cargo bench $(AS_ROOT)
+
+lint: ## formatting, clippy, and each cargo feature on its own
+	cargo fmt --check && cargo clippy --all-targets -- -D warnings
+	cargo check --no-default-features && cargo check --no-default-features --features bpf
+	cargo check --no-default-features --features llvm
+
+fuzz: ## run every fuzz target for a minute each (SECONDS=60)
+	@tools/fuzz $(or $(SECONDS),60)
+
+clean: ## remove what was built; downloaded kernels stay
+	cargo clean
