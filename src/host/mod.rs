@@ -1,3 +1,4 @@
 //! Facts about the traced machine.
 
 pub mod arch;
+pub mod features;

@@ -1,0 +1,262 @@
+//! What BPF on the traced machine can do: asked when needed, remembered.
+//!
+//! A feature is probed and never derived from the kernel's version, since
+//! distributions backport. The kernel side of the question lives in
+//! `runtime::features`; a recorded machine answers from a list of names.
+//! Adding a feature: a variant, its row in [`Feature::info`], its place in
+//! [`Feature::ALL`], and its probe in `runtime/features.rs`.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// Something that a kernel may or may not be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Feature {
+    /// Helper `bpf_d_path`.
+    DPath,
+    /// Helper `bpf_ktime_get_tai_ns`.
+    KtimeTai,
+    /// Helper `bpf_ktime_get_boot_ns`.
+    KtimeBoot,
+    /// Helper `bpf_get_func_ip`.
+    FuncIp,
+    /// Helper `bpf_get_func_arg`.
+    FuncArg,
+    /// Helper `bpf_get_attach_cookie`.
+    AttachCookie,
+    /// Helper `bpf_map_lookup_percpu_elem`.
+    LookupPercpu,
+    /// Helper `bpf_loop`.
+    Loop,
+    /// Helper `bpf_for_each_map_elem`.
+    ForEachMapElem,
+    /// Helper `bpf_get_current_task_btf`.
+    CurrentTaskBtf,
+    /// Helper `bpf_get_ns_current_pid_tgid`.
+    NsPidTgid,
+    /// Helper `bpf_jiffies64`.
+    Jiffies64,
+    /// Helper `bpf_send_signal`.
+    SendSignal,
+    /// Helper `bpf_send_signal_thread`.
+    SendSignalThread,
+    /// Helper `bpf_override_return`.
+    OverrideReturn,
+    /// Programs of up to a million instructions instead of 4096.
+    LargePrograms,
+    /// The kernel describes its own types.
+    Btf,
+    /// And those of its modules.
+    ModuleBtf,
+    /// Map type `BPF_MAP_TYPE_RINGBUF`.
+    RingBuffer,
+    /// BPF instruction set v3: 32-bit arithmetic and jumps, atomics.
+    CpuV3,
+    /// BPF instruction set v4: signed division, sign extension, byte swaps.
+    CpuV4,
+    /// Perf events (and so kprobes, uprobes, tracepoints) can have a BPF link
+    /// and with it a cookie.
+    PerfLink,
+    /// Raw tracepoints can have a cookie.
+    RawTracepointCookie,
+    /// The perf PMU `kprobe`.
+    Kprobe,
+    /// `kprobe.multi` links.
+    KprobeMulti,
+    /// `kprobe.session` links.
+    KprobeSession,
+    /// The perf PMU `uprobe`.
+    Uprobe,
+    /// Reference counters (USDT semaphores) of uprobes.
+    UprobeRefCount,
+    /// `uprobe.multi` links.
+    UprobeMulti,
+    /// `uprobe.multi` links filter by process (the first kernels with them
+    /// filtered by thread).
+    UprobeMultiPid,
+    /// fentry and fexit: BTF and trampolines.
+    Fentry,
+    /// BPF iterators.
+    Iter,
+}
+
+/// Under which heading `--info` shows a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Helper,
+    Kernel,
+    ProbeType,
+}
+
+/// What is known about a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeatureInfo {
+    /// As `--info`, `--no-feature` and recorded machines spell it.
+    pub name: &'static str,
+    pub group: Group,
+    /// The first Linux release that has it; only for messages.
+    pub since: &'static str,
+}
+
+impl Feature {
+    /// Every feature, in the order of their declaration.
+    pub const ALL: [Feature; 32] = [
+        Feature::DPath,
+        Feature::KtimeTai,
+        Feature::KtimeBoot,
+        Feature::FuncIp,
+        Feature::FuncArg,
+        Feature::AttachCookie,
+        Feature::LookupPercpu,
+        Feature::Loop,
+        Feature::ForEachMapElem,
+        Feature::CurrentTaskBtf,
+        Feature::NsPidTgid,
+        Feature::Jiffies64,
+        Feature::SendSignal,
+        Feature::SendSignalThread,
+        Feature::OverrideReturn,
+        Feature::LargePrograms,
+        Feature::Btf,
+        Feature::ModuleBtf,
+        Feature::RingBuffer,
+        Feature::CpuV3,
+        Feature::CpuV4,
+        Feature::PerfLink,
+        Feature::RawTracepointCookie,
+        Feature::Kprobe,
+        Feature::KprobeMulti,
+        Feature::KprobeSession,
+        Feature::Uprobe,
+        Feature::UprobeRefCount,
+        Feature::UprobeMulti,
+        Feature::UprobeMultiPid,
+        Feature::Fentry,
+        Feature::Iter,
+    ];
+
+    /// The feature's row.
+    pub const fn info(self) -> FeatureInfo {
+        use Group::{Helper, Kernel, ProbeType};
+        let (name, group, since) = match self {
+            Feature::DPath => ("dpath", Helper, "5.10"),
+            Feature::KtimeTai => ("get_tai_ns", Helper, "6.1"),
+            Feature::KtimeBoot => ("get_boot_ns", Helper, "5.8"),
+            Feature::FuncIp => ("get_func_ip", Helper, "5.15"),
+            Feature::FuncArg => ("get_func_arg", Helper, "5.17"),
+            Feature::AttachCookie => ("get_attach_cookie", Helper, "5.15"),
+            Feature::LookupPercpu => ("lookup_percpu_elem", Helper, "5.19"),
+            Feature::Loop => ("loop", Helper, "5.17"),
+            Feature::ForEachMapElem => ("for_each_map_elem", Helper, "5.13"),
+            Feature::CurrentTaskBtf => ("get_current_task_btf", Helper, "5.11"),
+            Feature::NsPidTgid => ("get_ns_current_pid_tgid", Helper, "5.7"),
+            Feature::Jiffies64 => ("jiffies64", Helper, "5.5"),
+            Feature::SendSignal => ("send_signal", Helper, "5.3"),
+            Feature::SendSignalThread => ("send_signal_thread", Helper, "5.5"),
+            Feature::OverrideReturn => ("override_return", Helper, "4.16"),
+            Feature::LargePrograms => ("large_programs", Kernel, "5.2"),
+            Feature::Btf => ("btf", Kernel, "5.4"),
+            Feature::ModuleBtf => ("module btf", Kernel, "5.11"),
+            Feature::RingBuffer => ("ring_buffer", Kernel, "5.8"),
+            Feature::CpuV3 => ("cpu_v3", Kernel, "5.12"),
+            Feature::CpuV4 => ("cpu_v4", Kernel, "6.6"),
+            Feature::PerfLink => ("perf_link", Kernel, "5.15"),
+            Feature::RawTracepointCookie => ("raw_tracepoint_cookie", Kernel, "6.10"),
+            Feature::Kprobe => ("kprobe", ProbeType, "4.17"),
+            Feature::KprobeMulti => ("kprobe_multi", ProbeType, "5.18"),
+            Feature::KprobeSession => ("kprobe_session", ProbeType, "6.10"),
+            Feature::Uprobe => ("uprobe", ProbeType, "4.17"),
+            Feature::UprobeRefCount => ("uprobe_refcount", ProbeType, "4.20"),
+            Feature::UprobeMulti => ("uprobe_multi", ProbeType, "6.6"),
+            Feature::UprobeMultiPid => ("uprobe_multi_pid", ProbeType, "6.10"),
+            Feature::Fentry => ("fentry", ProbeType, "5.5"),
+            Feature::Iter => ("iter", ProbeType, "5.8"),
+        };
+        FeatureInfo { name, group, since }
+    }
+
+    /// The feature of that name.
+    pub fn find(name: &str) -> Option<Feature> {
+        Feature::ALL.into_iter().find(|f| f.info().name == name)
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+/// The features of one machine. Each is asked for at most once.
+pub struct Features {
+    known: [OnceLock<bool>; Feature::ALL.len()],
+    probe: Box<dyn Fn(Feature) -> bool + Send + Sync>,
+}
+
+impl Features {
+    /// Features that `probe` answers for.
+    pub fn new(probe: impl Fn(Feature) -> bool + Send + Sync + 'static) -> Features {
+        Features { known: [const { OnceLock::new() }; Feature::ALL.len()], probe: Box::new(probe) }
+    }
+
+    /// The features of a recorded machine: these, and no others.
+    pub fn recorded(present: impl IntoIterator<Item = Feature>) -> Features {
+        let present: Vec<Feature> = present.into_iter().collect();
+        Features::new(move |feature| present.contains(&feature))
+    }
+
+    /// The same machine as if it lacked a feature (`--no-feature`).
+    #[must_use]
+    pub fn without(self, feature: Feature) -> Features {
+        Features::new(move |f| f != feature && self.has(f))
+    }
+
+    /// Whether the machine has a feature.
+    pub fn has(&self, feature: Feature) -> bool {
+        match self.known.get(feature as usize) {
+            Some(cell) => *cell.get_or_init(|| (self.probe)(feature)),
+            None => false,
+        }
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = Feature::ALL.iter().zip(&self.known).filter_map(|(f, k)| Some((f, k.get()?)));
+        f.debug_map().entries(asked).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn every_feature_is_found_by_its_name_and_has_its_own_cell() {
+        for (i, feature) in Feature::ALL.into_iter().enumerate() {
+            assert_eq!(Feature::find(feature.info().name), Some(feature));
+            assert_eq!(feature as usize, i);
+        }
+    }
+
+    #[test]
+    fn a_feature_is_probed_once() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let features = Features::new(|f| {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            f == Feature::Loop
+        });
+        assert!(features.has(Feature::Loop) && features.has(Feature::Loop));
+        assert!(!features.has(Feature::Fentry));
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn features_can_be_taken_away() {
+        let features = Features::recorded([Feature::KprobeMulti, Feature::Kprobe]);
+        let features = features.without(Feature::KprobeMulti);
+        assert!(!features.has(Feature::KprobeMulti));
+        assert!(features.has(Feature::Kprobe));
+    }
+}
