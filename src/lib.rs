@@ -5,5 +5,7 @@ pub mod ir;
 pub mod parser;
 pub mod plan;
 pub mod probes;
+#[cfg(feature = "bpf")]
+pub mod runtime;
 pub mod source;
 pub mod types;

@@ -98,9 +98,11 @@ impl Layout {
             | Layout::Tuple { size, .. }
             | Layout::Record { size, .. }
             | Layout::Unsupported { size } => *size,
-            Layout::Buffer { size } => 4 + size,
+            Layout::Buffer { size } => size.saturating_add(4),
             Layout::Array { stride, len, .. } => stride.saturating_mul(*len),
-            Layout::Stack { limit, .. } => crate::types::STACK_HEADER + 8 * limit,
+            Layout::Stack { limit, .. } => {
+                limit.saturating_mul(8).saturating_add(crate::types::STACK_HEADER)
+            }
             Layout::Usym | Layout::Timestamp | Layout::CgroupPath => 16,
             Layout::Inet => 24,
             Layout::Mac => 6,

@@ -1,0 +1,7 @@
+//! The run side: what a stored object does on a machine.
+//!
+//! Bytes from the kernel become values ([`decode`]), maps are read and merged
+//! ([`maps`]), addresses get names ([`symbols`], [`names`]), and everything is
+//! shown by [`output`]; what got lost is in the [`ledger`].
+
+pub mod decode;
