@@ -1,4 +1,317 @@
-//! Facts about the traced machine.
+//! Facts about the traced machine, read when asked for.
+//!
+//! Everything comes from files below a root: `/` for the machine itself, or a
+//! recorded machine (`tests/host/<name>`), which has the same files at the
+//! same places and `features.json` for what cannot be read from files. No
+//! other stage does I/O to learn about the machine.
 
 pub mod arch;
+pub mod btf;
 pub mod features;
+mod libraries;
+pub mod syscalls;
+pub mod tracefs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use arch::Arch;
+use btf::Btf;
+use features::{Feature, Features};
+use tracefs::Tracefs;
+
+/// A machine whose events can be traced.
+pub struct Host {
+    root: PathBuf,
+    features: Features,
+    arch: OnceLock<Result<&'static Arch, String>>,
+    btf: OnceLock<Result<Btf, String>>,
+    tracefs: OnceLock<Result<Tracefs, String>>,
+    traceable: OnceLock<Result<String, String>>,
+    traceable_file: Option<PathBuf>,
+    symbols: OnceLock<String>,
+}
+
+/// A symbol of the running kernel (`/proc/kallsyms`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelSymbol {
+    /// Zero without the privilege to see it.
+    pub address: u64,
+    /// As `nm` says: `t`, `T`, `d`, …
+    pub kind: char,
+    /// Absent for the kernel itself.
+    pub module: Option<String>,
+}
+
+/// A function that the kernel can trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Traceable<'a> {
+    pub name: &'a str,
+    /// Absent for the kernel itself.
+    pub module: Option<&'a str>,
+}
+
+impl Host {
+    /// The machine whose files lie below `root`. Its features are those of
+    /// `features.json` there, a list of names; without that file, none.
+    pub fn at(root: &Path) -> Host {
+        let listed = fs::read(root.join("features.json")).ok();
+        let names: Vec<String> =
+            listed.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        Host {
+            root: root.to_owned(),
+            features: Features::recorded(names.iter().filter_map(|n| Feature::find(n))),
+            arch: OnceLock::new(),
+            btf: OnceLock::new(),
+            tracefs: OnceLock::new(),
+            traceable: OnceLock::new(),
+            traceable_file: None,
+            symbols: OnceLock::new(),
+        }
+    }
+
+    /// The same machine with other features: probed ones for the real machine.
+    #[must_use]
+    pub fn with_features(self, features: Features) -> Host {
+        Host { features, ..self }
+    }
+
+    /// The same machine, its traceable functions listed in another file
+    /// (`--traceable-functions`; lines of `symbol` or `symbol [module]`).
+    #[must_use]
+    pub fn with_traceable_functions(self, file: &Path) -> Host {
+        Host { traceable_file: Some(file.to_owned()), traceable: OnceLock::new(), ..self }
+    }
+
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.has(feature)
+    }
+
+    /// A path of the machine as a path to open here.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Whether this is the machine that we run on.
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    fn read(&self, path: &str) -> Result<String, String> {
+        let bytes = fs::read(self.path(path)).map_err(|e| format!("`{path}`: {e}"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// # Errors
+    /// The architecture is not one of ours.
+    pub fn arch(&self) -> Result<&'static Arch, String> {
+        let find = || {
+            let name = match self.read("/proc/sys/kernel/arch") {
+                Ok(name) => name.trim().to_owned(),
+                // Before Linux 6.1.
+                Err(_) => std::env::consts::ARCH.to_owned(),
+            };
+            Arch::find(&name).ok_or_else(|| format!("the architecture `{name}` is not supported"))
+        };
+        self.arch.get_or_init(find).clone()
+    }
+
+    /// The kernel's release, as `uname -r` says; empty if it cannot be read.
+    pub fn release(&self) -> String {
+        self.read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    }
+
+    /// Types of the kernel.
+    ///
+    /// # Errors
+    /// Why there are none, as a phrase for a diagnostic.
+    pub fn btf(&self) -> Result<&Btf, String> {
+        let open = || {
+            let path = match std::env::var_os("BPFTRACE_BTF") {
+                Some(path) if self.is_live() => PathBuf::from(path),
+                _ => self.path("/sys/kernel/btf/vmlinux"),
+            };
+            if !path.exists() {
+                return Err("the kernel does not describe its types (it was built without \
+                            `CONFIG_DEBUG_INFO_BTF`)"
+                    .to_owned());
+            }
+            Btf::open(&path).map_err(|e| format!("the kernel's types cannot be read: {e}"))
+        };
+        self.btf.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// The tracing file system.
+    ///
+    /// # Errors
+    /// Why it is not there and what to do, as a phrase for a diagnostic.
+    pub fn tracefs(&self) -> Result<&Tracefs, String> {
+        self.tracefs.get_or_init(|| Tracefs::find(self)).as_ref().map_err(Clone::clone)
+    }
+
+    /// Every function that the kernel can trace, in the kernel's order.
+    ///
+    /// # Errors
+    /// Why they are not known.
+    pub fn traceable_functions(&self) -> Result<impl Iterator<Item = Traceable<'_>>, String> {
+        let read = || match &self.traceable_file {
+            Some(file) => {
+                fs::read_to_string(file).map_err(|e| format!("`{}`: {e}", file.display()))
+            }
+            None => self.tracefs()?.read("available_filter_functions"),
+        };
+        let text = self.traceable.get_or_init(read).as_ref().map_err(Clone::clone)?;
+        Ok(text.lines().filter_map(|line| {
+            let (name, module) = match line.split_once([' ', '\t']) {
+                Some((name, module)) => (name, module.trim().trim_matches(['[', ']'])),
+                None => (line, ""),
+            };
+            let module = (!module.is_empty()).then_some(module);
+            (!name.is_empty()).then_some(Traceable { name, module })
+        }))
+    }
+
+    /// Functions that must not carry a kprobe; empty if debugfs is not mounted.
+    pub fn kprobe_blacklist(&self) -> Vec<String> {
+        let text = self.read("/sys/kernel/debug/kprobes/blacklist").unwrap_or_default();
+        text.lines().filter_map(|l| Some(l.split_once('\t')?.1.trim().to_owned())).collect()
+    }
+
+    /// The number of a system call by the name in its tracepoint
+    /// (`sys_enter_<name>`).
+    pub fn syscall_number(&self, name: &str) -> Option<u32> {
+        syscalls::number(self.arch().ok()?, name)
+    }
+
+    /// Numbers of the CPUs that are online; CPU 0 if that cannot be read.
+    pub fn online_cpus(&self) -> Vec<u32> {
+        let text = self.read("/sys/devices/system/cpu/online").unwrap_or_default();
+        let cpus = parse_ranges(text.trim());
+        if cpus.is_empty() { vec![0] } else { cpus }
+    }
+
+    /// A symbol of the running kernel.
+    pub fn kernel_symbol(&self, name: &str) -> Option<KernelSymbol> {
+        let text = self.symbols.get_or_init(|| self.read("/proc/kallsyms").unwrap_or_default());
+        text.lines().find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let (address, kind, symbol) = (words.next()?, words.next()?, words.next()?);
+            if symbol != name {
+                return None;
+            }
+            Some(KernelSymbol {
+                address: u64::from_str_radix(address, 16).ok()?,
+                kind: kind.chars().next()?,
+                module: words.next().map(|m| m.trim_matches(['[', ']']).to_owned()),
+            })
+        })
+    }
+
+    /// The value of a kernel build option (`CONFIG_KPROBES` → `y`), `n` if it
+    /// is off; `None` if the kernel's configuration is not readable.
+    pub fn kernel_config(&self, option: &str) -> Option<String> {
+        let release = self.release();
+        let text = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")]
+            .iter()
+            .find_map(|path| self.read(path).ok())?;
+        let value = |line: &str| Some(line.strip_prefix(option)?.strip_prefix('=')?.to_owned());
+        Some(text.lines().find_map(value).unwrap_or_else(|| "n".into()))
+    }
+
+    /// Names of the loaded modules, sorted, as the kernel lists them.
+    pub fn modules(&self) -> Vec<String> {
+        let text = self.read("/proc/modules").unwrap_or_default();
+        let mut names: Vec<String> =
+            text.lines().filter_map(|l| Some(l.split_once(' ')?.0.to_owned())).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The executable of a process.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn executable(&self, pid: u32) -> Result<PathBuf, String> {
+        let link = format!("/proc/{pid}/exe");
+        fs::read_link(self.path(&link)).map_err(|e| format!("`{link}`: {e}"))
+    }
+
+    /// Executable files that a process, or any process, has mapped; sorted.
+    pub fn mapped_files(&self, pid: Option<u32>) -> Vec<PathBuf> {
+        let pids: Vec<u32> = match pid {
+            Some(pid) => vec![pid],
+            None => fs::read_dir(self.path("/proc"))
+                .map(|dir| dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect())
+                .unwrap_or_default(),
+        };
+        let mut files: Vec<PathBuf> = Vec::new();
+        for pid in pids {
+            let maps = self.read(&format!("/proc/{pid}/maps")).unwrap_or_default();
+            files.extend(maps.lines().filter_map(|line| {
+                let mut words = line.splitn(6, ' ');
+                let mode = words.nth(1)?;
+                let path = words.nth(3)?.trim_start();
+                (mode.contains('x') && path.starts_with('/')).then(|| PathBuf::from(path))
+            }));
+        }
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
+
+    /// A shared library by its short name (`libc`, `libssl.so.3`), through the
+    /// loader's cache or, without one, its standard directories.
+    pub fn library(&self, name: &str) -> Option<PathBuf> {
+        libraries::find(self, name)
+    }
+
+    /// Programs of that name in the directories of `$PATH`, in its order.
+    pub fn programs(&self, name: &str) -> Vec<PathBuf> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = if path.is_empty() { "/usr/local/bin:/usr/bin:/bin".to_owned() } else { path };
+        let mut found: Vec<PathBuf> = Vec::new();
+        for dir in path.split(':').filter(|d| d.starts_with('/')) {
+            let file = Path::new(dir).join(name);
+            // /bin is often a link to /usr/bin: one program, not two.
+            let same = |f: &PathBuf| {
+                let real = |p: &Path| fs::canonicalize(self.path(p)).ok();
+                real(f).is_some() && real(f) == real(&file)
+            };
+            if self.path(&file).is_file() && !found.iter().any(same) {
+                found.push(file);
+            }
+        }
+        found
+    }
+}
+
+/// `0-3,7` to 0, 1, 2, 3, 7.
+fn parse_ranges(text: &str) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
+            // More CPUs than Linux can have are damage.
+            numbers.extend((first..=last).take(8192));
+        }
+    }
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(parse_ranges("0-2,5"), [0, 1, 2, 5]);
+        assert_eq!(parse_ranges(""), [] as [u32; 0]);
+        assert_eq!(parse_ranges("x,3-1"), [] as [u32; 0]);
+    }
+}
