@@ -82,6 +82,12 @@ impl Sources {
         self.text(span.file).get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
+    /// Whether a span lies inside one of the texts.
+    pub fn holds(&self, span: Span) -> bool {
+        let text = self.files.get(usize::from(span.file)).map(|f| f.text.as_str());
+        text.is_some_and(|t| t.get(span.start as usize..span.end as usize).is_some())
+    }
+
     /// Line and column of a span's start, both from 1; columns count characters.
     pub fn line_col(&self, span: Span) -> (u32, u32) {
         let text = self.text(span.file);

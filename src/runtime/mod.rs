@@ -5,3 +5,8 @@
 //! shown by [`output`]; what got lost is in the [`ledger`].
 
 pub mod decode;
+pub mod ledger;
+pub mod maps;
+pub mod names;
+pub mod output;
+pub mod symbols;

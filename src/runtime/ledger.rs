@@ -1,0 +1,307 @@
+//! What got lost: counters of the kernel side to messages.
+//!
+//! Every place in the script that can lose something has a counter per CPU.
+//! Lost events are reported each time their counters grow. Everything else is
+//! a warning that points at its statement: once when it first happens, and
+//! once more at the end if it happened again.
+
+use std::io;
+
+use crate::diag::Diagnostic;
+use crate::plan::{Cause, LOSS_CELL, Map, Plan};
+use crate::runtime::decode::word;
+use crate::source::Span;
+
+/// A loss counter, summed over the CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub count: u64,
+    /// As a helper gave it: negative, or zero for a null pointer.
+    pub error: i64,
+}
+
+/// Something to tell the user.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// Events that were lost since the last report.
+    Lost {
+        events: u64,
+    },
+    /// At the end: all events that were lost.
+    LostInAll {
+        events: u64,
+    },
+    Warning(Warning),
+}
+
+/// Something went wrong at a place in the script.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warning {
+    pub span: Span,
+    /// One sentence, for JSON.
+    pub message: String,
+    pub kind: WarningKind,
+    /// How often it happened until now.
+    pub count: u64,
+    /// The same for people.
+    pub diagnostic: Diagnostic,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WarningKind {
+    /// A helper of the kernel failed.
+    Helper {
+        name: String,
+        code: i64,
+    },
+    Other,
+}
+
+/// What was reported already, per place.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    places: Vec<Place>,
+    lost: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    span: Span,
+    cause: Cause,
+    /// Where the cause is about a map.
+    map: Option<Full>,
+    seen: Tally,
+    reported: u64,
+}
+
+/// What to say about a map that is full.
+#[derive(Debug, Clone)]
+struct Full {
+    name: String,
+    room: u32,
+    per_cpu: bool,
+}
+
+impl Tally {
+    /// Sums the cells of one counter: the value of all CPUs, as a per-CPU
+    /// array gives it.
+    pub fn of(cpus: &[u8]) -> Tally {
+        let mut tally = Tally::default();
+        for cell in cpus.chunks_exact(LOSS_CELL as usize) {
+            let count = word(cell, 0, 8);
+            tally.count = tally.count.saturating_add(count);
+            if count > 0 {
+                tally.error = word(cell, 8, 8).cast_signed();
+            }
+        }
+        tally
+    }
+}
+
+impl Ledger {
+    /// An empty ledger for the places of a plan.
+    pub fn of(plan: &Plan) -> Ledger {
+        let places = plan.losses.iter().map(|loss| Place {
+            span: loss.span,
+            cause: loss.cause.clone(),
+            map: map_of(&loss.cause).and_then(|i| plan.maps.get(i as usize)).map(Full::of),
+            seen: Tally::default(),
+            reported: 0,
+        });
+        Ledger { places: places.collect(), lost: 0 }
+    }
+
+    /// Takes the counters as they are now, in the plan's order.
+    pub fn update(&mut self, now: &[Tally]) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let mut lost = 0u64;
+        for (place, now) in self.places.iter_mut().zip(now) {
+            let more = now.count.saturating_sub(place.seen.count);
+            place.seen = *now;
+            if place.cause == Cause::RingBufferFull {
+                lost = lost.saturating_add(more);
+            } else if more > 0 && place.reported == 0 {
+                notices.push(place.report());
+            }
+        }
+        if lost > 0 {
+            self.lost = self.lost.saturating_add(lost);
+            notices.insert(0, Notice::Lost { events: lost });
+        }
+        notices
+    }
+
+    /// The last word, after a last [`Ledger::update`].
+    pub fn finish(&mut self) -> Vec<Notice> {
+        let again = self.places.iter_mut().filter(|p| p.reported > 0 && p.seen.count > p.reported);
+        let mut notices: Vec<Notice> = again.map(Place::report).collect();
+        if self.lost > 0 {
+            notices.push(Notice::LostInAll { events: self.lost });
+        }
+        notices
+    }
+
+    /// Events that were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+impl Place {
+    fn report(&mut self) -> Notice {
+        self.reported = self.seen.count;
+        let Tally { count, error } = self.seen;
+        let helper = |name: &str, code| WarningKind::Helper { name: name.into(), code };
+        let full = self.map.as_ref().filter(|_| error == -i64::from(libc::E2BIG));
+        let (message, kind) = match &self.cause {
+            Cause::RingBufferFull => ("an event was lost".to_string(), WarningKind::Other),
+            Cause::MapUpdate { .. } => {
+                let message = full.map(|map| format!("map `{}` is full", map.name));
+                (message.unwrap_or_else(|| error_text(error)), helper("map_update_elem", error))
+            }
+            Cause::DeleteMissing { .. } => (
+                "Can't delete map element because it does not exist.".to_string(),
+                helper("map_delete_elem", error),
+            ),
+            Cause::LookupMissing { .. } => (
+                "Can't lookup map element because it does not exist.".to_string(),
+                helper("map_lookup_elem", error),
+            ),
+            Cause::Helper { name } => (error_text(error), helper(name, error)),
+            Cause::DivisionByZero => {
+                ("division by zero, 1 is used as the result".to_string(), WarningKind::Other)
+            }
+            Cause::IndexOutOfBounds => {
+                ("array index out of bounds".to_string(), WarningKind::Other)
+            }
+            Cause::Stack { user } => {
+                let name = if *user { "ustack" } else { "kstack" };
+                (format!("Error reading {name}."), WarningKind::Other)
+            }
+            Cause::NoChild => {
+                ("`cpid` is 0: there is no child process".to_string(), WarningKind::Other)
+            }
+        };
+        let times = match count {
+            1 => "once".to_string(),
+            n => format!("{n} times"),
+        };
+        let mut diagnostic = Diagnostic::warning(self.span, &message).at(times);
+        if let WarningKind::Helper { name, code } = &kind {
+            diagnostic = diagnostic.note(format!("helper: {name}, retcode: {code}"));
+        }
+        diagnostic = match (&self.cause, full) {
+            (Cause::MapUpdate { .. }, Some(map)) => diagnostic.note(map.note()).help(map.help()),
+            (Cause::Stack { .. }, _) if error != 0 => diagnostic.note(error_text(error)),
+            (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
+            _ => diagnostic,
+        };
+        Notice::Warning(Warning { span: self.span, message, kind, count, diagnostic })
+    }
+}
+
+impl Full {
+    fn of(map: &Map) -> Full {
+        Full { name: map.name.clone(), room: map.max_entries, per_cpu: map.per_cpu }
+    }
+
+    fn note(&self) -> String {
+        format!("it has room for {} keys; updates of other keys are dropped", self.room)
+    }
+
+    fn help(&self) -> String {
+        let kind = if self.per_cpu { "percpuhash" } else { "hash" };
+        let more = u64::from(self.room).saturating_mul(2).max(1);
+        format!("raise `max_map_keys`, or declare the map: `let {} = {kind}({more});`", self.name)
+    }
+}
+
+fn map_of(cause: &Cause) -> Option<u32> {
+    match cause {
+        Cause::MapUpdate { map } | Cause::DeleteMissing { map } | Cause::LookupMissing { map } => {
+            Some(*map)
+        }
+        Cause::RingBufferFull
+        | Cause::Helper { .. }
+        | Cause::DivisionByZero
+        | Cause::IndexOutOfBounds
+        | Cause::Stack { .. }
+        | Cause::NoChild => None,
+    }
+}
+
+/// strerror(3) of what a helper gave.
+fn error_text(code: i64) -> String {
+    match i32::try_from(code.unsigned_abs()) {
+        Ok(0) | Err(_) => "the helper gave nothing".into(),
+        Ok(number) => {
+            // The standard library appends the number.
+            let text = io::Error::from_raw_os_error(number).to_string();
+            text.split(" (os error").next().unwrap_or_default().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Loss;
+    use crate::runtime::output::tests::{plan, span};
+
+    fn ledger(script: &str, losses: Vec<(&str, Cause)>) -> Ledger {
+        let mut plan = plan(script);
+        plan.losses =
+            losses.into_iter().map(|(at, cause)| Loss { span: span(script, at), cause }).collect();
+        Ledger::of(&plan)
+    }
+
+    fn tally(count: u64, error: i64) -> Tally {
+        Tally { count, error }
+    }
+
+    #[test]
+    fn cells_are_summed_and_the_error_is_one_that_happened() {
+        let cells: Vec<u8> =
+            [2i64, -14, 3, -7, 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
+        assert_eq!(Tally::of(&cells), tally(5, -7));
+        assert_eq!(Tally::of(&[1; 9]), tally(0, 0));
+    }
+
+    #[test]
+    fn lost_events_are_told_each_time_and_in_all() {
+        let full = || Cause::RingBufferFull;
+        let mut ledger =
+            ledger("print(1) print(2)", vec![("print(1)", full()), ("print(2)", full())]);
+        assert_eq!(ledger.update(&[tally(0, 0), tally(0, 0)]), []);
+        assert_eq!(ledger.update(&[tally(2, 0), tally(1, 0)]), [Notice::Lost { events: 3 }]);
+        assert_eq!(ledger.update(&[tally(2, 0), tally(1, 0)]), []);
+        assert_eq!(ledger.update(&[tally(2, 0), tally(5, 0)]), [Notice::Lost { events: 4 }]);
+        assert_eq!(ledger.finish(), [Notice::LostInAll { events: 7 }]);
+    }
+
+    #[test]
+    fn a_place_warns_when_it_first_fails_and_at_the_end() {
+        let mut ledger = ledger("1 / $x", vec![("1 / $x", Cause::DivisionByZero)]);
+        let counts = |notices: &[Notice]| -> Vec<u64> {
+            notices
+                .iter()
+                .map(|n| match n {
+                    Notice::Warning(w) => w.count,
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(counts(&ledger.update(&[tally(2, 0)])), [2]);
+        assert_eq!(counts(&ledger.update(&[tally(9, 0)])), [0; 0]);
+        assert_eq!(counts(&ledger.finish()), [9]);
+        assert_eq!(counts(&ledger.finish()), [0; 0]);
+    }
+
+    #[test]
+    fn error_numbers_have_words() {
+        assert_eq!(error_text(-14), "Bad address");
+        assert_eq!(error_text(-2), "No such file or directory");
+        assert_eq!(error_text(0), "the helper gave nothing");
+        assert_eq!(error_text(i64::MIN), "the helper gave nothing");
+    }
+}

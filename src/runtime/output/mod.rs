@@ -1,0 +1,586 @@
+//! Everything that a run shows: values as text or JSON, to the output or to
+//! the error stream (output.md).
+//!
+//! Text is written straight into the buffer of a [`Sink`]. Complete lines wait
+//! there until [`Output::settle`], which the poll loop calls when the ring
+//! buffer is empty, so that a burst of events costs one write.
+
+pub mod format;
+pub mod histogram;
+pub mod json;
+pub mod sink;
+pub mod text;
+pub mod time;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Stdio};
+
+use crate::diag::Diagnostics;
+use crate::plan::{self, Action, Event, MapValue, Plan};
+use crate::runtime::decode::{Members, Value};
+use crate::runtime::ledger::{Notice, Warning, WarningKind};
+use crate::runtime::maps::{MapData, Merged};
+use crate::runtime::names::{Machine, Names};
+use crate::runtime::symbols::Symbols;
+use crate::source::{Sources, Span};
+
+pub use sink::{Buffering, Error, Sink};
+use text::Context;
+use time::{Clock, Wall};
+
+const MEMORY: &str = "bug: memory takes every write";
+
+/// How to show things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub json: bool,
+    pub buffering: Buffering,
+    /// The output goes to a terminal: control bytes of traced programs are
+    /// shown, not sent.
+    pub terminal: bool,
+    /// Colours on the error stream.
+    pub color: bool,
+    /// Whether run-time warnings and `warnf` are shown.
+    pub warnings: bool,
+}
+
+/// Where a run shows what it found.
+pub struct Output {
+    out: Sink,
+    errors: Sink,
+    options: Options,
+    cx: Context,
+    sources: Sources,
+    max_cat_bytes: u64,
+    /// For texts on their way into JSON, a file name or a command.
+    scratch: Vec<u8>,
+}
+
+/// Access to the script's maps, by their index in the plan.
+pub trait Maps {
+    /// # Errors
+    /// What the kernel answers.
+    fn read(&mut self, map: u32) -> io::Result<MapData<'_>>;
+
+    /// The merged value of one key, if it is there.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn find(&mut self, map: u32, key: &[u8]) -> io::Result<Option<(&plan::Map, Merged)>>;
+
+    /// # Errors
+    /// What the kernel answers.
+    fn clear(&mut self, map: u32) -> io::Result<()>;
+
+    /// # Errors
+    /// What the kernel answers.
+    fn zero(&mut self, map: u32) -> io::Result<()>;
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            json: false,
+            buffering: Buffering::Line,
+            terminal: false,
+            color: false,
+            warnings: true,
+        }
+    }
+}
+
+impl Output {
+    /// Shows a run of `plan` on `out` and `errors`, with this machine's names
+    /// and clocks.
+    pub fn new(
+        plan: &Plan,
+        out: Box<dyn Write>,
+        errors: Box<dyn Write>,
+        options: Options,
+    ) -> Output {
+        let symbols = Symbols::new(plan.config.cpp_demangle, plan.config.show_debug_info);
+        let names = Box::new(Machine::new(symbols));
+        Output::with(plan, out, errors, options, names, Clock::measure())
+    }
+
+    /// The same with other names and clocks.
+    pub fn with(
+        plan: &Plan,
+        out: Box<dyn Write>,
+        errors: Box<dyn Write>,
+        options: Options,
+        names: Box<dyn Names>,
+        clock: Clock,
+    ) -> Output {
+        Output {
+            out: Sink::new(out, options.buffering),
+            errors: Sink::new(errors, Buffering::Line),
+            options,
+            cx: Context {
+                names,
+                clock,
+                time_formats: plan.time_formats.clone(),
+                cgroup_filters: plan.cgroup_filters.clone(),
+                trailer: plan.config.str_trunc_trailer.clone(),
+                guarded: options.terminal && !options.json,
+            },
+            sources: plan.sources.clone(),
+            max_cat_bytes: plan.config.max_cat_bytes,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Does what an event record asks for. Gives the exit status if it asks
+    /// to end the run.
+    ///
+    /// # Errors
+    /// If output cannot be written; failures of the action itself (a missing
+    /// file, a map that cannot be read) are shown on the error stream.
+    pub fn event(
+        &mut self,
+        event: &Event,
+        record: &[u8],
+        maps: &mut dyn Maps,
+    ) -> Result<Option<u8>, Error> {
+        let values = Members::of(&event.fields, record);
+        match &event.action {
+            Action::Printf(format) => self.printf(format, values)?,
+            Action::Errorf(format) => self.errorf(event.span, format, values)?,
+            Action::Warnf(format) => self.warnf(event.span, format, values)?,
+            Action::System(format) => self.system(format, values)?,
+            Action::Cat(format) => self.cat(format, values)?,
+            Action::Print => self.value(&values.first().unwrap_or(Value::None))?,
+            Action::PrintMap { map, top, div } => match maps.read(*map) {
+                Ok(data) => self.map(&data, *top, *div)?,
+                Err(e) => self.failure(&format!("cannot read a map: {e}"))?,
+            },
+            Action::PrintMapElement { map } => {
+                let offset = event.fields.first().map_or(0, |f| f.offset as usize);
+                match maps.find(*map, record.get(offset..).unwrap_or(&[])) {
+                    Ok(Some((map, value))) => self.element(map, &value)?,
+                    Ok(None) => self.value(&Value::Int(super::decode::Number::Unsigned(0)))?,
+                    Err(e) => self.failure(&format!("cannot read a map: {e}"))?,
+                }
+            }
+            Action::Clear { map } => {
+                if let Err(e) = maps.clear(*map) {
+                    self.failure(&format!("cannot clear a map: {e}"))?;
+                }
+            }
+            Action::Zero { map } => {
+                if let Err(e) = maps.zero(*map) {
+                    self.failure(&format!("cannot set a map to zero: {e}"))?;
+                }
+            }
+            Action::Time { format } => self.time(format)?,
+            Action::Join { separator } => self.join(separator, values)?,
+            Action::Exit => {
+                let status = match values.first() {
+                    Some(Value::Int(n)) => n.bits(),
+                    _ => 0,
+                };
+                return Ok(Some(u8::try_from(status % 256).unwrap_or(0)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `Attached N probes`.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn attached_probes(&mut self, count: usize) -> Result<(), Error> {
+        if self.options.json {
+            writeln!(
+                self.out.buffer,
+                "{{\"type\": \"attached_probes\", \"count\": {count}, \
+                 \"data\": {{\"probes\": {count}}}}}"
+            )
+            .expect(MEMORY);
+            return self.out.piece_done();
+        }
+        let s = if count == 1 { "" } else { "s" };
+        self.error_text(&format!("Attached {count} probe{s}\n"))
+    }
+
+    /// # Errors
+    /// If output cannot be written.
+    pub fn printf(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
+        if self.options.json {
+            self.render(format, values);
+            return self.message("printf");
+        }
+        format::format(&mut self.out.buffer, format, values, &mut self.cx);
+        self.out.piece_done()
+    }
+
+    /// `print(value)`
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn value(&mut self, value: &Value<'_>) -> Result<(), Error> {
+        let out = &mut self.out.buffer;
+        if self.options.json {
+            out.extend_from_slice(b"{\"type\": \"value\", \"data\": ");
+            json::value(out, value, 1, &mut self.cx);
+            out.extend_from_slice(b"}\n");
+        } else {
+            text::value(out, value, 1, &mut self.cx);
+            out.push(b'\n');
+        }
+        self.out.piece_done()
+    }
+
+    /// `print(@m, top, div)`: a scalar map without a value shows zero.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
+        if data.is_empty() && data.map.key.is_none() {
+            let zero = MapData::zero(data.map);
+            let histogram =
+                zero.entries(0).iter().any(|e| matches!(e.merged(), Merged::Buckets(_)));
+            return if histogram { Ok(()) } else { self.filled_map(&zero, top, div) };
+        }
+        self.filled_map(data, top, div)
+    }
+
+    /// A map when the run ends: one without a value shows nothing.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn last_map(&mut self, data: &MapData<'_>) -> Result<(), Error> {
+        self.filled_map(data, 0, 0)
+    }
+
+    /// What stands between the events and the maps at the end.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn end_of_events(&mut self) -> Result<(), Error> {
+        if !self.options.json {
+            self.out.buffer.extend_from_slice(b"\n\n");
+        }
+        self.out.piece_done()
+    }
+
+    /// The value of one element of an aggregation.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn element(&mut self, map: &plan::Map, value: &Merged) -> Result<(), Error> {
+        let (Merged::Buckets(counts), MapValue::Aggregate(aggregation)) = (value, &map.value)
+        else {
+            return self.value(&value.value(map));
+        };
+        let out = &mut self.out.buffer;
+        if self.options.json {
+            out.extend_from_slice(b"{\"type\": \"value\", \"data\": ");
+            json::buckets(out, aggregation, counts, 1);
+            out.extend_from_slice(b"}\n");
+        } else {
+            histogram::rows(out, aggregation, counts, 1);
+            out.push(b'\n');
+        }
+        self.out.piece_done()
+    }
+
+    /// `time(format)`: the time now.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn time(&mut self, format: &str) -> Result<(), Error> {
+        if self.options.json {
+            self.scratch.clear();
+            time::time(&mut self.scratch, format, Wall::now());
+            return self.message("time");
+        }
+        time::time(&mut self.out.buffer, format, Wall::now());
+        self.out.piece_done()
+    }
+
+    /// Strings up to the first empty one, and a newline.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn join(&mut self, separator: &str, values: Members<'_>) -> Result<(), Error> {
+        let out = match self.options.json {
+            true => &mut self.scratch,
+            false => &mut self.out.buffer,
+        };
+        if self.options.json {
+            out.clear();
+        }
+        for (i, (_, value)) in values.iter().enumerate() {
+            if matches!(value, Value::Str { bytes: [], .. }) {
+                break;
+            }
+            if i > 0 {
+                out.extend_from_slice(separator.as_bytes());
+            }
+            text::value(out, &value, 1, &mut self.cx);
+        }
+        if self.options.json {
+            return self.message("join");
+        }
+        out.push(b'\n');
+        self.out.piece_done()
+    }
+
+    /// The beginning of the file of that name.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn cat(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
+        self.render(format, values);
+        let name = OsStr::from_bytes(&self.scratch).to_os_string();
+        let mut content = Vec::new();
+        let read = File::open(&name)
+            .and_then(|file| file.take(self.max_cat_bytes).read_to_end(&mut content));
+        if let Err(e) = read {
+            return self.failure(&format!("cannot read `{}` for cat(): {e}", name.display()));
+        }
+        if self.options.json {
+            self.scratch = content;
+            return self.message("cat");
+        }
+        text::foreign(&mut self.out.buffer, &content, self.cx.guarded);
+        self.out.piece_done()
+    }
+
+    /// Runs the text by `sh -c`; shows its standard output and a newline.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn system(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
+        self.render(format, values);
+        // What the command writes to the terminal itself must not overtake us.
+        self.flush()?;
+        let command = OsStr::from_bytes(&self.scratch).to_os_string();
+        let run = Command::new("/bin/sh")
+            .arg("-c")
+            .arg(&command)
+            .stdin(Stdio::inherit())
+            .stderr(Stdio::inherit())
+            .output();
+        let output = match run {
+            Ok(output) => output,
+            Err(e) => {
+                return self.failure(&format!("cannot run `{}`: {e}", command.display()));
+            }
+        };
+        if self.options.json {
+            self.scratch = output.stdout;
+            return self.message("syscall");
+        }
+        self.out.buffer.extend_from_slice(&output.stdout);
+        self.out.buffer.push(b'\n');
+        self.out.piece_done()
+    }
+
+    /// # Errors
+    /// If output cannot be written.
+    pub fn errorf(
+        &mut self,
+        span: Span,
+        format: &plan::Format,
+        values: Members<'_>,
+    ) -> Result<(), Error> {
+        self.complaint("errorf", span, format, values)
+    }
+
+    /// Nothing if warnings are off.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn warnf(
+        &mut self,
+        span: Span,
+        format: &plan::Format,
+        values: Members<'_>,
+    ) -> Result<(), Error> {
+        match self.options.warnings {
+            true => self.complaint("warnf", span, format, values),
+            false => Ok(()),
+        }
+    }
+
+    /// A loss or a run-time warning from the ledger.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn notice(&mut self, notice: &Notice) -> Result<(), Error> {
+        match notice {
+            Notice::Lost { events } if self.options.json => {
+                writeln!(
+                    self.out.buffer,
+                    "{{\"type\": \"lost_events\", \"count\": {events}, \
+                     \"data\": {{\"events\": {events}}}}}"
+                )
+                .expect(MEMORY);
+                self.out.piece_done()
+            }
+            Notice::Lost { events } => self.error_text(&format!("Lost {events} events\n")),
+            Notice::LostInAll { events } => {
+                self.error_text(&format!("WARNING: Total lost event count: {events}\n"))
+            }
+            Notice::Warning(_) if !self.options.warnings => Ok(()),
+            Notice::Warning(warning) if self.options.json => self.json_warning(warning),
+            // An object from elsewhere may come without its script.
+            Notice::Warning(warning) if !self.sources.holds(warning.span) => {
+                let tag = self.tag("WARNING");
+                self.error_text(&format!("{tag}: {}\n", warning.message))
+            }
+            Notice::Warning(warning) => {
+                let list = Diagnostics { list: vec![warning.diagnostic.clone()] };
+                let text = list.render(&self.sources, self.options.color);
+                self.error_text(&text)
+            }
+        }
+    }
+
+    /// A failure outside the script, as a line on the error stream.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn failure(&mut self, message: &str) -> Result<(), Error> {
+        let tag = self.tag("ERROR");
+        self.error_text(&format!("{tag}: {message}\n"))
+    }
+
+    /// To be called when nothing more is coming for now: complete lines are
+    /// handed on.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.out.settle()
+    }
+
+    /// Hands on everything.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.out.flush()
+    }
+
+    fn filled_map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
+        let show = if self.options.json { json::map } else { text::map };
+        show(&mut self.out.buffer, data, top, div, &mut self.cx);
+        self.out.piece_done()
+    }
+
+    /// Formats into the scratch buffer, for JSON, a file name or a command:
+    /// nothing of it is for a terminal as it is.
+    fn render(&mut self, format: &plan::Format, values: Members<'_>) {
+        let guarded = std::mem::replace(&mut self.cx.guarded, false);
+        self.scratch.clear();
+        format::format(&mut self.scratch, format, values, &mut self.cx);
+        self.cx.guarded = guarded;
+    }
+
+    /// The scratch buffer as a JSON object.
+    fn message(&mut self, kind: &str) -> Result<(), Error> {
+        json::message(&mut self.out.buffer, kind, &self.scratch);
+        self.out.piece_done()
+    }
+
+    fn complaint(
+        &mut self,
+        kind: &str,
+        span: Span,
+        format: &plan::Format,
+        values: Members<'_>,
+    ) -> Result<(), Error> {
+        if self.options.json {
+            self.render(format, values);
+            let out = &mut self.out.buffer;
+            write!(out, "{{\"type\": \"{kind}\", \"msg\": ").expect(MEMORY);
+            json::string(out, &self.scratch);
+            self.json_place(span);
+            return self.out.piece_done();
+        }
+        let tag = self.tag(if kind == "errorf" { "ERROR" } else { "WARNING" });
+        self.out.settle()?;
+        let out = &mut self.errors.buffer;
+        write!(out, "{}: {tag}: ", place(&self.sources, span)).expect(MEMORY);
+        format::format(out, format, values, &mut self.cx);
+        if !out.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+        self.errors_done();
+        Ok(())
+    }
+
+    fn json_warning(&mut self, warning: &Warning) -> Result<(), Error> {
+        let out = &mut self.out.buffer;
+        let kind = match warning.kind {
+            WarningKind::Helper { .. } => "helper_error",
+            WarningKind::Other => "runtime_error",
+        };
+        write!(out, "{{\"type\": \"{kind}\", \"msg\": ").expect(MEMORY);
+        json::string(out, warning.message.as_bytes());
+        if let WarningKind::Helper { name, code } = &warning.kind {
+            out.extend_from_slice(b", \"helper\": ");
+            json::string(out, name.as_bytes());
+            write!(out, ", \"retcode\": {code}").expect(MEMORY);
+        }
+        write!(out, ", \"count\": {}", warning.count).expect(MEMORY);
+        self.json_place(warning.span);
+        self.out.piece_done()
+    }
+
+    /// The end of an object that points into the script.
+    fn json_place(&mut self, span: Span) {
+        let (line, column) = self.sources.line_col(span);
+        let out = &mut self.out.buffer;
+        out.extend_from_slice(b", \"filename\": ");
+        json::string(out, self.sources.name(span.file).as_bytes());
+        writeln!(out, ", \"line\": {line}, \"col\": {column}}}").expect(MEMORY);
+    }
+
+    /// Text for the error stream, after what the output already has.
+    fn error_text(&mut self, text: &str) -> Result<(), Error> {
+        self.out.settle()?;
+        self.errors.buffer.extend_from_slice(text.as_bytes());
+        self.errors_done();
+        Ok(())
+    }
+
+    /// A closed error stream is no reason to stop: there is nowhere to say so.
+    fn errors_done(&mut self) {
+        drop(self.errors.flush());
+    }
+
+    fn tag(&self, tag: &str) -> String {
+        match (self.options.color, tag) {
+            (false, _) => tag.into(),
+            (true, "ERROR") => format!("\x1b[31m{tag}\x1b[0m"),
+            (true, _) => format!("\x1b[33m{tag}\x1b[0m"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// `file:line:column-column`, or `file:line-line` for several lines.
+fn place(sources: &Sources, span: Span) -> String {
+    let name = sources.name(span.file);
+    let (line, column) = sources.line_col(span);
+    let (last, end) = sources.line_col(Span { start: span.end, ..span });
+    match line == last {
+        true => format!("{name}:{line}:{column}-{end}"),
+        false => format!("{name}:{line}-{last}"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
