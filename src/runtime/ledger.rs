@@ -31,7 +31,7 @@ pub enum Notice {
     LostInAll {
         events: u64,
     },
-    Warning(Warning),
+    Warning(Box<Warning>),
 }
 
 /// Something went wrong at a place in the script.
@@ -196,7 +196,8 @@ impl Place {
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
         };
-        Notice::Warning(Warning { span: self.span, message, kind, count, diagnostic })
+        let span = self.span;
+        Notice::Warning(Box::new(Warning { span, message, kind, count, diagnostic }))
     }
 }
 
