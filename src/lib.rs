@@ -1,4 +1,6 @@
 //! rtrace.
+#[cfg(feature = "llvm")]
+pub mod codegen;
 pub mod diag;
 pub mod host;
 pub mod ir;

@@ -8,10 +8,12 @@
 
 mod helper;
 mod print;
+mod uses;
 pub mod verify;
 
 pub use helper::{Helper, HelperInfo};
 pub use print::print;
+pub use uses::Use;
 
 use crate::plan;
 use crate::source::Span;

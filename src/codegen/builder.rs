@@ -1,0 +1,489 @@
+//! Instructions. The only caller of inkwell's instruction builder: plain
+//! values in and out, and no result that could fail.
+//!
+//! It also keeps what LLVM may know within what the verifier can follow; see
+//! [`Builder::hide`] and [`Builder::load_fixed`].
+
+use inkwell::attributes::{Attribute, AttributeLoc};
+use inkwell::basic_block::BasicBlock;
+use inkwell::context::Context;
+use inkwell::intrinsics::Intrinsic;
+use inkwell::module::Module;
+use inkwell::types::{BasicMetadataTypeEnum, BasicTypeEnum, FunctionType, IntType, PointerType};
+use inkwell::values::{
+    BasicMetadataValueEnum, BasicValue, BasicValueEnum, FunctionValue, IntValue, PointerValue,
+};
+use inkwell::{AddressSpace, AtomicOrdering, AtomicRMWBinOp, IntPredicate};
+
+use super::debug::Meta;
+use crate::ir::BinaryOp;
+
+/// A 64-bit value.
+pub(super) type Word<'c> = IntValue<'c>;
+/// The outcome of a comparison: one bit.
+pub(super) type Truth<'c> = IntValue<'c>;
+pub(super) type Pointer<'c> = PointerValue<'c>;
+pub(super) type Block<'c> = BasicBlock<'c>;
+
+/// Why inkwell's builder cannot fail here: it is positioned, and types agree.
+const BUILDS: &str = "bug: an instruction that LLVM refuses";
+
+/// What a call may do to memory, as far as LLVM needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effects {
+    /// The same result for the whole run of a program; calls can be merged.
+    None,
+    /// Every call counts, but no memory of the program changes.
+    Hidden,
+    Any,
+}
+
+/// An argument of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Argument<'c> {
+    Word(Word<'c>),
+    Pointer(Pointer<'c>),
+}
+
+/// Which of the two spellings of a constant offset is used; see
+/// [`Builder::load_fixed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fixed {
+    Context,
+    Typed,
+}
+
+/// Appends instructions to a block.
+pub(super) struct Builder<'a, 'c> {
+    context: &'c Context,
+    module: &'a Module<'c>,
+    inner: inkwell::builder::Builder<'c>,
+    word: IntType<'c>,
+    pointer: PointerType<'c>,
+    /// Assembly of no instruction: what goes in comes out, and LLVM does not
+    /// know. For words, for pointers.
+    hide_word: (FunctionType<'c>, PointerValue<'c>),
+    hide_pointer: (FunctionType<'c>, PointerValue<'c>),
+    /// `memory(none)`, `memory(inaccessiblemem: readwrite)`, `nounwind`, `willreturn`.
+    attributes: [Attribute; 4],
+}
+
+impl<'a, 'c> Builder<'a, 'c> {
+    pub(super) fn new(context: &'c Context, module: &'a Module<'c>) -> Builder<'a, 'c> {
+        let word = context.i64_type();
+        let pointer = context.ptr_type(AddressSpace::default());
+        let hide = |ty: FunctionType<'c>| {
+            let text = String::new();
+            (ty, context.create_inline_asm(ty, text, "=r,0".into(), true, false, None, false))
+        };
+        let attribute = |name: &str, value: u64| {
+            context.create_enum_attribute(Attribute::get_named_enum_kind_id(name), value)
+        };
+        Builder {
+            context,
+            module,
+            inner: context.create_builder(),
+            word,
+            pointer,
+            hide_word: hide(word.fn_type(&[word.into()], false)),
+            hide_pointer: hide(pointer.fn_type(&[pointer.into()], false)),
+            attributes: [
+                attribute("memory", 0),
+                // Two bits per kind of memory (llvm/Support/ModRef.h): arguments, inaccessible.
+                attribute("memory", 0b11 << 2),
+                attribute("nounwind", 0),
+                attribute("willreturn", 0),
+            ],
+        }
+    }
+
+    // Blocks and jumps.
+
+    pub(super) fn block(&self, function: FunctionValue<'c>, name: &str) -> Block<'c> {
+        self.context.append_basic_block(function, name)
+    }
+
+    /// The block that instructions go to.
+    pub(super) fn position(&self) -> Block<'c> {
+        self.inner.get_insert_block().expect("bug: the builder is not positioned")
+    }
+
+    pub(super) fn move_to(&self, block: Block<'c>) {
+        self.inner.position_at_end(block);
+    }
+
+    /// The place in the script of the instructions that follow.
+    pub(super) fn set_location(&self, location: Meta<'c>) {
+        // SAFETY: builder and location belong to the same context, which is alive.
+        unsafe {
+            llvm_sys::core::LLVMSetCurrentDebugLocation2(self.inner.as_mut_ptr(), location.raw());
+        }
+    }
+
+    pub(super) fn jump(&self, to: Block<'c>) {
+        self.inner.build_unconditional_branch(to).expect(BUILDS);
+    }
+
+    pub(super) fn branch(&self, cond: Truth<'c>, then: Block<'c>, els: Block<'c>) {
+        self.inner.build_conditional_branch(cond, then, els).expect(BUILDS);
+    }
+
+    pub(super) fn give(&self, value: Word<'c>) {
+        self.inner.build_return(Some(&value)).expect(BUILDS);
+    }
+
+    // Words.
+
+    pub(super) fn constant(&self, value: i64) -> Word<'c> {
+        self.word.const_int(value.cast_unsigned(), true)
+    }
+
+    /// `left op right` for an operation that is not a comparison. Divisions
+    /// are LLVM's: the caller keeps away zero and, for signed ones, cpu < v4.
+    pub(super) fn binary(&self, op: BinaryOp, left: Word<'c>, right: Word<'c>) -> Word<'c> {
+        let b = &self.inner;
+        let count = |b: &inkwell::builder::Builder<'c>| {
+            b.build_and(right, self.constant(63), "").expect(BUILDS)
+        };
+        let built = match op {
+            BinaryOp::Add => b.build_int_add(left, right, ""),
+            BinaryOp::Sub => b.build_int_sub(left, right, ""),
+            BinaryOp::Mul => b.build_int_mul(left, right, ""),
+            BinaryOp::UDiv => b.build_int_unsigned_div(left, right, ""),
+            BinaryOp::UMod => b.build_int_unsigned_rem(left, right, ""),
+            BinaryOp::SDiv => b.build_int_signed_div(left, right, ""),
+            BinaryOp::SMod => b.build_int_signed_rem(left, right, ""),
+            BinaryOp::And => b.build_and(left, right, ""),
+            BinaryOp::Or => b.build_or(left, right, ""),
+            BinaryOp::Xor => b.build_xor(left, right, ""),
+            BinaryOp::Shl => b.build_left_shift(left, count(b), ""),
+            BinaryOp::LShr => b.build_right_shift(left, count(b), false, ""),
+            BinaryOp::AShr => b.build_right_shift(left, count(b), true, ""),
+            BinaryOp::Eq
+            | BinaryOp::Ne
+            | BinaryOp::ULt
+            | BinaryOp::ULe
+            | BinaryOp::UGt
+            | BinaryOp::UGe
+            | BinaryOp::SLt
+            | BinaryOp::SLe
+            | BinaryOp::SGt
+            | BinaryOp::SGe => {
+                let truth = self.compare(op, left, right).expect("bug: it is a comparison");
+                b.build_int_z_extend(truth, self.word, "")
+            }
+        };
+        built.expect(BUILDS)
+    }
+
+    /// The outcome of a comparison; nothing for other operations.
+    pub(super) fn compare(
+        &self,
+        op: BinaryOp,
+        left: Word<'c>,
+        right: Word<'c>,
+    ) -> Option<Truth<'c>> {
+        let predicate = match op {
+            BinaryOp::Eq => IntPredicate::EQ,
+            BinaryOp::Ne => IntPredicate::NE,
+            BinaryOp::ULt => IntPredicate::ULT,
+            BinaryOp::ULe => IntPredicate::ULE,
+            BinaryOp::UGt => IntPredicate::UGT,
+            BinaryOp::UGe => IntPredicate::UGE,
+            BinaryOp::SLt => IntPredicate::SLT,
+            BinaryOp::SLe => IntPredicate::SLE,
+            BinaryOp::SGt => IntPredicate::SGT,
+            BinaryOp::SGe => IntPredicate::SGE,
+            BinaryOp::Add
+            | BinaryOp::Sub
+            | BinaryOp::Mul
+            | BinaryOp::UDiv
+            | BinaryOp::UMod
+            | BinaryOp::SDiv
+            | BinaryOp::SMod
+            | BinaryOp::And
+            | BinaryOp::Or
+            | BinaryOp::Xor
+            | BinaryOp::Shl
+            | BinaryOp::LShr
+            | BinaryOp::AShr => return None,
+        };
+        Some(self.inner.build_int_compare(predicate, left, right, "").expect(BUILDS))
+    }
+
+    /// Whether a word is not zero.
+    pub(super) fn truth(&self, word: Word<'c>) -> Truth<'c> {
+        self.compare(BinaryOp::Ne, word, self.constant(0)).expect("bug: it is a comparison")
+    }
+
+    pub(super) fn is_null(&self, pointer: Pointer<'c>) -> Truth<'c> {
+        self.inner.build_is_null(pointer, "").expect(BUILDS)
+    }
+
+    pub(super) fn select(&self, cond: Truth<'c>, then: Word<'c>, els: Word<'c>) -> Word<'c> {
+        self.inner.build_select(cond, then, els, "").expect(BUILDS).into_int_value()
+    }
+
+    /// The low `bits`, extended again.
+    pub(super) fn extend(&self, value: Word<'c>, bits: u8, signed: bool) -> Word<'c> {
+        match self.int(bits / 8) {
+            ty if ty == self.word => value,
+            ty => {
+                let cut = self.inner.build_int_truncate(value, ty, "").expect(BUILDS);
+                self.widen(cut, signed)
+            }
+        }
+    }
+
+    fn widen(&self, value: IntValue<'c>, signed: bool) -> Word<'c> {
+        if value.get_type() == self.word {
+            return value;
+        }
+        let built = match signed {
+            true => self.inner.build_int_s_extend(value, self.word, ""),
+            false => self.inner.build_int_z_extend(value, self.word, ""),
+        };
+        built.expect(BUILDS)
+    }
+
+    /// The low `bits` with their bytes in the opposite order.
+    pub(super) fn swap_bytes(&self, value: Word<'c>, bits: u8) -> Word<'c> {
+        let ty = self.int(bits / 8);
+        let cut = match ty == self.word {
+            true => value,
+            false => self.inner.build_int_truncate(value, ty, "").expect(BUILDS),
+        };
+        let swapped = self.intrinsic("llvm.bswap", &[ty.into()], &[cut.into()]).into_int_value();
+        self.widen(swapped, false)
+    }
+
+    pub(super) fn unsigned_min(&self, left: Word<'c>, right: Word<'c>) -> Word<'c> {
+        self.intrinsic("llvm.umin", &[self.word.into()], &[left.into(), right.into()])
+            .into_int_value()
+    }
+
+    /// The same value, about which LLVM knows nothing. What is computed from
+    /// it stays after this point and is not simplified by earlier knowledge,
+    /// so the verifier sees a check and its use as they are written.
+    pub(super) fn hide(&self, value: Word<'c>) -> Word<'c> {
+        self.assembly(self.hide_word, value.into()).into_int_value()
+    }
+
+    /// The same for a pointer: no arithmetic on it moves above its null check.
+    pub(super) fn hide_pointer(&self, pointer: Pointer<'c>) -> Pointer<'c> {
+        self.assembly(self.hide_pointer, pointer.into()).into_pointer_value()
+    }
+
+    fn assembly(
+        &self,
+        (ty, text): (FunctionType<'c>, PointerValue<'c>),
+        value: BasicMetadataValueEnum<'c>,
+    ) -> BasicValueEnum<'c> {
+        let call = self.inner.build_indirect_call(ty, text, &[value], "").expect(BUILDS);
+        call.add_attribute(AttributeLoc::Function, self.attributes[2]);
+        call.try_as_basic_value().expect_basic("bug: it has a result")
+    }
+
+    // Memory.
+
+    /// Room on the stack.
+    pub(super) fn allocate(&self, size: u32, align: u32, name: &str) -> Pointer<'c> {
+        let ty = self.context.i8_type().array_type(size);
+        let pointer = self.inner.build_alloca(ty, name).expect(BUILDS);
+        let instruction = pointer.as_instruction().expect("bug: an alloca is an instruction");
+        instruction.set_alignment(align).expect("bug: an alignment is a power of two");
+        pointer
+    }
+
+    /// A word on the stack, which LLVM turns into registers if it can.
+    pub(super) fn allocate_word(&self, name: &str) -> Pointer<'c> {
+        self.inner.build_alloca(self.word, name).expect(BUILDS)
+    }
+
+    /// `pointer + offset` bytes.
+    pub(super) fn offset(&self, pointer: Pointer<'c>, offset: u32) -> Pointer<'c> {
+        match offset {
+            0 => pointer,
+            n => self.element(pointer, self.constant(i64::from(n))),
+        }
+    }
+
+    /// `pointer + offset` bytes.
+    pub(super) fn element(&self, pointer: Pointer<'c>, offset: Word<'c>) -> Pointer<'c> {
+        // SAFETY: this only builds an address; that it lies in the object is for `ir::verify`
+        // and, in the end, for the kernel's verifier to check.
+        let built = unsafe {
+            self.inner.build_in_bounds_gep(self.context.i8_type(), pointer, &[offset], "")
+        };
+        built.expect(BUILDS)
+    }
+
+    /// Loads 1, 2, 4 or 8 bytes and extends them.
+    pub(super) fn load(&self, from: Pointer<'c>, size: u8, signed: bool, align: u32) -> Word<'c> {
+        let value = self.inner.build_load(self.int(size), from, "").expect(BUILDS);
+        align_access(value.as_instruction_value(), align);
+        self.widen(value.into_int_value(), signed)
+    }
+
+    /// Loads from a pointer that must reach the verifier as it is, with the
+    /// offset in the load instruction.
+    ///
+    /// LLVM would otherwise be free to compute the address first, or to merge
+    /// two loads in different branches into one from a chosen address; the
+    /// verifier takes neither for contexts and typed kernel pointers. `kind`
+    /// keeps these two apart, for one instruction may not load from both: the
+    /// offset's type differs, so the calls do.
+    pub(super) fn load_fixed(
+        &self,
+        base: Pointer<'c>,
+        offset: u32,
+        size: u8,
+        signed: bool,
+        kind: Fixed,
+    ) -> Word<'c> {
+        let base = self.intrinsic("llvm.preserve.static.offset", &[], &[base.into()]);
+        let index = match kind {
+            Fixed::Context => self.word.const_int(offset.into(), false),
+            Fixed::Typed => self.context.i32_type().const_int(offset.into(), false),
+        };
+        // SAFETY: this only builds an address, as in `element`.
+        let address = unsafe {
+            self.inner.build_in_bounds_gep(
+                self.context.i8_type(),
+                base.into_pointer_value(),
+                &[index],
+                "",
+            )
+        };
+        self.load(address.expect(BUILDS), size, signed, size.into())
+    }
+
+    /// Stores the low `size` bytes.
+    pub(super) fn store(&self, to: Pointer<'c>, size: u8, value: Word<'c>, align: u32) {
+        let ty = self.int(size);
+        let value = match ty == self.word {
+            true => value,
+            false => self.inner.build_int_truncate(value, ty, "").expect(BUILDS),
+        };
+        let instruction = self.inner.build_store(to, value).expect(BUILDS);
+        align_access(Some(instruction), align);
+    }
+
+    pub(super) fn load_pointer(&self, from: Pointer<'c>) -> Pointer<'c> {
+        let value = self.inner.build_load(self.pointer, from, "").expect(BUILDS);
+        align_access(value.as_instruction_value(), 8);
+        value.into_pointer_value()
+    }
+
+    pub(super) fn store_pointer(&self, to: Pointer<'c>, value: Pointer<'c>) {
+        let instruction = self.inner.build_store(to, value).expect(BUILDS);
+        align_access(Some(instruction), 8);
+    }
+
+    /// `lock; *(u32 or u64 *)to += value`.
+    pub(super) fn atomic_add(&self, to: Pointer<'c>, size: u8, value: Word<'c>) {
+        let ty = self.int(size);
+        let value = match ty == self.word {
+            true => value,
+            false => self.inner.build_int_truncate(value, ty, "").expect(BUILDS),
+        };
+        // Monotonic and without a use of the result: the one form that Linux 5.10 knows.
+        self.inner
+            .build_atomicrmw(AtomicRMWBinOp::Add, to, value, AtomicOrdering::Monotonic)
+            .expect(BUILDS);
+    }
+
+    pub(super) fn to_word(&self, pointer: Pointer<'c>) -> Word<'c> {
+        self.inner.build_ptr_to_int(pointer, self.word, "").expect(BUILDS)
+    }
+
+    pub(super) fn to_pointer(&self, word: Word<'c>) -> Pointer<'c> {
+        self.inner.build_int_to_ptr(word, self.pointer, "").expect(BUILDS)
+    }
+
+    pub(super) fn null(&self) -> Pointer<'c> {
+        self.pointer.const_null()
+    }
+
+    // Calls.
+
+    /// Calls helper `id` for its word.
+    pub(super) fn call(&self, id: u32, args: &[Argument<'c>], effects: Effects) -> Word<'c> {
+        self.helper(id, args, effects, self.word.into()).into_int_value()
+    }
+
+    /// Calls a helper that gives a pointer.
+    pub(super) fn call_pointer(&self, id: u32, args: &[Argument<'c>]) -> Pointer<'c> {
+        self.helper(id, args, Effects::Any, self.pointer.into()).into_pointer_value()
+    }
+
+    fn helper(
+        &self,
+        id: u32,
+        args: &[Argument<'c>],
+        effects: Effects,
+        result: BasicTypeEnum<'c>,
+    ) -> BasicValueEnum<'c> {
+        let types: Vec<BasicMetadataTypeEnum<'c>> = args
+            .iter()
+            .map(|a| match a {
+                Argument::Word(_) => self.word.into(),
+                Argument::Pointer(_) => self.pointer.into(),
+            })
+            .collect();
+        let values: Vec<BasicMetadataValueEnum<'c>> = args
+            .iter()
+            .map(|a| match a {
+                Argument::Word(w) => (*w).into(),
+                Argument::Pointer(p) => (*p).into(),
+            })
+            .collect();
+        let ty = match result {
+            BasicTypeEnum::PointerType(p) => p.fn_type(&types, false),
+            _ => self.word.fn_type(&types, false),
+        };
+        // The back end turns a call to a constant address into a call of that helper.
+        let address = self.word.const_int(id.into(), false).const_to_pointer(self.pointer);
+        let call = self.inner.build_indirect_call(ty, address, &values, "").expect(BUILDS);
+        let [none, hidden, nounwind, willreturn] = self.attributes;
+        let memory = match effects {
+            Effects::None => Some(none),
+            Effects::Hidden => Some(hidden),
+            Effects::Any => None,
+        };
+        for attribute in memory.into_iter().chain([nounwind, willreturn]) {
+            call.add_attribute(AttributeLoc::Function, attribute);
+        }
+        call.try_as_basic_value().expect_basic("bug: a helper has a result")
+    }
+
+    fn intrinsic(
+        &self,
+        name: &str,
+        types: &[BasicTypeEnum<'c>],
+        args: &[BasicMetadataValueEnum<'c>],
+    ) -> BasicValueEnum<'c> {
+        let declaration = Intrinsic::find(name)
+            .and_then(|i| i.get_declaration(self.module, types))
+            .expect("bug: LLVM does not know the intrinsic");
+        let call = self.inner.build_call(declaration, args, "").expect(BUILDS);
+        call.try_as_basic_value().expect_basic("bug: the intrinsic has a result")
+    }
+
+    /// The integer type of 1, 2, 4 or 8 bytes.
+    fn int(&self, size: u8) -> IntType<'c> {
+        match size {
+            1 => self.context.i8_type(),
+            2 => self.context.i16_type(),
+            4 => self.context.i32_type(),
+            _ => self.word,
+        }
+    }
+}
+
+fn align_access(instruction: Option<inkwell::values::InstructionValue<'_>>, align: u32) {
+    instruction
+        .expect("bug: a memory access is an instruction")
+        .set_alignment(align)
+        .expect("bug: an alignment is a power of two");
+}

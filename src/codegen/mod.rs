@@ -1,0 +1,106 @@
+//! From the IR to one BPF ELF object, through LLVM.
+//!
+//! Every program becomes a function, every map a global with BTF, and the
+//! plan a section beside them. The object loads with libbpf on every kernel
+//! since 5.10 (loops through callbacks need 5.17). A verified module always
+//! compiles: an error that comes from here is a bug, either ours or LLVM's.
+//!
+//! LLVM optimises for processors, while the kernel's verifier wants to follow
+//! every step. What keeps the two together is in [`builder`] (what LLVM may
+//! know), in `stmt` (loops) and in `memory` (indices).
+
+mod builder;
+mod debug;
+mod expr;
+mod frame;
+mod helpers;
+mod map;
+mod memory;
+mod object;
+mod program;
+mod stmt;
+
+use inkwell::context::Context;
+use inkwell::targets::FileType;
+
+use crate::ir;
+use crate::plan::Plan;
+use object::Object;
+
+/// How to compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    pub cpu: Cpu,
+}
+
+/// Version of the BPF instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cpu {
+    /// Linux 4.14: 64-bit arithmetic only.
+    V2,
+    /// Linux 5.1: 32-bit arithmetic and jumps.
+    #[default]
+    V3,
+    /// Linux 6.6: signed division, sign-extending loads and moves.
+    V4,
+}
+
+/// What compilation gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// An object file for libbpf, with the plan in [`crate::plan::SECTION`].
+    pub elf: Vec<u8>,
+}
+
+/// Compiles a verified module.
+///
+/// # Errors
+/// What LLVM says; always a bug.
+pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Compiled, String> {
+    let context = Context::create();
+    let object = Object::new(&context, module, plan, options)?;
+    object.optimise()?;
+    Ok(Compiled { elf: object.emit(FileType::Object)? })
+}
+
+/// LLVM's text of the module as it is translated (`--emit llvm`).
+///
+/// # Errors
+/// What LLVM says; always a bug.
+pub fn llvm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
+    let context = Context::create();
+    Ok(Object::new(&context, module, plan, options)?.text())
+}
+
+/// The same after optimisation (`--emit llvm-opt`).
+///
+/// # Errors
+/// What LLVM says; always a bug.
+pub fn llvm_opt(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
+    let context = Context::create();
+    let object = Object::new(&context, module, plan, options)?;
+    object.optimise()?;
+    Ok(object.text())
+}
+
+/// BPF assembly (`--emit asm`).
+///
+/// # Errors
+/// What LLVM says; always a bug.
+pub fn asm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
+    let context = Context::create();
+    let object = Object::new(&context, module, plan, options)?;
+    object.optimise()?;
+    Ok(String::from_utf8_lossy(&object.emit(FileType::Assembly)?).into_owned())
+}
+
+impl Cpu {
+    /// As LLVM calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cpu::V2 => "v2",
+            Cpu::V3 => "v3",
+            Cpu::V4 => "v4",
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The LLVM module as a whole: what it consists of, optimising it, and the
+//! ELF object (or text) that comes out.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_void};
+
+use inkwell::OptimizationLevel;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module};
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
+};
+use llvm_sys::LLVMDiagnosticSeverity;
+use llvm_sys::prelude::LLVMDiagnosticInfoRef;
+
+use super::builder::{Builder, Pointer};
+use super::debug::Debug;
+use super::program::Shared;
+use super::{Cpu, Options, map, program};
+use crate::ir;
+use crate::plan::{self, Plan};
+
+thread_local! {
+    /// What LLVM complained about since [`Object::new`].
+    static ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A module on its way to an object file.
+pub(super) struct Object<'c> {
+    llvm: Module<'c>,
+    machine: TargetMachine,
+}
+
+/// Keeps an error; without a handler LLVM would print it and exit.
+extern "C" fn note(info: LLVMDiagnosticInfoRef, _: *mut c_void) {
+    // SAFETY: LLVM gives a valid diagnostic; the text is ours to dispose of.
+    let (severity, text) = unsafe {
+        let text = llvm_sys::core::LLVMGetDiagInfoDescription(info);
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        llvm_sys::core::LLVMDisposeMessage(text);
+        (llvm_sys::core::LLVMGetDiagInfoSeverity(info), copy)
+    };
+    if severity == LLVMDiagnosticSeverity::LLVMDSError {
+        ERRORS.with_borrow_mut(|errors| errors.push(text));
+    }
+}
+
+impl<'c> Object<'c> {
+    /// Translates a module; nothing is optimised yet.
+    ///
+    /// # Errors
+    /// LLVM's, which would be a bug of ours.
+    pub(super) fn new(
+        context: &'c Context,
+        module: &ir::Module,
+        plan: &'c Plan,
+        options: &Options,
+    ) -> Result<Object<'c>, String> {
+        ERRORS.with_borrow_mut(Vec::clear);
+        // SAFETY: the handler needs no data and lives as long as the program.
+        unsafe {
+            llvm_sys::core::LLVMContextSetDiagnosticHandler(
+                context.raw(),
+                Some(note),
+                std::ptr::null_mut(),
+            );
+        }
+        let machine = machine(module.arch.triple, options.cpu)?;
+        let llvm = context.create_module("rtrace");
+        llvm.set_source_file_name("");
+        llvm.set_triple(&machine.get_triple());
+        llvm.set_data_layout(&machine.get_target_data().get_data_layout());
+        translate(context, &llvm, module, plan, options.cpu);
+        if cfg!(debug_assertions) {
+            llvm.verify().map_err(|e| e.to_string())?;
+        }
+        Ok(Object { llvm, machine })
+    }
+
+    /// Runs LLVM's passes.
+    ///
+    /// # Errors
+    /// LLVM's, which would be a bug of ours.
+    pub(super) fn optimise(&self) -> Result<(), String> {
+        let options = PassBuilderOptions::create();
+        options.set_loop_vectorization(false);
+        options.set_loop_slp_vectorization(false);
+        options.set_loop_interleaving(false);
+        // Only a `default` pipeline runs the BPF target's own passes.
+        self.llvm
+            .run_passes("default<O2>", &self.machine, options)
+            .map_err(|e| e.to_string())?;
+        check()
+    }
+
+    /// The module as LLVM's text.
+    pub(super) fn text(&self) -> String {
+        self.llvm.print_to_string().to_string()
+    }
+
+    /// The object file, or BPF assembly.
+    ///
+    /// # Errors
+    /// LLVM's, which would be a bug of ours.
+    pub(super) fn emit(&self, file: FileType) -> Result<Vec<u8>, String> {
+        let buffer =
+            self.machine.write_to_memory_buffer(&self.llvm, file).map_err(|e| e.to_string())?;
+        // LLVM says Ok even after errors.
+        check()?;
+        Ok(match file {
+            // inkwell counts a NUL after the text.
+            FileType::Assembly => buffer.as_slice().strip_suffix(b"\0"),
+            FileType::Object => None,
+        }
+        .unwrap_or(buffer.as_slice())
+        .to_vec())
+    }
+}
+
+fn check() -> Result<(), String> {
+    ERRORS.with_borrow(|errors| match errors.as_slice() {
+        [] => Ok(()),
+        all => Err(all.join("\n")),
+    })
+}
+
+fn machine(triple: &str, cpu: Cpu) -> Result<TargetMachine, String> {
+    Target::initialize_bpf(&InitializationConfig::default());
+    let triple = TargetTriple::create(triple);
+    let target = Target::from_triple(&triple).map_err(|e| e.to_string())?;
+    target
+        .create_target_machine(
+            &triple,
+            cpu.name(),
+            "",
+            OptimizationLevel::Default,
+            RelocMode::Default,
+            CodeModel::Default,
+        )
+        .ok_or_else(|| "LLVM has no BPF target".to_owned())
+}
+
+fn translate<'c>(
+    context: &'c Context,
+    llvm: &Module<'c>,
+    module: &ir::Module,
+    plan: &'c Plan,
+    cpu: Cpu,
+) {
+    let debug = Debug::new(context, llvm, &plan.sources);
+    let maps =
+        module.maps.iter().map(|m| map::emit(context, llvm, &debug, m, plan)).collect();
+    let scratch = map::emit_scratch(context, llvm, &debug, module, plan);
+    let params = params(context, llvm, &debug, module.params.len());
+    let rodata = module
+        .rodata
+        .iter()
+        .map(|r| bytes(context, llvm, &r.name, &r.bytes, ".rodata", r.align, Linkage::Internal))
+        .collect();
+    let license = [module.license.as_bytes(), b"\0"].concat();
+    bytes(context, llvm, "_license", &license, "license", 1, Linkage::External);
+    bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1, Linkage::External);
+    let shared = Shared {
+        context,
+        llvm,
+        builder: Builder::new(context, llvm),
+        debug,
+        module,
+        maps,
+        rodata,
+        params,
+        scratch,
+        cpu,
+    };
+    for (number, program) in module.programs.iter().enumerate() {
+        program::emit(&shared, number, program);
+    }
+    shared.debug.finish();
+}
+
+/// Constant bytes in a section.
+fn bytes<'c>(
+    context: &'c Context,
+    llvm: &Module<'c>,
+    name: &str,
+    bytes: &[u8],
+    section: &str,
+    align: u32,
+    linkage: Linkage,
+) -> Pointer<'c> {
+    let value = context.const_string(bytes, false);
+    let global = llvm.add_global(value.get_type(), None, name);
+    global.set_initializer(&value);
+    global.set_constant(true);
+    global.set_section(Some(section));
+    global.set_alignment(align);
+    global.set_linkage(linkage);
+    global.as_pointer_value()
+}
+
+/// The words that the run side fills in: constant for programs, but not yet
+/// known to LLVM.
+fn params<'c>(
+    context: &'c Context,
+    llvm: &Module<'c>,
+    debug: &Debug<'c>,
+    count: usize,
+) -> Option<Pointer<'c>> {
+    let words = u32::try_from(count).ok().filter(|&n| n > 0)?;
+    let ty = context.i64_type().array_type(words);
+    let global = llvm.add_global(ty, None, "rt_params");
+    global.set_initializer(&ty.const_zero());
+    global.set_constant(true);
+    global.set_externally_initialized(true);
+    global.set_section(Some(plan::PARAMS_SECTION));
+    global.set_alignment(8);
+    debug.global(global, debug.array(debug.int(8, false), 8, words.into()));
+    Some(global.as_pointer_value())
+}

@@ -1,0 +1,411 @@
+//! One program: its function, its memory, its way out.
+//!
+//! Large temporaries lie in the program's entry of a per-CPU map, looked up
+//! where the first statement needs it. A program that can be preempted by
+//! another task which runs the same program on the same CPU has several
+//! entries and claims one: `lock; busy += 1`, and whoever reads 1 afterwards
+//! owns it; everybody else takes its own 1 away again and tries the next
+//! entry. That needs no atomic operation with a result, so every kernel can do
+//! it. A run that finds no free entry does nothing.
+
+use inkwell::attributes::AttributeLoc;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module};
+use inkwell::types::BasicMetadataTypeEnum;
+use inkwell::values::FunctionValue;
+use inkwell::AddressSpace;
+
+use super::builder::{Argument, Block, Builder, Pointer};
+use super::debug::{Debug, Meta, Scope};
+use super::frame::Frame;
+use super::{Cpu, helpers};
+use crate::ir::{self, BinaryOp, Home, LocalId, ProgramKind, Stmt, Use};
+use crate::source::Span;
+
+/// What every program of a module refers to.
+pub(super) struct Shared<'a, 'c> {
+    pub(super) context: &'c Context,
+    pub(super) llvm: &'a Module<'c>,
+    pub(super) builder: Builder<'a, 'c>,
+    pub(super) debug: Debug<'c>,
+    pub(super) module: &'a ir::Module,
+    pub(super) maps: Vec<Pointer<'c>>,
+    pub(super) rodata: Vec<Pointer<'c>>,
+    pub(super) params: Option<Pointer<'c>>,
+    pub(super) scratch: Option<ScratchMap<'c>>,
+    pub(super) cpu: Cpu,
+}
+
+/// The map of large temporaries.
+pub(super) struct ScratchMap<'c> {
+    pub(super) map: Pointer<'c>,
+    /// Offset of the busy word in an entry.
+    pub(super) busy: u32,
+    /// First entry of each program of the module.
+    pub(super) first: Vec<u32>,
+}
+
+/// Entries of a program that can be preempted by itself.
+pub(super) const CLAIMED_ENTRIES: u32 = 4;
+
+/// The code of one program in the making.
+pub(super) struct Emitter<'a, 'c> {
+    pub(super) shared: &'a Shared<'a, 'c>,
+    pub(super) program: &'a ir::Program,
+    /// Its place in the module.
+    number: usize,
+    pub(super) frame: Frame,
+    /// The function that is being filled: the program or a callback.
+    pub(super) function: Function<'c>,
+    /// Callbacks so far, and those of them for `bpf_loop`.
+    pub(super) callbacks: usize,
+    pub(super) ranges: usize,
+}
+
+/// A function in the making.
+pub(super) struct Function<'c> {
+    pub(super) value: FunctionValue<'c>,
+    pub(super) scope: Scope<'c>,
+    /// Holds the allocations; ends in a jump to what follows.
+    entry: Block<'c>,
+    pub(super) exit: Exit<'c>,
+    pub(super) loops: Vec<Target<'c>>,
+    /// Only in the program itself.
+    pub(super) context: Option<Pointer<'c>>,
+    pub(super) scratch: Option<Pointer<'c>>,
+    pub(super) frame: Option<Pointer<'c>>,
+    pub(super) locals: Vec<Option<Pointer<'c>>>,
+    pub(super) slots: Vec<Option<Pointer<'c>>>,
+    pub(super) ptrs: Vec<Option<Pointer<'c>>>,
+}
+
+/// What `Return` does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Exit<'c> {
+    /// Stores the result and jumps.
+    Program { result: Pointer<'c>, block: Block<'c> },
+    /// Leaves a note in the frame and stops the loop.
+    Callback,
+}
+
+/// Where `Break` and `Continue` go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'c> {
+    Blocks { next: Block<'c>, done: Block<'c> },
+    /// Out of the callback, with 1 or 0.
+    Callback,
+}
+
+/// Whether the same program can run on a CPU while it is preempted there. The
+/// kernel disables preemption or refuses nested runs for all other kinds
+/// (`bpf_prog_active`, `bpf_prog::active`); uprobes run in the task's context.
+pub(super) fn preemptible(kind: ProgramKind) -> bool {
+    match kind {
+        ProgramKind::Uprobe => true,
+        ProgramKind::Special
+        | ProgramKind::Kprobe
+        | ProgramKind::Trampoline
+        | ProgramKind::Tracepoint
+        | ProgramKind::RawTracepoint
+        | ProgramKind::BtfTracepoint
+        | ProgramKind::PerfEvent => false,
+    }
+}
+
+/// Adds a program to the LLVM module.
+pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program) {
+    let b = &shared.builder;
+    let pointer = shared.debug.pointer(None);
+    let function = Function::new(
+        shared,
+        program,
+        &program.name,
+        Linkage::External,
+        &[("ctx", pointer, true)],
+        program.span,
+    );
+    function.value.as_global_value().set_section(Some(&program.section));
+    let mut emitter = Emitter {
+        shared,
+        program,
+        number,
+        frame: Frame::of(program),
+        function,
+        callbacks: 0,
+        ranges: 0,
+    };
+    let result = emitter.allocate_word("result");
+    b.store(result, 8, b.constant(program.result), 8);
+    let exit = b.block(emitter.function.value, "exit");
+    emitter.function.exit = Exit::Program { result, block: exit };
+    emitter.function.context = Some(emitter.parameter(0));
+    emitter.make_frame();
+    emitter.block(&program.body);
+    b.jump(exit);
+    b.move_to(exit);
+    emitter.locate(program.span);
+    b.give(b.load(result, 8, false, 8));
+    emitter.finish_function();
+}
+
+impl<'c> Function<'c> {
+    /// Adds a function and leaves the builder at its start. Parameters are
+    /// name, type for BTF, and whether they are pointers.
+    pub(super) fn new(
+        shared: &Shared<'_, 'c>,
+        program: &ir::Program,
+        name: &str,
+        linkage: Linkage,
+        parameters: &[(&str, Meta<'c>, bool)],
+        span: Span,
+    ) -> Function<'c> {
+        let word = shared.context.i64_type();
+        let pointer = shared.context.ptr_type(AddressSpace::default());
+        let types: Vec<BasicMetadataTypeEnum<'c>> =
+            parameters.iter().map(|p| if p.2 { pointer.into() } else { word.into() }).collect();
+        let value = shared.llvm.add_function(name, word.fn_type(&types, false), Some(linkage));
+        // No calls of memset and the like, which BPF does not have; no jump tables, which
+        // only the newest kernels load; and no unwinding.
+        let attribute = |key: &str, text: &str| shared.context.create_string_attribute(key, text);
+        let nounwind = inkwell::attributes::Attribute::get_named_enum_kind_id("nounwind");
+        for attribute in [
+            attribute("no-builtins", ""),
+            attribute("no-jump-tables", "true"),
+            shared.context.create_enum_attribute(nounwind, 0),
+        ] {
+            value.add_attribute(AttributeLoc::Function, attribute);
+        }
+        let described: Vec<_> = parameters.iter().map(|p| (p.0, p.1)).collect();
+        let global = linkage == Linkage::External;
+        let scope = shared.debug.function(value, &described, global, span);
+        let entry = shared.builder.block(value, "entry");
+        let start = shared.builder.block(value, "start");
+        shared.builder.move_to(start);
+        shared.builder.set_location(shared.debug.location(&scope, span));
+        Function {
+            value,
+            scope,
+            entry,
+            exit: Exit::Callback,
+            loops: Vec::new(),
+            context: None,
+            scratch: None,
+            frame: None,
+            locals: vec![None; program.locals.len()],
+            slots: vec![None; program.slots.len()],
+            ptrs: vec![None; program.ptrs as usize],
+        }
+    }
+}
+
+impl<'c> Emitter<'_, 'c> {
+    /// The current function's pointer parameter.
+    pub(super) fn parameter(&self, number: u32) -> Pointer<'c> {
+        let value = self.function.value.get_nth_param(number);
+        value.expect("bug: a function lacks a parameter").into_pointer_value()
+    }
+
+    /// Instructions that follow belong to this place in the script.
+    pub(super) fn locate(&self, span: Span) {
+        let location = self.shared.debug.location(&self.function.scope, span);
+        self.shared.builder.set_location(location);
+    }
+
+    /// Runs `make` at the start of the current function.
+    pub(super) fn at_entry<T>(&self, make: impl FnOnce(&Builder<'_, 'c>) -> T) -> T {
+        let b = &self.shared.builder;
+        let here = b.position();
+        b.move_to(self.function.entry);
+        let made = make(b);
+        b.move_to(here);
+        made
+    }
+
+    pub(super) fn allocate_word(&self, name: &str) -> Pointer<'c> {
+        self.at_entry(|b| b.allocate_word(name))
+    }
+
+    /// Ends the current function: what `entry` collected leads to the rest.
+    pub(super) fn finish_function(&self) {
+        let b = &self.shared.builder;
+        b.move_to(self.function.entry);
+        let start = self.function.entry.get_next_basic_block();
+        b.jump(start.expect("bug: a function has a start"));
+    }
+
+    /// Allocates what callbacks share and fills in what is known.
+    fn make_frame(&mut self) {
+        if self.frame.size == 0 {
+            return;
+        }
+        let b = &self.shared.builder;
+        let frame = self.at_entry(|b| b.allocate(self.frame.size, 8, "frame"));
+        let zero = b.constant(0);
+        for offset in self.frame.locals().chain(self.frame.leave) {
+            b.store(b.offset(frame, offset), 8, zero, 8);
+        }
+        if let Some(offset) = self.frame.context {
+            b.store_pointer(b.offset(frame, offset), self.parameter(0));
+        }
+        self.function.frame = Some(frame);
+    }
+
+    /// The address of something in the frame.
+    pub(super) fn in_frame(&self, offset: u32) -> Pointer<'c> {
+        let frame = self.function.frame.expect("bug: a program without a frame");
+        self.shared.builder.offset(frame, offset)
+    }
+
+    /// Where a local lies.
+    pub(super) fn local(&mut self, id: LocalId) -> Pointer<'c> {
+        if let Some(offset) = self.frame.local(id) {
+            return self.in_frame(offset);
+        }
+        let number = id.0 as usize;
+        if let Some(Some(place)) = self.function.locals.get(number) {
+            return *place;
+        }
+        let name = self.program.locals.get(number).map_or("", |l| l.name.as_str());
+        let place = self.at_entry(|b| {
+            let place = b.allocate_word(name);
+            b.store(place, 8, b.constant(0), 8);
+            place
+        });
+        if let Some(known) = self.function.locals.get_mut(number) {
+            *known = Some(place);
+        }
+        place
+    }
+
+    /// The context, untouched.
+    pub(super) fn context(&self) -> Pointer<'c> {
+        match (self.function.context, self.frame.context) {
+            (Some(context), _) => context,
+            (None, Some(offset)) => self.shared.builder.load_pointer(self.in_frame(offset)),
+            (None, None) => panic!("bug: a callback without a context"),
+        }
+    }
+
+    /// The program's large temporaries.
+    pub(super) fn scratch(&self) -> Pointer<'c> {
+        match (self.function.scratch, self.frame.scratch) {
+            (Some(scratch), _) => scratch,
+            (None, Some(offset)) => self.shared.builder.load_pointer(self.in_frame(offset)),
+            (None, None) => panic!("bug: scratch memory is not bound"),
+        }
+    }
+
+    /// Whether a statement, or one inside it, uses scratch memory.
+    fn uses_scratch(&self, stmt: &Stmt) -> bool {
+        let mut found = false;
+        stmt.all_uses(&mut |u| found |= self.is_scratch(u));
+        found
+    }
+
+    fn is_scratch(&self, used: Use) -> bool {
+        let Use::Slot(slot) = used else { return false };
+        let slot = self.program.slots.get(slot.0 as usize);
+        slot.is_some_and(|s| matches!(s.home, Home::Scratch { .. }))
+    }
+
+    /// Where in a block scratch memory is to be bound: before the first
+    /// statement that needs it, unless one arm of a single `If` needs it all,
+    /// which then binds it itself. So runs that a predicate ends do not pay.
+    pub(super) fn scratch_point(&self, block: &[Stmt]) -> Option<usize> {
+        if self.function.context.is_none() || self.function.scratch.is_some() {
+            return None;
+        }
+        let mut users = block.iter().enumerate().filter(|s| self.uses_scratch(s.1));
+        let (first, stmt) = users.next()?;
+        let alone = users.next().is_none();
+        let mut own = false;
+        stmt.uses(&mut |u| own |= self.is_scratch(u));
+        let arms = stmt.blocks().into_iter().filter(|b| b.iter().any(|s| self.uses_scratch(s)));
+        let branches = matches!(
+            stmt.kind,
+            ir::StmtKind::If { .. } | ir::StmtKind::Lookup { .. } | ir::StmtKind::Event { .. }
+        );
+        let inside = alone && branches && !own && arms.count() == 1;
+        (!inside).then_some(first)
+    }
+
+    /// Looks up the scratch memory, and claims it if need be. Gives how to
+    /// release it: the pointer to the busy word, and the way out from before.
+    pub(super) fn bind_scratch(&mut self) -> Bound<'c> {
+        let b = &self.shared.builder;
+        let scratch = self.shared.scratch.as_ref().expect("bug: no scratch map");
+        let first = *scratch.first.get(self.number).expect("bug: a program without scratch");
+        let Exit::Program { result, block: exit } = self.function.exit else {
+            panic!("bug: scratch memory is bound in a callback");
+        };
+        let index = self.at_entry(|b| b.allocate(4, 4, "scratch_index"));
+        let lookup = || {
+            let args = [Argument::Pointer(scratch.map), Argument::Pointer(index)];
+            let entry = b.call_pointer(helpers::MAP_LOOKUP_ELEM, &args);
+            let found = b.block(self.function.value, "scratch");
+            b.branch(b.is_null(entry), exit, found);
+            b.move_to(found);
+            b.hide_pointer(entry)
+        };
+        b.store(index, 4, b.constant(first.into()), 4);
+        let mut bound = Bound { release: None };
+        let entry = match preemptible(self.program.kind) {
+            false => lookup(),
+            true => {
+                let owned = self.allocate_word("scratch_entry");
+                let ready = b.block(self.function.value, "claimed");
+                for number in 0..CLAIMED_ENTRIES {
+                    if number > 0 {
+                        b.store(index, 4, b.constant((first + number).into()), 4);
+                    }
+                    let entry = lookup();
+                    let busy = b.offset(entry, scratch.busy);
+                    b.atomic_add(busy, 8, b.constant(1));
+                    let claims = b.load(busy, 8, false, 8);
+                    let alone = b.compare(BinaryOp::Eq, claims, b.constant(1));
+                    let mine = b.block(self.function.value, "mine");
+                    let taken = b.block(self.function.value, "taken");
+                    b.branch(alone.expect("bug: it is a comparison"), mine, taken);
+                    b.move_to(mine);
+                    b.store_pointer(owned, entry);
+                    b.jump(ready);
+                    b.move_to(taken);
+                    b.atomic_add(busy, 8, b.constant(-1));
+                }
+                b.jump(exit);
+                b.move_to(ready);
+                let entry = b.load_pointer(owned);
+                let busy = b.offset(entry, scratch.busy);
+                let release = b.block(self.function.value, "release");
+                let here = b.position();
+                b.move_to(release);
+                b.atomic_add(busy, 8, b.constant(-1));
+                b.jump(exit);
+                b.move_to(here);
+                bound.release = Some((busy, self.function.exit));
+                self.function.exit = Exit::Program { result, block: release };
+                entry
+            }
+        };
+        self.function.scratch = Some(entry);
+        if let Some(offset) = self.frame.scratch {
+            b.store_pointer(self.in_frame(offset), entry);
+        }
+        bound
+    }
+
+    /// Ends what [`Emitter::bind_scratch`] began, where the block ends.
+    pub(super) fn release_scratch(&mut self, bound: &Bound<'c>) {
+        self.function.scratch = None;
+        if let Some((busy, exit)) = bound.release {
+            let b = &self.shared.builder;
+            b.atomic_add(busy, 8, b.constant(-1));
+            self.function.exit = exit;
+        }
+    }
+}
+
+/// How to give scratch memory back.
+pub(super) struct Bound<'c> {
+    release: Option<(Pointer<'c>, Exit<'c>)>,
+}

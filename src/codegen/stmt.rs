@@ -1,0 +1,403 @@
+//! Statements.
+
+use inkwell::module::Linkage;
+
+use super::builder::{Argument, Pointer, Word};
+use super::frame::returns;
+use super::helpers;
+use super::program::{Emitter, Exit, Function, Target};
+use crate::ir::{BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
+use crate::source::Span;
+
+/// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).
+const MAX_ROUNDS: i64 = 1 << 23;
+
+impl<'c> Emitter<'_, 'c> {
+    /// A block of statements.
+    pub(super) fn block(&mut self, block: &[Stmt]) {
+        let point = self.scratch_point(block);
+        let mut bound = None;
+        for (number, stmt) in block.iter().enumerate() {
+            if point == Some(number) {
+                self.locate(stmt.span);
+                bound = Some(self.bind_scratch());
+            }
+            self.stmt(stmt);
+        }
+        if let Some(bound) = bound {
+            self.release_scratch(&bound);
+        }
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) {
+        self.locate(stmt.span);
+        let b = &self.shared.builder;
+        match &stmt.kind {
+            StmtKind::Set { local, value } => {
+                let value = self.word(value);
+                let place = self.local(*local);
+                b.store(place, 8, value, 8);
+            }
+            StmtKind::Store { to, size, value } => {
+                let value = self.word(value);
+                let to = self.address(to);
+                b.store(to.pointer, *size, value, to.claim(*size));
+            }
+            StmtKind::Copy { to, from, size } => self.copy(to, from, *size),
+            StmtKind::Zero { to, size } => self.zero(to, *size),
+            StmtKind::AtomicAdd { to, size, value } => {
+                let value = self.word(value);
+                let to = self.address(to);
+                b.atomic_add(to.pointer, *size, value);
+            }
+            StmtKind::Eval(value) => {
+                self.word(value);
+            }
+            StmtKind::If { cond, then, els } => self.branch(cond, then, els),
+            StmtKind::Loop { body } => self.forever(body),
+            StmtKind::ForRange { index, from, to, callback: false, body } => {
+                self.count(*index, from, to, body);
+            }
+            StmtKind::ForRange { index, from, to, callback: true, body } => {
+                self.count_in_callback(*index, from, to, body, stmt.span);
+            }
+            StmtKind::ForMap { map, key, value, body } => {
+                self.each(*map, [*key, *value], body, stmt.span);
+            }
+            StmtKind::Break => self.leave_round(true),
+            StmtKind::Continue => self.leave_round(false),
+            StmtKind::Return(value) => {
+                let value = self.word(value);
+                self.leave(value);
+            }
+            StmtKind::Lookup { map, key, cpu, value, found, missing } => {
+                self.lookup(*map, key, cpu.as_ref(), *value, [found, missing]);
+            }
+            StmtKind::Event { map, size, record, body, lost } => {
+                self.event(*map, *size, *record, body, lost);
+            }
+        }
+    }
+
+    fn branch(&mut self, cond: &Expr, then: &[Stmt], els: &[Stmt]) {
+        let b = &self.shared.builder;
+        let cond = self.truth(cond);
+        let join = b.block(self.function.value, "join");
+        let arm = |list: &[Stmt], name| match list {
+            [] => join,
+            _ => b.block(self.function.value, name),
+        };
+        let (yes, no) = (arm(then, "then"), arm(els, "else"));
+        b.branch(cond, yes, no);
+        for (block, list) in [(yes, then), (no, els)] {
+            if block != join {
+                b.move_to(block);
+                self.block(list);
+                b.jump(join);
+            }
+        }
+        b.move_to(join);
+    }
+
+    /// Continues after a jump away: what follows in the block is dead, and
+    /// LLVM drops it.
+    fn after_jump(&self) {
+        let b = &self.shared.builder;
+        b.move_to(b.block(self.function.value, "dead"));
+    }
+
+    fn forever(&mut self, body: &[Stmt]) {
+        let b = &self.shared.builder;
+        let head = b.block(self.function.value, "loop");
+        let done = b.block(self.function.value, "done");
+        b.jump(head);
+        b.move_to(head);
+        self.hide_written(body);
+        self.round(body, Target::Blocks { next: head, done });
+        b.jump(head);
+        b.move_to(done);
+    }
+
+    fn round(&mut self, body: &[Stmt], target: Target<'c>) {
+        self.function.loops.push(target);
+        self.block(body);
+        self.function.loops.pop();
+    }
+
+    /// Hides from LLVM how the locals that a loop writes change from round to
+    /// round. Otherwise it would rewrite the loop: count something else than
+    /// the script does, compare addresses, or compute a final value in 128
+    /// bits. The verifier then could not see that the loop ends, and BPF has
+    /// no 128-bit multiplication.
+    fn hide_written(&mut self, body: &[Stmt]) {
+        let mut written = Vec::new();
+        for stmt in body {
+            stmt.all_uses(&mut |u| match u {
+                Use::Write(local) if !written.contains(&local) => written.push(local),
+                Use::Write(_) | Use::Read(_) | Use::Slot(_) | Use::Ptr(_) | Use::Bind(_)
+                | Use::Rodata(_) | Use::Map(_) | Use::Context => {}
+            });
+        }
+        for local in written {
+            if self.frame.local(local).is_none() {
+                let place = self.local(local);
+                let b = &self.shared.builder;
+                b.store(place, 8, b.hide(b.load(place, 8, false, 8)), 8);
+            }
+        }
+    }
+
+    /// A plain counting loop.
+    fn count(&mut self, index: LocalId, from: &Expr, to: &Expr, body: &[Stmt]) {
+        let b = &self.shared.builder;
+        let from = self.word(from);
+        let to = self.word(to);
+        let counter = self.allocate_word("counter");
+        b.store(counter, 8, from, 8);
+        let [head, round, next, done] =
+            ["count", "round", "next", "done"].map(|n| b.block(self.function.value, n));
+        b.jump(head);
+        b.move_to(head);
+        self.hide_written(body);
+        let at = b.hide(b.load(counter, 8, false, 8));
+        b.branch(self.less(at, to), round, done);
+        b.move_to(round);
+        let place = self.local(index);
+        b.store(place, 8, at, 8);
+        self.round(body, Target::Blocks { next, done });
+        b.jump(next);
+        b.move_to(next);
+        b.store(counter, 8, b.binary(BinaryOp::Add, at, b.constant(1)), 8);
+        b.jump(head);
+        b.move_to(done);
+    }
+
+    fn less(&self, left: Word<'c>, right: Word<'c>) -> super::builder::Truth<'c> {
+        let less = self.shared.builder.compare(BinaryOp::SLt, left, right);
+        less.expect("bug: it is a comparison")
+    }
+
+    /// A counting loop through `bpf_loop`.
+    fn count_in_callback(
+        &mut self,
+        index: LocalId,
+        from: &Expr,
+        to: &Expr,
+        body: &[Stmt],
+        span: Span,
+    ) {
+        let b = &self.shared.builder;
+        let start = self.word(from);
+        let to = self.word(to);
+        let number = self.ranges;
+        self.ranges += 1;
+        let start_at = self.frame.start(number);
+        if let Some(offset) = start_at {
+            b.store(self.in_frame(offset), 8, start, 8);
+        }
+        let count = b.binary(BinaryOp::Sub, to, start);
+        let rounds = b.select(self.less(start, to), count, b.constant(0));
+        let rounds = b.unsigned_min(rounds, b.constant(MAX_ROUNDS));
+        let word = self.shared.debug.int(8, false);
+        let pointer = self.shared.debug.pointer(None);
+        let parameters = [("index", word, false), ("frame", pointer, true)];
+        let callback = self.callback(&parameters, span, |e| {
+            let round = e.function.value.get_nth_param(0).expect("bug: a callback's index");
+            let start = match (start_at, from) {
+                (Some(offset), _) => b.load(e.in_frame(offset), 8, false, 8),
+                (None, Expr::Const(start)) => b.constant(*start),
+                (None, _) => panic!("bug: a loop's start is not kept"),
+            };
+            let place = e.local(index);
+            b.store(place, 8, b.binary(BinaryOp::Add, start, round.into_int_value()), 8);
+            e.block(body);
+        });
+        let args = [
+            Argument::Word(rounds),
+            Argument::Pointer(callback),
+            Argument::Pointer(self.frame_argument()),
+            Argument::Word(b.constant(0)),
+        ];
+        b.call(helpers::LOOP, &args, super::builder::Effects::Any);
+        self.leave_if_noted(body);
+    }
+
+    /// A loop over the elements of a map.
+    fn each(&mut self, map: MapId, ptrs: [PtrId; 2], body: &[Stmt], span: Span) {
+        let b = &self.shared.builder;
+        let pointer = self.shared.debug.pointer(None);
+        let parameters = ["map", "key", "value", "frame"].map(|n| (n, pointer, true));
+        let callback = self.callback(&parameters, span, |e| {
+            for (number, ptr) in (1..).zip(ptrs) {
+                let bound = e.parameter(number);
+                e.bind(ptr, bound);
+            }
+            e.block(body);
+        });
+        let args = [
+            Argument::Pointer(self.map(map)),
+            Argument::Pointer(callback),
+            Argument::Pointer(self.frame_argument()),
+            Argument::Word(b.constant(0)),
+        ];
+        b.call(helpers::FOR_EACH_MAP_ELEM, &args, super::builder::Effects::Any);
+        self.leave_if_noted(body);
+    }
+
+    /// A function for the body of a loop. Its last parameter is the frame.
+    fn callback(
+        &mut self,
+        parameters: &[(&str, super::debug::Meta<'c>, bool)],
+        span: Span,
+        body: impl FnOnce(&mut Self),
+    ) -> Pointer<'c> {
+        let b = &self.shared.builder;
+        let here = b.position();
+        self.callbacks += 1;
+        let name = format!("{}_loop{}", self.program.name, self.callbacks);
+        let inner = Function::new(
+            self.shared,
+            self.program,
+            &name,
+            Linkage::Internal,
+            parameters,
+            span,
+        );
+        let outer = std::mem::replace(&mut self.function, inner);
+        let last = u32::try_from(parameters.len()).expect("bug: at most five parameters") - 1;
+        self.function.frame = Some(self.parameter(last));
+        self.function.loops.push(Target::Callback);
+        body(self);
+        self.locate(span);
+        b.give(b.constant(0));
+        self.finish_function();
+        let inner = std::mem::replace(&mut self.function, outer);
+        b.move_to(here);
+        self.locate(span);
+        inner.value.as_global_value().as_pointer_value()
+    }
+
+    fn frame_argument(&self) -> Pointer<'c> {
+        match self.frame.size {
+            0 => self.shared.builder.null(),
+            _ => self.in_frame(0),
+        }
+    }
+
+    /// After a loop in a callback: leaves the program if its body did.
+    fn leave_if_noted(&mut self, body: &[Stmt]) {
+        if !returns(body) {
+            return;
+        }
+        let b = &self.shared.builder;
+        let offset = self.frame.leave.expect("bug: a frame without a note");
+        let noted = b.truth(b.load(self.in_frame(offset), 8, false, 8));
+        let [leaves, stays] = ["leaves", "stays"].map(|n| b.block(self.function.value, n));
+        b.branch(noted, leaves, stays);
+        b.move_to(leaves);
+        match self.function.exit {
+            Exit::Program { result, block } => {
+                b.store(result, 8, b.load(self.in_frame(offset + 8), 8, false, 8), 8);
+                b.jump(block);
+            }
+            Exit::Callback => b.give(b.constant(1)),
+        }
+        b.move_to(stays);
+    }
+
+    fn leave(&mut self, value: Word<'c>) {
+        let b = &self.shared.builder;
+        match self.function.exit {
+            Exit::Program { result, block } => {
+                b.store(result, 8, value, 8);
+                b.jump(block);
+            }
+            Exit::Callback => {
+                let offset = self.frame.leave.expect("bug: a frame without a note");
+                b.store(self.in_frame(offset + 8), 8, value, 8);
+                b.store(self.in_frame(offset), 8, b.constant(1), 8);
+                b.give(b.constant(1));
+            }
+        }
+        self.after_jump();
+    }
+
+    fn leave_round(&mut self, last: bool) {
+        let b = &self.shared.builder;
+        let target = *self.function.loops.last().expect("bug: not in a loop");
+        match target {
+            Target::Blocks { done, .. } if last => b.jump(done),
+            Target::Blocks { next, .. } => b.jump(next),
+            Target::Callback => b.give(b.constant(i64::from(last))),
+        }
+        self.after_jump();
+    }
+
+    /// Binds a pointer for the statements that follow, and for callbacks.
+    fn bind(&mut self, ptr: PtrId, pointer: Pointer<'c>) {
+        if let Some(offset) = self.frame.ptr(ptr) {
+            self.shared.builder.store_pointer(self.in_frame(offset), pointer);
+        }
+        let known = self.function.ptrs.get_mut(ptr.0 as usize);
+        *known.expect("bug: an unknown pointer") = Some(pointer);
+    }
+
+    fn lookup(
+        &mut self,
+        map: MapId,
+        key: &Place,
+        cpu: Option<&Expr>,
+        value: PtrId,
+        [found, missing]: [&[Stmt]; 2],
+    ) {
+        let cpu = cpu.map(|c| self.word(c));
+        let key = self.address(key);
+        let mut args = vec![Argument::Pointer(self.map(map)), Argument::Pointer(key.pointer)];
+        args.extend(cpu.map(Argument::Word));
+        let id = match cpu {
+            Some(_) => helpers::MAP_LOOKUP_PERCPU_ELEM,
+            None => helpers::MAP_LOOKUP_ELEM,
+        };
+        let pointer = self.shared.builder.call_pointer(id, &args);
+        self.unless_null(pointer, missing, |e, pointer| {
+            e.bind(value, pointer);
+            e.block(found);
+        });
+    }
+
+    fn event(&mut self, map: MapId, size: u32, record: PtrId, body: &[Stmt], lost: &[Stmt]) {
+        let b = &self.shared.builder;
+        let args = [
+            Argument::Pointer(self.map(map)),
+            Argument::Word(b.constant(size.into())),
+            Argument::Word(b.constant(0)),
+        ];
+        let pointer = b.call_pointer(helpers::RINGBUF_RESERVE, &args);
+        self.unless_null(pointer, lost, |e, pointer| {
+            e.bind(record, pointer);
+            e.block(body);
+            let args = [Argument::Pointer(pointer), Argument::Word(b.constant(0))];
+            b.call(helpers::RINGBUF_SUBMIT, &args, super::builder::Effects::Any);
+        });
+    }
+
+    /// Runs `there` with the pointer, or `null` if it is null.
+    fn unless_null(
+        &mut self,
+        pointer: Pointer<'c>,
+        null: &[Stmt],
+        there: impl FnOnce(&mut Self, Pointer<'c>),
+    ) {
+        let b = &self.shared.builder;
+        let [some, none, join] =
+            ["some", "none", "join"].map(|n| b.block(self.function.value, n));
+        b.branch(b.is_null(pointer), none, some);
+        b.move_to(some);
+        there(self, b.hide_pointer(pointer));
+        b.jump(join);
+        b.move_to(none);
+        self.block(null);
+        b.jump(join);
+        b.move_to(join);
+    }
+}

@@ -1,0 +1,144 @@
+//! What a statement touches: the one walk over expressions and places that
+//! code generation and the verifier share.
+
+use super::{Arg, Base, Expr, LocalId, MapId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
+
+/// One use, by the statement itself or in its expressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Read(LocalId),
+    Write(LocalId),
+    Slot(SlotId),
+    Ptr(PtrId),
+    /// The statement binds the pointer for its inner statements.
+    Bind(PtrId),
+    Rodata(RodataId),
+    Map(MapId),
+    Context,
+}
+
+impl Stmt {
+    /// The blocks inside a statement, in the order in which they stand.
+    pub fn blocks(&self) -> [&[Stmt]; 2] {
+        match &self.kind {
+            StmtKind::If { then, els, .. } => [then, els],
+            StmtKind::Loop { body }
+            | StmtKind::ForRange { body, .. }
+            | StmtKind::ForMap { body, .. } => [body, &[]],
+            StmtKind::Lookup { found, missing, .. } => [found, missing],
+            StmtKind::Event { body, lost, .. } => [body, lost],
+            StmtKind::Set { .. }
+            | StmtKind::Store { .. }
+            | StmtKind::Copy { .. }
+            | StmtKind::Zero { .. }
+            | StmtKind::AtomicAdd { .. }
+            | StmtKind::Eval(_)
+            | StmtKind::Break
+            | StmtKind::Continue
+            | StmtKind::Return(_) => [&[], &[]],
+        }
+    }
+
+    /// Uses by the statement, without those in its [`Stmt::blocks`]; reads
+    /// come before the writes that they lead to.
+    pub fn uses(&self, each: &mut dyn FnMut(Use)) {
+        match &self.kind {
+            StmtKind::Set { local, value } => {
+                value.uses(each);
+                each(Use::Write(*local));
+            }
+            StmtKind::Store { to, value, .. } | StmtKind::AtomicAdd { to, value, .. } => {
+                value.uses(each);
+                to.uses(each);
+            }
+            StmtKind::Copy { to, from, .. } => {
+                from.uses(each);
+                to.uses(each);
+            }
+            StmtKind::Zero { to, .. } => to.uses(each),
+            StmtKind::Eval(value) | StmtKind::Return(value) => value.uses(each),
+            StmtKind::If { cond, .. } => cond.uses(each),
+            StmtKind::ForRange { index, from, to, .. } => {
+                from.uses(each);
+                to.uses(each);
+                each(Use::Write(*index));
+            }
+            StmtKind::ForMap { map, key, value, .. } => {
+                each(Use::Map(*map));
+                each(Use::Bind(*key));
+                each(Use::Bind(*value));
+            }
+            StmtKind::Lookup { map, key, cpu, value, .. } => {
+                each(Use::Map(*map));
+                key.uses(each);
+                if let Some(cpu) = cpu {
+                    cpu.uses(each);
+                }
+                each(Use::Bind(*value));
+            }
+            StmtKind::Event { map, record, .. } => {
+                each(Use::Map(*map));
+                each(Use::Bind(*record));
+            }
+            StmtKind::Loop { .. } | StmtKind::Break | StmtKind::Continue => {}
+        }
+    }
+
+    /// Uses by the statement and everything inside it.
+    pub fn all_uses(&self, each: &mut dyn FnMut(Use)) {
+        self.uses(each);
+        for block in self.blocks() {
+            for stmt in block {
+                stmt.all_uses(each);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Uses of the base and in the index.
+    pub fn uses(&self, each: &mut dyn FnMut(Use)) {
+        each(match self.base {
+            Base::Slot(slot) => Use::Slot(slot),
+            Base::Ptr(ptr) => Use::Ptr(ptr),
+            Base::Context => Use::Context,
+            Base::Rodata(rodata) => Use::Rodata(rodata),
+        });
+        if let Some(index) = &self.index {
+            index.value.uses(each);
+        }
+    }
+}
+
+impl Expr {
+    /// Uses in the expression.
+    pub fn uses(&self, each: &mut dyn FnMut(Use)) {
+        match self {
+            Expr::Const(_) | Expr::Param(_) => {}
+            Expr::Local(local) => each(Use::Read(*local)),
+            Expr::Binary(_, left, right) => {
+                left.uses(each);
+                right.uses(each);
+            }
+            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } => value.uses(each),
+            Expr::Select { cond, then, els } => {
+                cond.uses(each);
+                then.uses(each);
+                els.uses(each);
+            }
+            Expr::Load { from, .. } => from.uses(each),
+            Expr::LoadTyped { pointer, .. } => pointer.uses(each),
+            Expr::Address(place) => place.uses(each),
+            Expr::Call { args, .. } => {
+                for arg in args {
+                    match arg {
+                        Arg::Value(value) => value.uses(each),
+                        Arg::Address(place) => place.uses(each),
+                        Arg::Map(map) => each(Use::Map(*map)),
+                        Arg::Context => each(Use::Context),
+                    }
+                }
+            }
+        }
+    }
+}
