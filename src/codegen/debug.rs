@@ -338,7 +338,11 @@ impl<'c> Debug<'c> {
     }
 
     /// An anonymous struct; members are name, offset, size (bytes) and type.
-    pub(super) fn structure(&self, size: u64, members: &[(String, u64, u64, Meta<'c>)]) -> Meta<'c> {
+    pub(super) fn structure(
+        &self,
+        size: u64,
+        members: &[(String, u64, u64, Meta<'c>)],
+    ) -> Meta<'c> {
         let file = self.file(0);
         let mut elements: Vec<_> = members
             .iter()
@@ -410,10 +414,7 @@ impl<'c> Debug<'c> {
             Layout::Str { size } => text(*size),
             Layout::Buffer { size } => self.structure(
                 u64::from(layout.size()),
-                &[
-                    member("len", 0, 4, half),
-                    member("data", 4, u64::from(*size), text(*size)),
-                ],
+                &[member("len", 0, 4, half), member("data", 4, u64::from(*size), text(*size))],
             ),
             Layout::Array { of, stride, len } if *stride == of.size() => {
                 self.array(self.layout(of), u64::from(*stride), u64::from(*len))
@@ -431,10 +432,9 @@ impl<'c> Debug<'c> {
                     member("ip", 8, 8 * u64::from(*limit), self.array(word, 8, (*limit).into())),
                 ],
             ),
-            Layout::Usym => self.structure(
-                16,
-                &[member("address", 0, 8, word), member("pid", 8, 4, half)],
-            ),
+            Layout::Usym => {
+                self.structure(16, &[member("address", 0, 8, word), member("pid", 8, 4, half)])
+            }
             Layout::Timestamp => self.structure(
                 16,
                 &[
@@ -443,10 +443,9 @@ impl<'c> Debug<'c> {
                     member("clock", 12, 4, half),
                 ],
             ),
-            Layout::CgroupPath => self.structure(
-                16,
-                &[member("id", 0, 8, word), member("filter", 8, 8, word)],
-            ),
+            Layout::CgroupPath => {
+                self.structure(16, &[member("id", 0, 8, word), member("filter", 8, 8, word)])
+            }
             Layout::Inet => self.structure(
                 24,
                 &[
@@ -469,8 +468,9 @@ impl<'c> Debug<'c> {
             .iter()
             .enumerate()
             .map(|(number, field)| {
-                let identifier = field.name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
-                    && field.name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+                let identifier =
+                    field.name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
+                        && field.name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
                 let name = if identifier { field.name.clone() } else { format!("_{number}") };
                 let size = u64::from(field.layout.size());
                 (name, u64::from(field.offset), size, self.layout(&field.layout))

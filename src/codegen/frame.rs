@@ -208,7 +208,11 @@ impl Usage {
         // What the loop binds and writes, it does in the callback.
         stmt.uses(&mut |u| match u {
             Use::Write(_) | Use::Bind(_) => self.note(u, inner, &mut fresh),
-            Use::Read(_) | Use::Slot(_) | Use::Ptr(_) | Use::Rodata(_) | Use::Map(_)
+            Use::Read(_)
+            | Use::Slot(_)
+            | Use::Ptr(_)
+            | Use::Rodata(_)
+            | Use::Map(_)
             | Use::Context => self.note(u, function, written),
         });
         let [body, _] = stmt.blocks();

@@ -31,10 +31,8 @@ pub(super) fn emit<'c>(
         fields.push(("value", debug.pointer(Some(value))));
     }
     fields.push(("max_entries", number(map.max_entries)));
-    let members: Vec<_> = (0..)
-        .zip(&fields)
-        .map(|(at, (name, ty))| ((*name).to_owned(), 8 * at, 8, *ty))
-        .collect();
+    let members: Vec<_> =
+        (0..).zip(&fields).map(|(at, (name, ty))| ((*name).to_owned(), 8 * at, 8, *ty)).collect();
     let size = 8 * u32::try_from(fields.len()).expect("bug: a map has few fields");
     let ty = context.ptr_type(AddressSpace::default()).array_type(size / 8);
     let global = llvm.add_global(ty, None, &map.name);

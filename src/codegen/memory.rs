@@ -147,13 +147,9 @@ impl<'c> Emitter<'_, 'c> {
         };
         for (offset, bytes) in pieces(whole, size, step) {
             let value = match context {
-                Some(start) => b.load_fixed(
-                    self.context(),
-                    start + offset,
-                    bytes,
-                    false,
-                    Fixed::Context,
-                ),
+                Some(start) => {
+                    b.load_fixed(self.context(), start + offset, bytes, false, Fixed::Context)
+                }
                 None => b.load(b.offset(from.pointer, offset), bytes, false, bytes.into()),
             };
             b.store(b.offset(to.pointer, offset), bytes, value, bytes.into());

@@ -88,9 +88,7 @@ impl<'c> Object<'c> {
         options.set_loop_slp_vectorization(false);
         options.set_loop_interleaving(false);
         // Only a `default` pipeline runs the BPF target's own passes.
-        self.llvm
-            .run_passes("default<O2>", &self.machine, options)
-            .map_err(|e| e.to_string())?;
+        self.llvm.run_passes("default<O2>", &self.machine, options).map_err(|e| e.to_string())?;
         check()
     }
 
@@ -149,8 +147,7 @@ fn translate<'c>(
     cpu: Cpu,
 ) {
     let debug = Debug::new(context, llvm, &plan.sources);
-    let maps =
-        module.maps.iter().map(|m| map::emit(context, llvm, &debug, m, plan)).collect();
+    let maps = module.maps.iter().map(|m| map::emit(context, llvm, &debug, m, plan)).collect();
     let scratch = map::emit_scratch(context, llvm, &debug, module, plan);
     let params = params(context, llvm, &debug, module.params.len());
     let rodata = module
@@ -166,7 +163,6 @@ fn translate<'c>(
         llvm,
         builder: Builder::new(context, llvm),
         debug,
-        module,
         maps,
         rodata,
         params,

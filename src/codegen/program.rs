@@ -8,12 +8,12 @@
 //! entry. That needs no atomic operation with a result, so every kernel can do
 //! it. A run that finds no free entry does nothing.
 
+use inkwell::AddressSpace;
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::FunctionValue;
-use inkwell::AddressSpace;
 
 use super::builder::{Argument, Block, Builder, Pointer};
 use super::debug::{Debug, Meta, Scope};
@@ -28,7 +28,6 @@ pub(super) struct Shared<'a, 'c> {
     pub(super) llvm: &'a Module<'c>,
     pub(super) builder: Builder<'a, 'c>,
     pub(super) debug: Debug<'c>,
-    pub(super) module: &'a ir::Module,
     pub(super) maps: Vec<Pointer<'c>>,
     pub(super) rodata: Vec<Pointer<'c>>,
     pub(super) params: Option<Pointer<'c>>,
@@ -91,7 +90,10 @@ pub(super) enum Exit<'c> {
 /// Where `Break` and `Continue` go.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'c> {
-    Blocks { next: Block<'c>, done: Block<'c> },
+    Blocks {
+        next: Block<'c>,
+        done: Block<'c>,
+    },
     /// Out of the callback, with 1 or 0.
     Callback,
 }

@@ -134,8 +134,14 @@ impl<'c> Emitter<'_, 'c> {
         for stmt in body {
             stmt.all_uses(&mut |u| match u {
                 Use::Write(local) if !written.contains(&local) => written.push(local),
-                Use::Write(_) | Use::Read(_) | Use::Slot(_) | Use::Ptr(_) | Use::Bind(_)
-                | Use::Rodata(_) | Use::Map(_) | Use::Context => {}
+                Use::Write(_)
+                | Use::Read(_)
+                | Use::Slot(_)
+                | Use::Ptr(_)
+                | Use::Bind(_)
+                | Use::Rodata(_)
+                | Use::Map(_)
+                | Use::Context => {}
             });
         }
         for local in written {
@@ -255,14 +261,8 @@ impl<'c> Emitter<'_, 'c> {
         let here = b.position();
         self.callbacks += 1;
         let name = format!("{}_loop{}", self.program.name, self.callbacks);
-        let inner = Function::new(
-            self.shared,
-            self.program,
-            &name,
-            Linkage::Internal,
-            parameters,
-            span,
-        );
+        let inner =
+            Function::new(self.shared, self.program, &name, Linkage::Internal, parameters, span);
         let outer = std::mem::replace(&mut self.function, inner);
         let last = u32::try_from(parameters.len()).expect("bug: at most five parameters") - 1;
         self.function.frame = Some(self.parameter(last));
@@ -389,8 +389,7 @@ impl<'c> Emitter<'_, 'c> {
         there: impl FnOnce(&mut Self, Pointer<'c>),
     ) {
         let b = &self.shared.builder;
-        let [some, none, join] =
-            ["some", "none", "join"].map(|n| b.block(self.function.value, n));
+        let [some, none, join] = ["some", "none", "join"].map(|n| b.block(self.function.value, n));
         b.branch(b.is_null(pointer), none, some);
         b.move_to(some);
         there(self, b.hide_pointer(pointer));

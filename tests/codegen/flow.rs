@@ -1,0 +1,1 @@
+//! Control flow: branches, loops of every kind, and the ways out of them.

@@ -1,0 +1,9 @@
+//! Code generation, tested by running what it generates: IR modules built by
+//! hand, loaded into the running kernel (as root) and run by
+//! `BPF_PROG_TEST_RUN`, results compared exactly. The same binary runs under
+//! the other kernels in `tests/vm`.
+
+mod arithmetic;
+mod case;
+mod flow;
+mod memory;
