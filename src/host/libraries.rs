@@ -15,7 +15,7 @@ const ENTRY: usize = 24;
 /// The file of a library; `name` may lack the version (`libssl.so`) and the
 /// `.so` (`libssl`). Among several versions, the one that the loader prefers.
 pub(super) fn find(host: &Host, name: &str) -> Option<PathBuf> {
-    let arch = host.arch().ok()?.name;
+    let arch = host.arch().name;
     let cache = fs::read(host.path("/etc/ld.so.cache")).unwrap_or_default();
     let entries = cached(&cache, arch);
     if let Some((_, path)) = entries.iter().find(|(soname, _)| matches(soname, name)) {

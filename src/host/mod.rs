@@ -25,7 +25,7 @@ use tracefs::Tracefs;
 pub struct Host {
     root: PathBuf,
     features: Features,
-    arch: OnceLock<Result<&'static Arch, String>>,
+    arch: OnceLock<&'static Arch>,
     btf: OnceLock<Result<Btf, String>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
     traceable: OnceLock<Result<String, String>>,
@@ -108,18 +108,17 @@ impl Host {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// # Errors
-    /// The architecture is not one of ours.
-    pub fn arch(&self) -> Result<&'static Arch, String> {
+    /// The machine's architecture: that of this binary, unless a recorded
+    /// machine says otherwise.
+    pub fn arch(&self) -> &'static Arch {
         let find = || {
-            let name = match self.read("/proc/sys/kernel/arch") {
-                Ok(name) => name.trim().to_owned(),
-                // Before Linux 6.1.
-                Err(_) => std::env::consts::ARCH.to_owned(),
-            };
-            Arch::find(&name).ok_or_else(|| format!("the architecture `{name}` is not supported"))
+            let recorded = self.read("/proc/sys/kernel/arch").unwrap_or_default();
+            let name = if self.is_live() { "" } else { recorded.trim() };
+            Arch::find(name)
+                .or_else(|| Arch::find(std::env::consts::ARCH))
+                .expect("bug: built for an architecture without a row")
         };
-        self.arch.get_or_init(find).clone()
+        self.arch.get_or_init(find)
     }
 
     /// The kernel's release, as `uname -r` says; empty if it cannot be read.
@@ -186,7 +185,7 @@ impl Host {
     /// The number of a system call by the name in its tracepoint
     /// (`sys_enter_<name>`).
     pub fn syscall_number(&self, name: &str) -> Option<u32> {
-        syscalls::number(self.arch().ok()?, name)
+        syscalls::number(self.arch(), name)
     }
 
     /// Numbers of the CPUs that are online; CPU 0 if that cannot be read.

@@ -3,10 +3,274 @@
 //! A provider parses its own attach points, expands them against the host,
 //! types what programs find in their context, and says how to attach. Sema
 //! sees only [`Instance`]s; the run side sees only [`plan::Attach`].
+//!
+//! Adding a provider: a file with its row, and the row in [`PROVIDERS`].
 
+mod group;
+mod list;
+mod perf;
+mod rawtracepoint;
+mod special;
+mod text;
+mod tracepoint;
+
+use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::host::Host;
 use crate::ir::ProgramKind;
-use crate::plan;
+use crate::parser::ast::AttachPoint;
+use crate::plan::{self, MissingProbes};
+use crate::source::Span;
 use crate::types::{Space, Type};
+
+pub use list::{ListOptions, list};
+use text::Part;
+
+/// A kind of attach points.
+pub struct Provider {
+    pub name: &'static str,
+    /// Other names; they compare like the name, without case, except that `u`
+    /// and `U` are different.
+    pub aliases: &'static [&'static str],
+    /// Forms of attach points.
+    pub usage: &'static [&'static str],
+    /// One sentence.
+    pub doc: &'static str,
+    side: Side,
+    expand: fn(&Request<'_>, &mut Diagnostics) -> Expanded,
+    list: fn(&list::Query<'_>) -> Result<Vec<list::Line>, String>,
+}
+
+/// Where a provider's events happen: decides when a pattern for providers and
+/// a listing include it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Kernel,
+    User,
+    /// Only when it is named: timers, and the return of functions.
+    Named,
+}
+
+/// Every provider, in the order of listings.
+pub static PROVIDERS: &[&Provider] = &[
+    &special::BEGIN,
+    &special::END,
+    &tracepoint::TRACEPOINT,
+    &rawtracepoint::RAWTRACEPOINT,
+    &perf::SOFTWARE,
+    &perf::HARDWARE,
+    &perf::PROFILE,
+    &perf::INTERVAL,
+];
+
+/// What the command line and the config block say about attach points.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `$1` and on.
+    pub params: Vec<String>,
+    /// `--unsafe`.
+    pub unsafe_mode: bool,
+    /// `-p`.
+    pub pid: Option<u32>,
+    pub missing_probes: MissingProbes,
+    /// What `--no-feature` hides; besides features of the kernel, here
+    /// `raw_syscalls`: tracepoints of system calls through one raw tracepoint.
+    pub no_feature: Vec<String>,
+}
+
+/// The instances of an attach point, or why there cannot be any.
+type Expanded = Result<Vec<Instance>, Box<Diagnostic>>;
+
+/// An attach point to be expanded by its provider.
+struct Request<'a> {
+    provider: &'static Provider,
+    point: &'a AttachPoint,
+    /// Without the provider.
+    parts: Vec<Part>,
+    /// The provider's name.
+    head: Part,
+    needs: &'a Needs,
+    host: &'a Host,
+    options: &'a Options,
+}
+
+/// Matches an attach point with the machine: one instance per program.
+///
+/// A pattern without a match gives a warning and no instance; whether its probe
+/// can do without is for the caller, who sees all attach points. A name without
+/// a match is an error unless `missing_probes` says otherwise.
+///
+/// # Errors
+/// The attach point makes no sense, or names something that is not there.
+pub fn expand(
+    point: &AttachPoint,
+    needs: &Needs,
+    host: &Host,
+    options: &Options,
+    diags: &mut Diagnostics,
+) -> Expanded {
+    let mut parts = text::split(point, &options.params)?;
+    let head = parts.remove(0);
+    let request = |provider, parts: &[Part]| Request {
+        provider,
+        point,
+        parts: parts.to_vec(),
+        head: head.clone(),
+        needs,
+        host,
+        options,
+    };
+    let mut instances = if head.is_wildcard() {
+        let user = options.pid.is_some() || parts.first().is_some_and(|p| p.text.contains('/'));
+        let side = if user { Side::User } else { Side::Kernel };
+        let mut found = Vec::new();
+        let fitting =
+            PROVIDERS.iter().filter(|p| p.side == side && head.matches(&p.name.to_lowercase()));
+        for provider in fitting {
+            // Not every provider understands these parts; that is no error.
+            let mut ignored = Diagnostics::default();
+            let list = (provider.expand)(&request(provider, &parts), &mut ignored);
+            found.extend(list.unwrap_or_default());
+        }
+        if found.is_empty() {
+            nothing_matches(point, &format!("`{}` matches nothing", point.text), options, diags);
+        }
+        found
+    } else {
+        let provider = find(&head.text).ok_or_else(|| Box::new(unknown_provider(&head)))?;
+        (provider.expand)(&request(provider, &parts), diags)?
+    };
+    if let Some(label) = &point.label {
+        for name in instances.iter_mut().flat_map(|i| &mut i.attach).flat_map(|a| &mut a.probes) {
+            name.clone_from(&label.node);
+        }
+    }
+    Ok(instances)
+}
+
+/// The provider of that name or alias.
+pub fn find(name: &str) -> Option<&'static Provider> {
+    let by_alias = |p: &&&Provider| p.aliases.contains(&name);
+    let by_name = |p: &&&Provider| {
+        // `u` and `U` are different things.
+        p.name.eq_ignore_ascii_case(name)
+            || name.len() > 1 && p.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+            || !name.eq_ignore_ascii_case("u")
+                && p.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+    };
+    PROVIDERS.iter().find(by_alias).or_else(|| PROVIDERS.iter().find(by_name)).copied()
+}
+
+fn unknown_provider(head: &Part) -> Diagnostic {
+    let d = Diagnostic::error(head.span, format!("there is no provider `{}`", head.text));
+    let names = PROVIDERS.iter().map(|p| p.name);
+    let d = match diag::nearest(&head.text.to_lowercase(), names.clone()) {
+        Some(near) => d.at(format!("did you mean `{near}`?")),
+        None => d,
+    };
+    let names: Vec<&str> = names.collect();
+    d.note(format!("the providers are {}", names.join(", ")))
+}
+
+/// What a pattern without a match means for the attach point.
+fn nothing_matches(point: &AttachPoint, message: &str, options: &Options, diags: &mut Diagnostics) {
+    if options.missing_probes != MissingProbes::Ignore {
+        diags.push(Diagnostic::warning(point.span, message));
+    }
+}
+
+impl Request<'_> {
+    fn span(&self) -> Span {
+        self.point.span
+    }
+
+    fn error(&self, message: impl Into<String>) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(self.span(), message))
+    }
+
+    /// An error about one part.
+    fn error_at(&self, part: &Part, message: impl Into<String>) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(part.span, message))
+    }
+
+    /// The attach point has the wrong number of parts.
+    fn wrong_parts(&self) -> Box<Diagnostic> {
+        let found = self.parts.len();
+        let count = |n: usize| format!("{n} part{}", if n == 1 { "" } else { "s" });
+        let forms: Vec<usize> =
+            self.provider.usage.iter().map(|form| form.matches(':').count()).collect();
+        let (least, most) = (
+            forms.iter().min().copied().unwrap_or_default(),
+            forms.iter().max().copied().unwrap_or_default(),
+        );
+        let expected = match (least, most) {
+            (a, b) if a == b => count(a),
+            (a, b) => format!("{a} to {}", count(b)),
+        };
+        let name = self.provider.name;
+        let message = match most {
+            0 => format!("`{name}` stands alone, but {} found after it", was(&count(found), found)),
+            _ => format!(
+                "`{name}` takes {expected} after its name, but {} found",
+                was(&count(found), found)
+            ),
+        };
+        let d = Diagnostic::error(self.span(), message);
+        let usage: Vec<String> = self.provider.usage.iter().map(|u| format!("`{u}`")).collect();
+        Box::new(d.help(format!("write {}", usage.join(" or "))))
+    }
+
+    /// A name that is not there: an error, a warning, or nothing.
+    fn missing(&self, diagnostic: Diagnostic, diags: &mut Diagnostics) -> Expanded {
+        match self.options.missing_probes {
+            MissingProbes::Error => Err(Box::new(diagnostic)),
+            MissingProbes::Warn => {
+                diags.push(Diagnostic { severity: diag::Severity::Warning, ..diagnostic });
+                Ok(Vec::new())
+            }
+            MissingProbes::Ignore => Ok(Vec::new()),
+        }
+    }
+
+    fn without_feature(&self, name: &str) -> bool {
+        self.options.no_feature.iter().any(|f| f == name)
+    }
+
+    /// One link for some probes.
+    fn attach(&self, probes: Vec<String>, mechanism: plan::Mechanism) -> plan::Attach {
+        plan::Attach { probes, span: self.span(), mechanism, cookies: Vec::new() }
+    }
+}
+
+fn was(text: &str, count: usize) -> String {
+    format!("{text} {}", if count == 1 { "was" } else { "were" })
+}
+
+impl Needs {
+    /// Whether any argument is used by name.
+    fn args(&self) -> bool {
+        self.whole_args || !self.args_fields.is_empty()
+    }
+}
+
+impl Context {
+    /// A context that offers nothing; providers fill in what they have. The
+    /// reasons are phrases, what to do instead after a `; `.
+    fn none(provider: &'static Provider, space: Space) -> Context {
+        let no = |what: &str| format!("`{}` probes have no {what}", provider.name);
+        Context {
+            provider: provider.name,
+            space,
+            args: Err(no("arguments")),
+            numbered: Err(no("arguments")),
+            retval: Err(no("return value")),
+            ctx: Err(no("context that can be used directly")),
+            registers: None,
+            func: Err(no("function")),
+            stacks: false,
+            result: 0,
+        }
+    }
+}
 
 /// What a probe's block needs to know at expansion, so that matches that do
 /// not differ for it can share one program.
@@ -47,6 +311,19 @@ pub struct Syscalls {
     /// Number of the call, and index of its probe name among the names of
     /// `Instance::attach`, sorted by number.
     pub numbers: Vec<(u32, u32)>,
+    /// Where the program finds the number of the call.
+    pub number: Access,
+    /// How to tell calls of 32-bit programs, whose numbers mean other calls.
+    pub compat: Compat,
+}
+
+/// The running task executes a 32-bit system call if any bit of `mask` is set
+/// in the `size` bytes at `offset` of its `struct task_struct`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compat {
+    pub offset: u32,
+    pub size: u8,
+    pub mask: u32,
 }
 
 /// What a program finds when it runs.
@@ -103,4 +380,17 @@ pub enum Func {
     InstructionPointer { user: bool },
     /// `bpf_get_func_ip`.
     Helper { user: bool },
+}
+
+/// A parameter as a program finds it in a word: numbers and pointers belong to
+/// an address space; what does not fit a word cannot be had.
+fn in_register(ty: Type, space: Space) -> Type {
+    match ty {
+        Type::Int { size, signed, .. } => Type::Int { size, signed, space },
+        Type::Ptr { to, space: Space::User } => Type::Ptr { to, space: Space::User },
+        Type::Ptr { to, .. } => Type::Ptr { to, space },
+        Type::Struct(s) => Type::Unsupported(format!("struct {} by value", s.name)),
+        Type::Array { of, .. } => Type::ptr(*of, space),
+        ty => ty,
+    }
 }

@@ -57,6 +57,13 @@ pub struct Param {
     pub text: String,
 }
 
+impl Param {
+    /// As listings show it: `struct file * file`.
+    pub fn shown(&self) -> String {
+        format!("{} {}", self.text, self.name)
+    }
+}
+
 /// A number of a type, and the table that it counts in: 0 is vmlinux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ref {
@@ -71,6 +78,7 @@ impl Ref {
 }
 
 const COMPOSITES: Kinds = Kinds::of(Kind::Struct).or(Kind::Union);
+const TYPEDEF: Kinds = Kinds::of(Kind::Typedef);
 const ENUMS: Kinds = Kinds::of(Kind::Enum).or(Kind::Enum64);
 /// Chains of types (typedefs, qualifiers, pointers) longer than this are damage.
 const DEPTH: u32 = 32;
@@ -181,14 +189,25 @@ impl Btf {
 
     /// Events of raw tracepoints of a module: the `x` of `btf_trace_x`.
     pub fn raw_tracepoints(&self, module: &str) -> Vec<&str> {
-        let names = self.names_of(module, Kinds::of(Kind::Typedef));
+        let names = self.names_of(module, TYPEDEF);
         names.into_iter().filter_map(|n| n.strip_prefix("btf_trace_")).collect()
     }
 
-    /// Arguments of a raw tracepoint and the module that has it; the internal
+    /// The module that has a raw tracepoint, and its arguments; the internal
     /// first argument is left out.
     pub fn raw_tracepoint(&self, event: &str) -> Option<(String, Vec<Param>)> {
-        let typedef = self.find(Kinds::of(Kind::Typedef), &format!("btf_trace_{event}"))?;
+        self.raw_tracepoint_at(self.find(TYPEDEF, &format!("btf_trace_{event}"))?, event)
+    }
+
+    /// The same for a raw tracepoint of one module.
+    pub fn raw_tracepoint_in(&self, module: &str, event: &str) -> Option<(String, Vec<Param>)> {
+        let (module, raw) = self.table(module)?;
+        let base = (module != 0).then_some(&self.base);
+        let id = raw.find(base, TYPEDEF, &format!("btf_trace_{event}"))?;
+        self.raw_tracepoint_at(Ref { module, id }, event)
+    }
+
+    fn raw_tracepoint_at(&self, typedef: Ref, event: &str) -> Option<(String, Vec<Param>)> {
         let module = self.module_name(typedef.module);
         // The typedef's prototype has no names; these functions take the same
         // arguments and do.
@@ -198,9 +217,8 @@ impl Btf {
             .map(|function| function.params)
             .find(|params| params.iter().all(|p| !p.name.is_empty()))
             .or_else(|| {
-                let (at, _) = self.resolve(typedef)?;
-                let pointer = self.entry(at)?;
-                let proto = self.reference(at.module, pointer.size_or_type);
+                let (_, pointer) = self.resolve(typedef)?;
+                let proto = self.reference(typedef.module, pointer.size_or_type);
                 Some(self.params(self.resolve(proto)?.0))
             })?;
         if !params.is_empty() {
@@ -438,6 +456,8 @@ impl Btf {
         let encoding = self.word(at, entry, 0).unwrap_or(0) >> 24 & 0xf;
         match (entry.size_or_type, encoding) {
             (1, encoding) if encoding & 4 != 0 => Type::Bool,
+            // As in scripts, whatever the kernel was compiled with.
+            (1, _) if name == "char" => Type::int(1, true),
             (size @ (1 | 2 | 4 | 8), encoding) => {
                 Type::int(u8::try_from(size).unwrap_or(8), encoding & 1 != 0)
             }

@@ -80,7 +80,7 @@ fn members_of_anonymous_members_and_bit_fields() {
         [
             "a int32 @0 Some(Bits { size: 1, shift: 0, width: 3 }) None",
             "b int32 @0 Some(Bits { size: 2, shift: 3, width: 7 }) None",
-            "name uint8 * @8 None Some(\"user\")",
+            "name int8 * @8 None Some(\"user\")",
             "id int64 @8 None None",
             "text string[8] @16 None None",
             "grid int32[3][2] @24 None None",

@@ -1,0 +1,352 @@
+//! Static tracepoints of the kernel, with the fields of their records.
+//!
+//! Tracepoints of system calls are a case of their own: a perf event on one
+//! costs its entry and exit path twice as much as a raw tracepoint does, and
+//! its removal a grace period each. All system calls of an attach point become
+//! one program on the raw tracepoint `sys_enter` (`sys_exit`) that tells calls
+//! apart by their numbers.
+
+use super::group::{self, Match};
+use super::list::{Line, Query};
+use super::text::Part;
+use super::{
+    Access, Argument, Compat, Context, Expanded, Instance, Provider, Request, Side, Syscalls,
+};
+use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::host::arch::Arch;
+use crate::host::btf::Btf;
+use crate::host::features::Feature;
+use crate::host::tracefs::{Event, Field, Place, Tracefs};
+use crate::ir::ProgramKind;
+use crate::parser::ast::TypeTag;
+use crate::plan::{Attach, Mechanism};
+use crate::types::{Space, Type};
+
+pub(super) static TRACEPOINT: Provider = Provider {
+    name: "tracepoint",
+    aliases: &["t"],
+    usage: &["tracepoint:sched:sched_switch"],
+    doc: "Fires at a tracepoint that kernel developers placed.",
+    side: Side::Kernel,
+    expand,
+    list,
+};
+
+/// Fields of system call records start here (struct syscall_trace_enter); what
+/// is before them is the number of the call.
+const SYSCALL_FIELDS: u32 = 16;
+const NUMBER_FIELD: &str = "__syscall_nr";
+
+fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
+    let any = Part { text: "*".into(), ..request.head.clone() };
+    let (category, name) = match request.parts.as_slice() {
+        [category, name] => (category, name),
+        [name] if name.is_wildcard() => (&any, name),
+        _ => return Err(request.wrong_parts()),
+    };
+    let tracefs = request.host.tracefs().map_err(|reason| {
+        Box::new(Diagnostic::error(request.span(), "tracepoints cannot be looked up").note(reason))
+    })?;
+    let events: Vec<Event> = if category.is_wildcard() || name.is_wildcard() {
+        let matching = |e: &&Event| category.matches(&e.category) && name.matches(&e.name);
+        tracefs.events().iter().filter(matching).cloned().collect()
+    } else if tracefs.has_event(&category.text, &name.text) {
+        vec![Event { category: category.text.clone(), name: name.text.clone() }]
+    } else {
+        return request.missing(unknown(tracefs, category, name), diags);
+    };
+    if events.is_empty() {
+        let message = format!("no tracepoint matches `{}:{}`", category.text, name.text);
+        super::nothing_matches(request.point, &message, request.options, diags);
+        return Ok(Vec::new());
+    }
+    let mut lookup = Lookup { request, tracefs, raw: None };
+    lookup.instances(events)
+}
+
+fn unknown(tracefs: &Tracefs, category: &Part, name: &Part) -> Diagnostic {
+    let shown = format!("{}:{}", category.text, name.text);
+    let d = Diagnostic::error(name.span, format!("there is no tracepoint `{shown}`"));
+    let events = tracefs.events();
+    let here: Vec<&str> =
+        events.iter().filter(|e| e.category == category.text).map(|e| e.name.as_str()).collect();
+    if let Some(near) = diag::nearest(&name.text, here.iter().copied()) {
+        return d.at(format!("did you mean `{near}`?"));
+    }
+    // Right event, wrong category.
+    if let Some(event) = events.iter().find(|e| e.name == name.text) {
+        return d.at(format!("did you mean `{}:{}`?", event.category, event.name));
+    }
+    if here.is_empty() {
+        let categories = events.iter().map(|e| e.category.as_str());
+        let d = Diagnostic { primary: Some((category.span, String::new())), ..d };
+        return match diag::nearest(&category.text, categories) {
+            Some(near) => d.at(format!("did you mean `{near}`?")),
+            None => d.help("`-l 'tracepoint:*'` lists all tracepoints"),
+        };
+    }
+    d.help(format!("`-l 'tracepoint:{}:*'` lists those of this category", category.text))
+}
+
+/// An attach point on its way to instances.
+struct Lookup<'a> {
+    request: &'a Request<'a>,
+    tracefs: &'a Tracefs,
+    /// How to trace system calls by raw tracepoints; absent until needed.
+    raw: Option<Option<Raw>>,
+}
+
+/// What raw tracepoints of system calls need to know about the kernel.
+#[derive(Debug, Clone, Copy)]
+struct Raw {
+    compat: Compat,
+    /// Offset in `struct pt_regs` of the number of the call.
+    number: u32,
+}
+
+/// A system call to be told apart by its number.
+struct Call {
+    name: String,
+    number: u32,
+}
+
+impl Lookup<'_> {
+    fn instances(&mut self, events: Vec<Event>) -> Expanded {
+        let host = self.request.host;
+        let (mut enter, mut exit, mut perf) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, event) in events.into_iter().enumerate() {
+            // One look is enough if nothing is asked for: see `group`.
+            let fields = match i == 0 || self.request.needs.args() {
+                true => self.tracefs.format(&event.category, &event.name).map(|f| f.fields),
+                false => Ok(Vec::new()),
+            };
+            match self.call(&event, fields.as_deref().unwrap_or_default()) {
+                Some((entering, raw, number)) => {
+                    let args = fields.map(|f| raw_arguments(&f, host, raw, entering));
+                    let target = Call { name: full_name(&event), number };
+                    let list = if entering { &mut enter } else { &mut exit };
+                    list.push(Match { target, args });
+                }
+                None => {
+                    let args = fields.map(|f| record_arguments(&f, host, &event));
+                    perf.push(Match { target: event, args });
+                }
+            }
+        }
+        let needs = self.request.needs;
+        let mut instances = Vec::new();
+        if let Some(Some(raw)) = self.raw {
+            for (calls, enter) in [(enter, true), (exit, false)] {
+                let groups = group::by_arguments(calls, needs);
+                instances.extend(groups.into_iter().map(|g| self.raw_instance(g, raw, enter)));
+            }
+        }
+        // Without cookies, a program that must know its name has only one.
+        let cookies = self.request.host.has(Feature::AttachCookie);
+        for group in group::by_arguments(perf, needs) {
+            if needs.probe_name && !cookies {
+                instances.extend(group.into_iter().map(|m| self.perf_instance(vec![m])));
+            } else {
+                instances.push(self.perf_instance(group));
+            }
+        }
+        Ok(instances)
+    }
+
+    /// How to trace an event by the raw tracepoint of all system calls: whether
+    /// it is on entry, and the number of its call. `None` if it is no system
+    /// call, or a field is used that only its own record has.
+    fn call(&mut self, event: &Event, fields: &[Field]) -> Option<(bool, Raw, u32)> {
+        if event.category != "syscalls" {
+            return None;
+        }
+        let entering = event.name.strip_prefix("sys_enter_");
+        let call = entering.or_else(|| event.name.strip_prefix("sys_exit_"))?;
+        let number = self.request.host.syscall_number(call)?;
+        let elsewhere = |f: &Field| {
+            f.place != Place::Inline && self.request.needs.args_fields.contains(&f.name)
+        };
+        if fields.iter().any(elsewhere) {
+            return None;
+        }
+        let raw = (*self.raw.get_or_insert_with(|| Raw::of(self.request)))?;
+        Some((entering.is_some(), raw, number))
+    }
+
+    fn raw_instance(&self, group: Vec<Match<Call>>, raw: Raw, enter: bool) -> Instance {
+        let (targets, args): (Vec<Call>, Vec<_>) =
+            group.into_iter().map(|m| (m.target, m.args)).unzip();
+        let args = args.into_iter().next().unwrap_or(Ok(Vec::new()));
+        let mut numbers: Vec<(u32, u32)> = targets.iter().map(|c| c.number).zip(0..).collect();
+        numbers.sort_unstable();
+        let event = if enter { "sys_enter" } else { "sys_exit" };
+        // What lies in the registers can be loaded directly only by a program
+        // that knows the type of what points to them, and loading such a program
+        // takes time: worth it if it reads registers. On exit the number of the
+        // call is there.
+        let uses_registers = !enter
+            || args.iter().flatten().any(|a| {
+                matches!(a.access, Access::SyscallRegister { .. })
+                    && (self.request.needs.whole_args
+                        || self.request.needs.args_fields.contains(&a.name))
+            });
+        let (kind, prefix) = match uses_registers {
+            true => (ProgramKind::BtfTracepoint, "tp_btf"),
+            false => (ProgramKind::RawTracepoint, "raw_tp"),
+        };
+        let number = match enter {
+            true => Access::Context { offset: 8, size: 8 },
+            false => Access::SyscallRegister { offset: raw.number },
+        };
+        let mechanism = Mechanism::RawTracepoint { event: event.into(), btf: uses_registers };
+        let names = targets.into_iter().map(|c| c.name).collect();
+        Instance {
+            kind,
+            section: format!("{prefix}/{event}"),
+            context: Context { args, ..context(self.request.provider, Space::User) },
+            attach: vec![self.request.attach(names, mechanism)],
+            syscalls: Some(Syscalls { enter, numbers, number, compat: raw.compat }),
+        }
+    }
+
+    fn perf_instance(&self, group: Vec<Match<Event>>) -> Instance {
+        let user = group.iter().any(|m| m.target.category == "syscalls");
+        let space = if user { Space::User } else { Space::Kernel };
+        let cookies = self.request.needs.probe_name && group.len() > 1;
+        let section = match group.as_slice() {
+            [only] => format!("tracepoint/{}/{}", only.target.category, only.target.name),
+            _ => "tracepoint".into(),
+        };
+        let mut args = Ok(Vec::new());
+        let mut attach: Vec<Attach> = Vec::new();
+        for (found, cookie) in group.into_iter().zip(0u64..) {
+            let name = full_name(&found.target);
+            if cookie == 0 {
+                args = found.args;
+            }
+            let Event { category, name: event } = found.target;
+            let link = self.request.attach(vec![name], Mechanism::Tracepoint { category, event });
+            attach.push(Attach { cookies: if cookies { vec![cookie] } else { vec![] }, ..link });
+        }
+        Instance {
+            kind: ProgramKind::Tracepoint,
+            section,
+            // The kernel drops a record for perf's own buffer if this is 0.
+            context: Context { args, result: 1, ..context(self.request.provider, space) },
+            attach,
+            syscalls: None,
+        }
+    }
+}
+
+impl Raw {
+    /// What the kernel's types say; without them, perf events do.
+    fn of(request: &Request<'_>) -> Option<Raw> {
+        if request.without_feature("raw_syscalls") {
+            return None;
+        }
+        let btf = request.host.btf().ok()?;
+        let arch = request.host.arch();
+        Some(Raw { compat: compat(btf, arch)?, number: number_register(btf, arch)? })
+    }
+}
+
+/// Where the kernel marks 32-bit system calls: `TS_COMPAT` in
+/// arch/x86/include/asm/thread_info.h, `TIF_32BIT` in that of arm64.
+fn compat(btf: &Btf, arch: &Arch) -> Option<Compat> {
+    let (path, mask) = match arch.name {
+        "x86_64" => ("thread_info.status", 2),
+        _ => ("thread_info.flags", 1 << 22),
+    };
+    let Type::Struct(task) = btf.find_type(Some(TypeTag::Struct), "task_struct")? else {
+        return None;
+    };
+    let (offset, _) = btf.member_at(task.id, path)?;
+    // Little endian: the low half of a longer word has the bit.
+    Some(Compat { offset, size: 4, mask })
+}
+
+/// Where a system call's number is while it runs.
+fn number_register(btf: &Btf, arch: &Arch) -> Option<u32> {
+    if let Some(offset) = arch.register("orig_rax") {
+        return Some(offset);
+    }
+    let Type::Struct(regs) = btf.find_type(Some(TypeTag::Struct), "pt_regs")? else {
+        return None;
+    };
+    Some(btf.member_at(regs.id, "syscallno")?.0)
+}
+
+fn full_name(event: &Event) -> String {
+    format!("tracepoint:{}:{}", event.category, event.name)
+}
+
+fn context(provider: &'static Provider, space: Space) -> Context {
+    let named = "tracepoints have named fields; use `args.<field>`";
+    Context {
+        numbered: Err(named.into()),
+        retval: Err("tracepoints do not return; use `args.ret` at `sys_exit_…`".into()),
+        ctx: Err(named.into()),
+        stacks: true,
+        ..Context::none(provider, space)
+    }
+}
+
+/// Fields of a record as arguments.
+fn record_arguments(fields: &[Field], host: &Host, event: &Event) -> Vec<Argument> {
+    let space = if event.category == "syscalls" { Space::User } else { Space::Kernel };
+    let argument = |field: &Field| Argument {
+        name: field.name.clone(),
+        ty: field.convert(host.btf().ok(), space),
+        access: match field.place {
+            Place::Inline => Access::Context { offset: field.offset, size: field.size },
+            Place::DataLocation => Access::DataLocation { offset: field.offset, relative: false },
+            Place::RelativeLocation => {
+                Access::DataLocation { offset: field.offset, relative: true }
+            }
+        },
+    };
+    fields.iter().map(argument).collect()
+}
+
+/// Fields of a system call's record as arguments of the raw tracepoint.
+/// Fields that are not there (since Linux 7, texts that the kernel has copied)
+/// are left out.
+fn raw_arguments(fields: &[Field], host: &Host, raw: Raw, enter: bool) -> Vec<Argument> {
+    let arch = host.arch();
+    let argument = |field: &Field| {
+        let access = if field.place != Place::Inline {
+            return None;
+        } else if field.name == NUMBER_FIELD && enter {
+            Access::Context { offset: 8, size: 8 }
+        } else if field.name == NUMBER_FIELD {
+            Access::SyscallRegister { offset: raw.number }
+        } else if enter {
+            let index = field.offset.checked_sub(SYSCALL_FIELDS)? / 8;
+            let register = arch.syscall_arguments.get(index as usize)?;
+            Access::SyscallRegister { offset: arch.register(register)? }
+        } else {
+            // The only field is what the call returned.
+            Access::Context { offset: 8, size: 8 }
+        };
+        let ty = field.convert(host.btf().ok(), Space::User);
+        Some(Argument { name: field.name.clone(), ty, access })
+    };
+    fields.iter().filter_map(argument).collect()
+}
+
+fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
+    let tracefs = query.host.tracefs()?;
+    let wanted = |e: &&Event| query.accepts(&[&e.category, &e.name]);
+    let line = |event: &Event| {
+        let mut line = Line::of(full_name(event));
+        if query.verbose
+            && let Ok(format) = tracefs.format(&event.category, &event.name)
+        {
+            line.details = format.fields.into_iter().map(|f| f.text).collect();
+        }
+        line
+    };
+    Ok(tracefs.events().iter().filter(wanted).map(line).collect())
+}
