@@ -4,6 +4,7 @@ pub mod codegen;
 pub mod diag;
 pub mod host;
 pub mod ir;
+pub mod lexer;
 pub mod parser;
 pub mod plan;
 pub mod probes;

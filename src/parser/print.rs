@@ -1,0 +1,561 @@
+//! The tree back to script text.
+//!
+//! What is printed parses to the same tree. [`print`] writes as few parentheses
+//! as that needs; [`print_grouped`] puts them around every operator, which shows
+//! how a script was read. Comments are not in the tree and get lost.
+
+use crate::parser::ast::*;
+use crate::source::Spanned;
+
+const INDENT: &str = "  ";
+
+/// A script in canonical form.
+pub fn print(script: &Script) -> String {
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    printer.script(script);
+    printer.out
+}
+
+/// The same with parentheses around every operator.
+pub fn print_grouped(script: &Script) -> String {
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: true };
+    printer.script(script);
+    printer.out
+}
+
+/// One expression in canonical form.
+pub fn print_expr(expr: &Expr) -> String {
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    printer.expr(expr);
+    printer.out
+}
+
+/// One type, such as `struct task_struct *`.
+pub fn print_type(ty: &TypeExpr) -> String {
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    printer.ty(ty);
+    printer.out
+}
+
+/// How tightly an expression holds together, loosest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Tier {
+    /// `if` and blocks, which are clearer in parentheses inside of others.
+    Block,
+    Ternary,
+    Binary(u8),
+    Unary,
+    Postfix,
+}
+
+struct Printer {
+    out: String,
+    depth: usize,
+    grouped: bool,
+}
+
+impl Printer {
+    fn text(&mut self, text: &str) {
+        self.out.push_str(text);
+    }
+
+    fn line(&mut self) {
+        self.text("\n");
+        for _ in 0..self.depth {
+            self.text(INDENT);
+        }
+    }
+
+    /// Items with `separator` between them.
+    fn list<T>(&mut self, items: &[T], separator: &str, mut print: impl FnMut(&mut Self, &T)) {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                self.text(separator);
+            }
+            print(self, item);
+        }
+    }
+
+    // Parts of a script.
+
+    fn script(&mut self, script: &Script) {
+        for cdef in &script.cdefs {
+            self.text(&cdef.node);
+            self.text("\n");
+        }
+        if !script.config.is_empty() {
+            self.gap();
+            self.text("config = {\n");
+            for entry in &script.config {
+                self.config_entry(entry);
+            }
+            self.text("}\n");
+        }
+        if !script.imports.is_empty() {
+            self.gap();
+        }
+        for import in &script.imports {
+            self.text("import ");
+            self.string(&import.node);
+            self.text(";\n");
+        }
+        let mut after_decl = false;
+        for item in &script.items {
+            let is_decl = matches!(item, Item::MapDecl(_));
+            if !(is_decl && after_decl) {
+                self.gap();
+            }
+            after_decl = is_decl;
+            self.item(item);
+            self.text("\n");
+        }
+    }
+
+    /// An empty line, but not at the start.
+    fn gap(&mut self) {
+        if !self.out.is_empty() {
+            self.text("\n");
+        }
+    }
+
+    fn config_entry(&mut self, entry: &ConfigEntry) {
+        self.text(INDENT);
+        self.text(&entry.key.node);
+        self.text(" = ");
+        match &entry.value.node {
+            ConfigValue::Int(n) => self.text(&n.to_string()),
+            ConfigValue::Bool(b) => self.text(&b.to_string()),
+            ConfigValue::Text(text) => self.string(text.as_bytes()),
+        }
+        self.text(";\n");
+    }
+
+    fn item(&mut self, item: &Item) {
+        match item {
+            Item::Probe(probe) => self.probe(probe),
+            Item::Macro(m) => {
+                self.text(&format!("macro {}(", m.name.node));
+                self.list(&m.params, ", ", |p, param| match &param.node {
+                    MacroParam::Var(name) => p.text(&format!("${name}")),
+                    MacroParam::Map(name) => p.text(&format!("@{name}")),
+                    MacroParam::Ident(name) => p.text(name),
+                });
+                self.text(") ");
+                self.block(&m.body);
+            }
+            Item::Function(f) => {
+                self.text(&format!("fn {}(", f.name.node));
+                self.list(&f.params, ", ", |p, (name, ty)| {
+                    p.text(&format!("${} : ", name.node));
+                    p.ty(ty);
+                });
+                self.text(") : ");
+                self.ty(&f.result);
+                self.text(" ");
+                self.block(&f.body);
+            }
+            Item::MapDecl(m) => {
+                let (name, kind, max) = (&m.name.node, &m.kind.node, m.max_entries.node);
+                self.text(&format!("let @{name} = {kind}({max});"));
+            }
+        }
+    }
+
+    fn probe(&mut self, probe: &Probe) {
+        self.list(&probe.attach_points, ",\n", |p, point| {
+            if let Some(label) = &point.label {
+                p.text(&format!("{}=", label.node));
+            }
+            p.text(&point.text);
+        });
+        if let Some(predicate) = &probe.predicate {
+            self.text(" /");
+            let start = self.out.len();
+            self.expr(predicate);
+            // `/*` would start a comment.
+            if self.out.get(start..).is_some_and(|t| t.starts_with('*')) {
+                self.out.insert(start, ' ');
+            }
+            self.text("/");
+        }
+        self.text(" ");
+        self.block(&probe.block);
+    }
+
+    // Statements.
+
+    fn block(&mut self, block: &Block) {
+        if block.stmts.is_empty() && block.value.is_none() {
+            return self.text("{ }");
+        }
+        self.text("{");
+        self.depth += 1;
+        for (i, stmt) in block.stmts.iter().enumerate() {
+            self.line();
+            self.stmt(stmt);
+            // Without it, the statement would become the value of the block.
+            let last = i + 1 == block.stmts.len() && block.value.is_none();
+            if last && matches!(&stmt.node, StmtKind::Expr(e) if is_block(e)) {
+                self.text(";");
+            }
+        }
+        if let Some(value) = &block.value {
+            self.line();
+            self.expr(value);
+        }
+        self.depth -= 1;
+        self.line();
+        self.text("}");
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) {
+        match &stmt.node {
+            StmtKind::Let { name, ty, init } => {
+                self.text(&format!("let ${}", name.node));
+                if let Some(ty) = ty {
+                    self.text(" : ");
+                    self.ty(ty);
+                }
+                if let Some(init) = init {
+                    self.text(" = ");
+                    self.expr(init);
+                }
+            }
+            StmtKind::Assign { target, op, value } => {
+                self.expr(target);
+                self.text(&format!(" {}= ", op.map_or("", BinaryOp::text)));
+                self.expr(value);
+            }
+            StmtKind::Discard(value) => {
+                self.text("_ = ");
+                self.expr(value);
+            }
+            StmtKind::Expr(expr) => {
+                self.expr(expr);
+                if is_block(expr) {
+                    return;
+                }
+            }
+            StmtKind::While { cond, body } => return self.headed("while ", cond, body),
+            StmtKind::Unroll { count, body } => return self.headed("unroll ", count, body),
+            StmtKind::For { var, range, body } => {
+                self.text(&format!("for (${} : ", var.node));
+                match range {
+                    ForRange::Map(map) => self.expr(map),
+                    ForRange::Range(from, to) => {
+                        self.at_least(Tier::Postfix, from);
+                        self.text("..");
+                        self.at_least(Tier::Postfix, to);
+                    }
+                }
+                self.text(") ");
+                return self.block(body);
+            }
+            StmtKind::Break => self.text("break"),
+            StmtKind::Continue => self.text("continue"),
+            StmtKind::Return(None) => self.text("return"),
+            StmtKind::Return(Some(value)) => {
+                self.text("return ");
+                self.expr(value);
+            }
+            StmtKind::Import(path) => {
+                self.text("import ");
+                self.string(path);
+            }
+            StmtKind::Error => self.text("/* error */"),
+        }
+        self.text(";");
+    }
+
+    fn headed(&mut self, word: &str, cond: &Expr, body: &Block) {
+        self.text(word);
+        self.parenthesised(cond);
+        self.text(" ");
+        self.block(body);
+    }
+
+    /// The expression in parentheses, once.
+    fn parenthesised(&mut self, expr: &Expr) {
+        if self.grouped && is_operator(expr) {
+            return self.expr(expr);
+        }
+        self.text("(");
+        self.expr(expr);
+        self.text(")");
+    }
+
+    // Expressions.
+
+    /// The expression as an operand that must hold together at least so tightly.
+    fn at_least(&mut self, tier: Tier, expr: &Expr) {
+        if tier_of(expr) < tier { self.parenthesised(expr) } else { self.expr(expr) }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        let group = self.grouped && is_operator(expr);
+        if group {
+            self.text("(");
+        }
+        self.kind(&expr.node);
+        if group {
+            self.text(")");
+        }
+    }
+
+    fn kind(&mut self, kind: &ExprKind) {
+        match kind {
+            ExprKind::Int(n) => self.text(&n.to_string()),
+            ExprKind::Str(bytes) => self.string(bytes),
+            ExprKind::Bool(b) => self.text(&b.to_string()),
+            ExprKind::Var(name) => self.text(&format!("${name}")),
+            ExprKind::Param(n) => self.text(&format!("${n}")),
+            ExprKind::ParamCount => self.text("$#"),
+            ExprKind::Map { name, key } => {
+                self.text(&format!("@{name}"));
+                if let Some(key) = key {
+                    self.text("[");
+                    self.list(key, ", ", Printer::expr);
+                    self.text("]");
+                }
+            }
+            ExprKind::Ident(name) => self.text(name),
+            ExprKind::Call { name, args } => {
+                self.text(&format!("{}(", name.node));
+                self.list(args, ", ", Printer::expr);
+                self.text(")");
+            }
+            ExprKind::Tuple(elements) => {
+                self.text("(");
+                self.list(elements, ", ", Printer::expr);
+                self.text(if elements.len() == 1 { ",)" } else { ")" });
+            }
+            ExprKind::Record(fields) => {
+                self.text("(");
+                self.list(fields, ", ", |p, (name, value)| {
+                    p.text(&format!("{} = ", name.node));
+                    p.expr(value);
+                });
+                self.text(")");
+            }
+            ExprKind::Cast { ty, value } => {
+                self.text("(");
+                self.ty(ty);
+                self.text(")");
+                self.at_least(Tier::Unary, value);
+            }
+            ExprKind::Unary { op, value } => {
+                self.text(op.text());
+                // `--$x` would be a decrement.
+                let decrement = matches!(
+                    &value.node,
+                    ExprKind::Unary { op: UnaryOp::Neg, .. }
+                        | ExprKind::IncDec { increment: false, prefix: true, .. }
+                );
+                if *op == UnaryOp::Neg && decrement {
+                    self.parenthesised(value);
+                } else {
+                    self.at_least(Tier::Unary, value);
+                }
+            }
+            ExprKind::Binary { op, left, right } => {
+                let tier = tier_of_op(*op);
+                self.at_least(Tier::Binary(tier), left);
+                self.text(&format!(" {} ", op.text()));
+                self.at_least(Tier::Binary(tier + 1), right);
+            }
+            ExprKind::Ternary { cond, then, els } => {
+                self.at_least(Tier::Binary(0), cond);
+                match then {
+                    Some(then) => {
+                        self.text(" ? ");
+                        self.at_least(Tier::Ternary, then);
+                        self.text(" : ");
+                    }
+                    None => self.text(" ?: "),
+                }
+                self.at_least(Tier::Ternary, els);
+            }
+            ExprKind::Field { base, name } => {
+                self.at_least(Tier::Postfix, base);
+                self.text(&format!(".{}", name.node));
+            }
+            ExprKind::TupleField { base, index } => {
+                self.at_least(Tier::Postfix, base);
+                self.text(&format!(".{}", index.node));
+            }
+            ExprKind::Index { base, index } => {
+                // The `[` after a bare map would start its key.
+                if matches!(base.node, ExprKind::Map { key: None, .. }) {
+                    self.parenthesised(base);
+                } else {
+                    self.at_least(Tier::Postfix, base);
+                }
+                self.text("[");
+                self.expr(index);
+                self.text("]");
+            }
+            ExprKind::IncDec { target, increment, prefix } => {
+                let op = if *increment { "++" } else { "--" };
+                if *prefix {
+                    self.text(op);
+                }
+                self.at_least(Tier::Postfix, target);
+                if !*prefix {
+                    self.text(op);
+                }
+            }
+            ExprKind::If(branches) => self.if_expr(branches),
+            ExprKind::Block(block) => self.block(block),
+            ExprKind::Sizeof(of) => self.of("sizeof", of),
+            ExprKind::Typeinfo(of) => self.of("typeinfo", of),
+            ExprKind::TypeArg(of) => self.of("typeof", of),
+            ExprKind::Offsetof { of, path } => {
+                self.text("offsetof(");
+                self.type_or_expr(of);
+                self.text(", ");
+                self.list(path, ".", |p, name: &Spanned<String>| p.text(&name.node));
+                self.text(")");
+            }
+            ExprKind::Comptime(value) => {
+                self.text("comptime ");
+                self.at_least(Tier::Unary, value);
+            }
+            ExprKind::Error => self.text("/* error */"),
+        }
+    }
+
+    fn if_expr(&mut self, branches: &IfExpr) {
+        self.text("if ");
+        self.parenthesised(&branches.cond);
+        self.text(" ");
+        self.block(&branches.then);
+        let Some(els) = &branches.els else { return };
+        self.text(" else ");
+        match els.value.as_deref() {
+            Some(Spanned { node: ExprKind::If(next), .. }) if els.stmts.is_empty() => {
+                self.if_expr(next);
+            }
+            _ => self.block(els),
+        }
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.text("\"");
+        for chunk in bytes.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\n' => self.text("\\n"),
+                    '\t' => self.text("\\t"),
+                    '\r' => self.text("\\r"),
+                    '"' => self.text("\\\""),
+                    '\\' => self.text("\\\\"),
+                    c if c.is_ascii_control() => self.text(&format!("\\x{:02x}", u32::from(c))),
+                    c => self.out.push(c),
+                }
+            }
+            for byte in chunk.invalid() {
+                self.text(&format!("\\x{byte:02x}"));
+            }
+        }
+        self.text("\"");
+    }
+
+    // Types.
+
+    fn of(&mut self, word: &str, of: &TypeOrExpr) {
+        self.text(word);
+        self.text("(");
+        self.type_or_expr(of);
+        self.text(")");
+    }
+
+    fn type_or_expr(&mut self, of: &TypeOrExpr) {
+        match of {
+            TypeOrExpr::Type(ty) => self.ty(ty),
+            // `x[3]` would be an array type.
+            TypeOrExpr::Expr(expr) if is_indexed_name(expr) => {
+                self.text("(");
+                self.expr(expr);
+                self.text(")");
+            }
+            TypeOrExpr::Expr(expr) => self.expr(expr),
+        }
+    }
+
+    fn ty(&mut self, ty: &TypeExpr) {
+        let suffixes = match &ty.node {
+            TypeExprKind::Named { tag, name, suffixes } => {
+                self.text(match tag {
+                    Some(TypeTag::Struct) => "struct ",
+                    Some(TypeTag::Union) => "union ",
+                    Some(TypeTag::Enum) => "enum ",
+                    None => "",
+                });
+                self.text(name);
+                suffixes
+            }
+            TypeExprKind::Typeof { of, suffixes } => {
+                self.of("typeof", of);
+                suffixes
+            }
+        };
+        if suffixes.first() == Some(&TypeSuffix::Pointer) {
+            self.text(" ");
+        }
+        for suffix in suffixes {
+            match suffix {
+                TypeSuffix::Pointer => self.text("*"),
+                TypeSuffix::Array(None) => self.text("[]"),
+                TypeSuffix::Array(Some(n)) => self.text(&format!("[{n}]")),
+            }
+        }
+    }
+}
+
+fn is_block(expr: &Expr) -> bool {
+    matches!(expr.node, ExprKind::If(_) | ExprKind::Block(_))
+}
+
+/// Whether the expression is an operator with operands.
+fn is_operator(expr: &Expr) -> bool {
+    matches!(
+        expr.node,
+        ExprKind::Binary { .. }
+            | ExprKind::Unary { .. }
+            | ExprKind::Ternary { .. }
+            | ExprKind::Cast { .. }
+            | ExprKind::Comptime(_)
+    )
+}
+
+fn is_indexed_name(expr: &Expr) -> bool {
+    let ExprKind::Index { base, index } = &expr.node else { return false };
+    let name = matches!(base.node, ExprKind::Ident(_)) || is_indexed_name(base);
+    name && matches!(index.node, ExprKind::Int(_))
+}
+
+fn tier_of(expr: &Expr) -> Tier {
+    match &expr.node {
+        ExprKind::If(_) | ExprKind::Block(_) => Tier::Block,
+        ExprKind::Ternary { .. } => Tier::Ternary,
+        ExprKind::Binary { op, .. } => Tier::Binary(tier_of_op(*op)),
+        ExprKind::Unary { .. } | ExprKind::Cast { .. } | ExprKind::Comptime(_) => Tier::Unary,
+        ExprKind::IncDec { prefix: true, .. } => Tier::Unary,
+        _ => Tier::Postfix,
+    }
+}
+
+fn tier_of_op(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Or => 0,
+        BinaryOp::And => 1,
+        BinaryOp::BitOr => 2,
+        BinaryOp::BitXor => 3,
+        BinaryOp::BitAnd => 4,
+        BinaryOp::Eq | BinaryOp::Ne => 5,
+        BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => 6,
+        BinaryOp::Shl | BinaryOp::Shr => 7,
+        BinaryOp::Add | BinaryOp::Sub => 8,
+        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod => 9,
+    }
+}
