@@ -48,6 +48,7 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>, div: u64, cx: &mut Context) {
             out.push(b'}');
         }
         Value::None => out.extend_from_slice(b"null"),
+        Value::Str { bytes, cut: false } => string(out, bytes),
         Value::Str { .. }
         | Value::Stack(_)
         | Value::Ksym(_)

@@ -145,7 +145,13 @@ fn streams(
     let (mut output, out, errors) = output(script, options);
     show(&mut output).unwrap();
     output.flush().unwrap();
-    (out.0.take().concat(), errors.0.take().concat())
+    let shown = out.0.take().concat();
+    if options.json {
+        for line in shown.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect(line);
+        }
+    }
+    (shown, errors.0.take().concat())
 }
 
 /// What reached the output, as text and as JSON.
@@ -883,4 +889,40 @@ fn the_output_comes_before_a_later_error() {
     output.value(&Value::Bool(false)).unwrap();
     output.settle().unwrap();
     assert_eq!(Rc::unwrap_or_clone(both.0).take(), ["true\n", "ERROR: it failed\n", "false\n"]);
+}
+
+#[test]
+fn any_bytes_can_be_shown() {
+    let part = |offset, layout| field("x", offset, layout);
+    let names = vec![(1, "ONE".to_string())];
+    let layouts = [
+        Layout::Int { size: 2, signed: true },
+        Layout::Enum { size: 1, signed: false, names },
+        Layout::Pointer,
+        Layout::Str { size: 24 },
+        Layout::Buffer { size: 24 },
+        Layout::Array { of: Box::new(U64), stride: 8, len: 3 },
+        Layout::Inet,
+        Layout::Mac,
+        Layout::Usym,
+        Layout::Timestamp,
+        Layout::CgroupPath,
+        kstack(StackMode::Perf),
+    ];
+    let record =
+        Layout::Record { fields: layouts.iter().cloned().map(|l| part(1, l)).collect(), size: 32 };
+    let mut state = 1u64;
+    for round in 0..400 {
+        let bytes: Vec<u8> = (0..round % 40)
+            .map(|_| {
+                // The constants of Knuth's MMIX generator.
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                u8::try_from(state >> 56).unwrap()
+            })
+            .collect();
+        let value = crate::runtime::decode::decode(&record, &bytes);
+        both(|o| o.value(&value));
+    }
 }

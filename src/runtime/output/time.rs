@@ -77,55 +77,50 @@ pub fn timestamp(out: &mut Vec<u8>, format: &str, at: Option<Wall>) {
         out.extend_from_slice(IMPOSSIBLE);
         return;
     };
-    let mut expanded = Vec::with_capacity(format.len() + 16);
+    let start = out.len();
     let mut characters = format.bytes();
     while let Some(byte) = characters.next() {
         if byte != b'%' {
-            expanded.push(byte);
+            out.push(byte);
             continue;
         }
         let done = match characters.next() {
-            Some(b'f') => write!(expanded, "{:06}", at.nanoseconds / 1000),
-            Some(b'l') => write!(expanded, "{:03}", at.nanoseconds / 1_000_000),
-            Some(b'k') => write!(expanded, "{:09}", at.nanoseconds),
-            Some(other) => expanded.write_all(&[b'%', other]),
-            None => expanded.write_all(b"%%"),
+            Some(b'f') => write!(out, "{:06}", at.nanoseconds / 1000),
+            Some(b'l') => write!(out, "{:03}", at.nanoseconds / 1_000_000),
+            Some(b'k') => write!(out, "{:09}", at.nanoseconds),
+            Some(other) => out.write_all(&[b'%', other]),
+            None => out.write_all(b"%%"),
         };
         done.expect("bug: memory takes every write");
     }
-    strftime(out, expanded, at.seconds);
+    strftime(out, start, at.seconds);
 }
 
 /// Appends a time by a plain `strftime(3)` format, in local time.
 pub fn time(out: &mut Vec<u8>, format: &str, at: Wall) {
-    strftime(out, format.as_bytes().to_vec(), at.seconds);
+    let start = out.len();
+    out.extend_from_slice(format.as_bytes());
+    strftime(out, start, at.seconds);
 }
 
-fn strftime(out: &mut Vec<u8>, mut format: Vec<u8>, seconds: i64) {
+/// Replaces the format that `out` has from `start` on by the time.
+fn strftime(out: &mut Vec<u8>, start: usize, seconds: i64) {
     // A blank more tells an empty result from one that did not fit.
-    format.push(b' ');
-    format.retain(|&b| b != 0);
-    format.push(0);
-    let Some(local) = local(seconds) else {
-        out.extend_from_slice(IMPOSSIBLE);
-        return;
-    };
-    let start = out.len();
+    out.extend_from_slice(b" \0");
+    let text = out.len();
     let mut room = 128;
-    while room <= LONGEST {
-        out.resize(start + room, 0);
-        let Some(space) = out.get_mut(start..) else { break };
-        // SAFETY: `space` has `room` bytes, `format` ends in its only NUL, and
-        // `local` was filled in by localtime_r.
+    let local = local(seconds);
+    while let Some(local) = local.as_ref().filter(|_| room <= LONGEST) {
+        out.resize(text + room, 0);
+        let (before, space) = out.split_at_mut(text);
+        let format = before.get(start..).unwrap_or(b"\0");
+        // SAFETY: `space` has `room` bytes, `format` ends in a NUL, they do not
+        // overlap, and `local` was filled in by localtime_r.
         let len = unsafe {
-            libc::strftime(
-                space.as_mut_ptr().cast(),
-                room,
-                format.as_ptr().cast(),
-                &raw const local,
-            )
+            libc::strftime(space.as_mut_ptr().cast(), room, format.as_ptr().cast(), local)
         };
         if len > 0 {
+            out.copy_within(text..text + len - 1, start);
             out.truncate(start + len - 1);
             return;
         }
