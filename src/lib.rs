@@ -1,6 +1,8 @@
 //! rtrace.
+pub mod builtins;
 #[cfg(feature = "llvm")]
 pub mod codegen;
+pub mod config;
 pub mod diag;
 pub mod host;
 pub mod ir;
@@ -10,5 +12,6 @@ pub mod plan;
 pub mod probes;
 #[cfg(feature = "bpf")]
 pub mod runtime;
+pub mod sema;
 pub mod source;
 pub mod types;

@@ -98,6 +98,13 @@ impl Host {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// Inode of a file, which for a cgroup directory is the cgroup's id and for
+    /// a link in `/proc/PID/ns` the namespace's.
+    pub fn inode(&self, path: &str) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Some(fs::metadata(self.path(path)).ok()?.ino())
+    }
+
     /// Whether this is the machine that we run on.
     pub fn is_live(&self) -> bool {
         self.root == Path::new("/")

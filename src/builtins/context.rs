@@ -1,0 +1,384 @@
+//! What the probe brings along: arguments, registers, functions, stacks.
+
+use super::{BASE, Builtin, Call, Lowered, Lowering};
+use crate::diag::Diagnostic;
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
+use crate::plan::Cause;
+use crate::probes::Func;
+use crate::sema::Checker;
+use crate::sema::lower::Lower;
+use crate::sema::tree::{self, Detail, ExprKind};
+use crate::types::{STACK_HEADER, Space, StackMode, Type};
+
+/// Frames of a stack when nothing is said.
+const FRAMES: i64 = 127;
+
+/// `BPF_F_USER_STACK` of linux/bpf.h.
+const USER_STACK: i64 = 1 << 8;
+
+pub(super) const ROWS: &[Builtin] = &[
+    Builtin {
+        name: "retval",
+        usage: "retval",
+        doc: "Return value of the traced function.",
+        bare: true,
+        check: |c, call| match c.instance.context.retval.clone() {
+            Ok(argument) => c.argument(argument, call.span),
+            Err(reason) => c.unavailable("retval", reason, call.span),
+        },
+        ..BASE
+    },
+    Builtin {
+        name: "ctx",
+        usage: "ctx",
+        doc: "The raw context of the program.",
+        bare: true,
+        check: |c, call| match c.instance.context.ctx.clone() {
+            Ok(ty) => c.typed(call, ty, Detail::None),
+            Err(reason) => c.unavailable("ctx", reason, call.span),
+        },
+        lower: Lowering::Word(|_, _| Expr::Address(Place::context(0))),
+        ..BASE
+    },
+    Builtin {
+        name: "func",
+        usage: "func",
+        doc: "Name of the traced function; looked up when printed.",
+        bare: true,
+        check: |c, call| match c.instance.context.func.clone() {
+            Ok(func) => {
+                let user = matches!(
+                    func,
+                    Func::InstructionPointer { user: true } | Func::Helper { user: true }
+                );
+                let ty = if user { Type::Usym } else { Type::Ksym };
+                c.typed(call, ty, Detail::None)
+            }
+            Err(reason) => c.unavailable("func", reason, call.span),
+        },
+        lower: Lowering::Memory(|l, call, to, _| {
+            let address = function_address(l);
+            symbol(l, call.ty, address, to);
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "reg",
+        usage: "reg(\"ip\")",
+        doc: "A register of the traced or interrupted code.",
+        args: (1, 1),
+        check: |c, call| match c.literal_text(call, 0) {
+            Some(name) => c.register(&name, "reg", call.span),
+            None => tree::Expr::error(call.span),
+        },
+        lower: Lowering::Word(|l, call| {
+            let Detail::Register(offset) = call.detail else { return Expr::Const(0) };
+            l.context_word(*offset, 8, false)
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "kptr",
+        usage: "kptr(p)",
+        doc: "The same address, taken for one in the kernel.",
+        args: (1, 1),
+        check: |c, call| with_space(c, call, Space::Kernel),
+        ..BASE
+    },
+    Builtin {
+        name: "uptr",
+        usage: "uptr(p)",
+        doc: "The same address, taken for one of the current process.",
+        args: (1, 1),
+        check: |c, call| with_space(c, call, Space::User),
+        ..BASE
+    },
+    Builtin {
+        name: "kaddr",
+        usage: "kaddr(\"jiffies\")",
+        doc: "Address of a kernel symbol.",
+        args: (1, 1),
+        check: |c, call| {
+            let Some(name) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
+            match c.host.kernel_symbol(&name) {
+                Some(symbol) => tree::Expr::new(
+                    ExprKind::Int(i128::from(symbol.address)),
+                    Type::Int { size: 8, signed: false, space: Space::Kernel },
+                    call.span,
+                ),
+                None => {
+                    let d = Diagnostic::error(call.span, format!("the kernel has no symbol `{name}`"))
+                        .note("as listed in /proc/kallsyms; addresses there may be hidden by the sysctl kernel.kptr_restrict");
+                    c.fail(d)
+                }
+            }
+        },
+        ..BASE
+    },
+    Builtin {
+        name: "probe",
+        usage: "probe",
+        doc: "Full name of the probe that fired, or its label.",
+        bare: true,
+        check: |c, call| {
+            let names: Vec<&String> =
+                c.instance.attach.iter().flat_map(|a| &a.probes).collect();
+            let longest = names.iter().map(|n| n.len()).max().unwrap_or(0);
+            match names.as_slice() {
+                [only] => tree::Expr::new(
+                    ExprKind::Str(only.as_bytes().to_vec()),
+                    Type::Str(size(longest + 1)),
+                    call.span,
+                ),
+                _ => {
+                    // Room in steps of 8, so that copies are quick.
+                    let room = (longest + 1).next_multiple_of(8);
+                    c.typed(call, Type::Str(size(room)), Detail::None)
+                }
+            }
+        },
+        lower: Lowering::Memory(|l, call, to, _| {
+            let room = call.ty.size();
+            let instance = l.instance;
+            let mut table = Vec::new();
+            let mut count = 0;
+            for name in instance.attach.iter().flat_map(|a| &a.probes) {
+                let mut cell = name.as_bytes().to_vec();
+                cell.resize(room as usize, 0);
+                table.append(&mut cell);
+                count += 1;
+            }
+            let table = Place::rodata(l.shared.constant(table));
+            let number = l.probe_number();
+            let from = table.indexed(number, room, count);
+            l.emit(StmtKind::Copy { to: to.clone(), from, size: room });
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "probetype",
+        usage: "probetype",
+        doc: "Kind of the probe that fired, such as `kprobe`.",
+        bare: true,
+        check: |c, call| {
+            let name = match c.instance.context.provider {
+                "begin" | "end" | "self" => "special",
+                "bench" => "benchmark",
+                other => other,
+            };
+            let text = name.as_bytes().to_vec();
+            let ty = Type::Str(size(text.len() + 1));
+            tree::Expr::new(ExprKind::Str(text), ty, call.span)
+        },
+        ..BASE
+    },
+    Builtin {
+        name: "usermode",
+        usage: "usermode",
+        doc: "1 if user code was interrupted, 0 if kernel code; x86-64 only.",
+        bare: true,
+        check: |c, call| {
+            let ty = Type::int(1, false);
+            if c.instance.context.registers.is_none() {
+                let user = i128::from(matches!(c.instance.context.provider, "begin" | "end" | "self"));
+                return tree::Expr::new(ExprKind::Int(user), ty, call.span);
+            }
+            let cs = c.register("cs", "usermode", call.span);
+            if cs.is_error() {
+                return cs;
+            }
+            c.typed_with(call, vec![cs], ty, Detail::None)
+        },
+        lower: Lowering::Word(|l, call| {
+            let Some(cs) = call.args.first() else { return Expr::Const(0) };
+            let cs = l.argument_word(cs);
+            // The requested privilege level is the low two bits of `cs`.
+            let ring = Expr::binary(B::And, cs, Expr::Const(3));
+            Expr::binary(B::Eq, ring, Expr::Const(3))
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "kstack",
+        usage: "kstack, kstack(10), kstack(perf, 10)",
+        doc: "The kernel stack, innermost function first.",
+        bare: true,
+        args: (0, 2),
+        check: |c, call| stack(c, call, false),
+        lower: Lowering::Memory(lower_stack),
+        ..BASE
+    },
+    Builtin {
+        name: "ustack",
+        usage: "ustack, ustack(10), ustack(perf, 10)",
+        doc: "The user stack of the current thread, by frame pointers.",
+        bare: true,
+        args: (0, 2),
+        check: |c, call| stack(c, call, true),
+        lower: Lowering::Memory(lower_stack),
+        ..BASE
+    },
+    Builtin {
+        name: "ksym",
+        usage: "ksym(addr)",
+        doc: "The kernel symbol of an address; looked up when printed.",
+        args: (1, 1),
+        check: |c, call| match c.address_argument(call, 0) {
+            Some(address) => c.typed_with(call, vec![address], Type::Ksym, Detail::None),
+            None => tree::Expr::error(call.span),
+        },
+        lower: Lowering::Memory(lower_symbol),
+        ..BASE
+    },
+    Builtin {
+        name: "usym",
+        usage: "usym(addr)",
+        doc: "The symbol of an address in the current process; looked up when printed.",
+        args: (1, 1),
+        check: |c, call| match c.address_argument(call, 0) {
+            Some(address) => c.typed_with(call, vec![address], Type::Usym, Detail::None),
+            None => tree::Expr::error(call.span),
+        },
+        lower: Lowering::Memory(lower_symbol),
+        ..BASE
+    },
+    // Names of releases long past.
+    Builtin {
+        name: "stack",
+        usage: "kstack",
+        doc: "The old name of `kstack`.",
+        bare: true,
+        args: (0, 1),
+        check: |c, call| stack(c, call, false),
+        lower: Lowering::Memory(lower_stack),
+        ..BASE
+    },
+    Builtin {
+        name: "sym",
+        usage: "ksym(addr)",
+        doc: "The old name of `ksym`.",
+        args: (1, 1),
+        check: |c, call| match c.address_argument(call, 0) {
+            Some(address) => c.typed_with(call, vec![address], Type::Ksym, Detail::None),
+            None => tree::Expr::error(call.span),
+        },
+        lower: Lowering::Memory(lower_symbol),
+        ..BASE
+    },
+];
+
+fn size(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn with_space(c: &mut Checker<'_>, call: &Call<'_>, space: Space) -> tree::Expr {
+    let Some(value) = c.address_argument(call, 0) else { return tree::Expr::error(call.span) };
+    let ty = match &value.ty {
+        Type::Ptr { to, .. } => Type::Ptr { to: to.clone(), space },
+        Type::Int { size, signed, .. } => Type::Int { size: *size, signed: *signed, space },
+        other => other.clone(),
+    };
+    tree::Expr::new(ExprKind::Cast(Box::new(value)), ty, call.span)
+}
+
+fn function_address(l: &mut Lower<'_>) -> Expr {
+    match l.instance.context.func {
+        Ok(Func::Helper { .. }) => {
+            let call = l.call(Helper::GetFuncIp, vec![Arg::Context]);
+            l.spill("func", call)
+        }
+        _ => {
+            let arch = l.host.arch();
+            let base = l.instance.context.registers.unwrap_or(0);
+            let ip = arch.register(arch.instruction_pointer).unwrap_or(0);
+            l.context_word(base + ip, 8, false)
+        }
+    }
+}
+
+fn lower_symbol(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
+    let Some(address) = call.args.first() else { return };
+    let word = l.argument_word(address);
+    symbol(l, call.ty, word, to);
+}
+
+fn symbol(l: &mut Lower<'_>, ty: &Type, address: Expr, to: &Place) {
+    l.store(to, 8, address);
+    if *ty == Type::Usym {
+        let call = l.call(Helper::GetCurrentPidTgid, vec![]);
+        let pid = Expr::binary(B::LShr, call, Expr::Const(32));
+        l.store(&to.at(8), 8, pid);
+    }
+}
+
+/// `kstack` and `ustack`: mode and limit in any order, both optional.
+fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
+    if !c.instance.context.stacks {
+        let reason = "no code was interrupted here".to_string();
+        return c.unavailable(call.builtin.name, reason, call.span);
+    }
+    if c.in_callback() {
+        let d = Diagnostic::error(call.span, "a stack cannot be taken inside a `for` loop")
+            .help("put it into a variable before the loop");
+        return c.fail(d);
+    }
+    let mut mode = c.config.stack_mode;
+    let mut limit = FRAMES;
+    for (n, arg) in call.args.iter().enumerate() {
+        if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
+            && let Some(named) = crate::config::stack_mode(name)
+        {
+            mode = named;
+            continue;
+        }
+        let Some(value) = c.integer_argument(call, n) else { return tree::Expr::error(call.span) };
+        let Some(count) = value.constant().and_then(|n| i64::try_from(n).ok()) else {
+            let d = Diagnostic::error(value.span, "the number of frames must be a constant");
+            return c.fail(d);
+        };
+        if !(1..=1024).contains(&count) {
+            let d = Diagnostic::error(value.span, "a stack has from 1 to 1024 frames");
+            return c.fail(d);
+        }
+        limit = count;
+    }
+    if mode == StackMode::BuildId && !user {
+        mode = StackMode::Raw;
+    }
+    let limit = u32::try_from(limit).unwrap_or(1024);
+    let detail = Detail::Stack { user, mode, limit };
+    c.typed_with(call, vec![], Type::Stack { user, mode, limit }, detail)
+}
+
+fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
+    let Detail::Stack { user, limit, .. } = call.detail else { return };
+    let bytes = limit * 8;
+    if full {
+        l.emit(StmtKind::Zero { to: to.clone(), size: STACK_HEADER + bytes });
+    }
+    let flags = if *user { USER_STACK } else { 0 };
+    let args = vec![
+        Arg::Context,
+        Arg::Address(to.at(STACK_HEADER)),
+        Arg::Value(Expr::Const(i64::from(bytes))),
+        Arg::Value(Expr::Const(flags)),
+    ];
+    let taken = l.call(Helper::GetStack, args);
+    let taken = l.spill("taken", taken);
+    let failed = Expr::binary(B::SLt, taken.clone(), Expr::Const(0));
+    let frames = l.local("frames");
+    let count = Expr::binary(B::LShr, taken.clone(), Expr::Const(3));
+    l.set(frames, count);
+    l.when(failed, |l| {
+        l.set(frames, Expr::Const(0));
+        l.loss(Cause::Stack { user: *user }, Some(taken));
+    });
+    l.store(to, 4, Expr::Local(frames));
+    let pid = if *user {
+        let call = l.call(Helper::GetCurrentPidTgid, vec![]);
+        Expr::binary(B::LShr, call, Expr::Const(32))
+    } else {
+        Expr::Const(0)
+    };
+    l.store(&to.at(4), 4, pid);
+}

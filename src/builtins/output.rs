@@ -1,0 +1,405 @@
+//! What reaches the user, and what acts on the system.
+
+use super::memory::{JOIN_COUNT, JOIN_LENGTH};
+use super::{BASE, Builtin, Call, Lowered, Lowering};
+use crate::diag::Diagnostic;
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, StmtKind};
+use crate::plan::{Action, ConversionKind, Format};
+use crate::sema::Checker;
+use crate::sema::format;
+use crate::sema::lower::{Lower, Remote};
+use crate::sema::tree::{self, Detail, ExprKind};
+use crate::types::{Aggregation, Type};
+
+pub(super) const ROWS: &[Builtin] = &[
+    Builtin {
+        name: "printf",
+        usage: "printf(\"format\", values…)",
+        doc: "Prints formatted text; no newline is added.",
+        args: (1, 128),
+        effects: true,
+        check: |c, call| formatted(c, call),
+        lower: Lowering::Action(|l, call| send_format(l, call, Action::Printf)),
+        ..BASE
+    },
+    Builtin {
+        name: "errorf",
+        usage: "errorf(\"format\", values…)",
+        doc: "Prints formatted text as an error, with the place in the script.",
+        args: (1, 128),
+        effects: true,
+        check: |c, call| formatted(c, call),
+        lower: Lowering::Action(|l, call| send_format(l, call, Action::Errorf)),
+        ..BASE
+    },
+    Builtin {
+        name: "warnf",
+        usage: "warnf(\"format\", values…)",
+        doc: "Prints formatted text as a warning, with the place in the script.",
+        args: (1, 128),
+        effects: true,
+        check: |c, call| formatted(c, call),
+        lower: Lowering::Action(|l, call| send_format(l, call, Action::Warnf)),
+        ..BASE
+    },
+    Builtin {
+        name: "system",
+        usage: "system(\"command\", values…)",
+        doc: "Runs a formatted command by `sh -c` and prints its output.",
+        args: (1, 128),
+        needs_unsafe: true,
+        effects: true,
+        check: |c, call| formatted(c, call),
+        lower: Lowering::Action(|l, call| send_format(l, call, Action::System)),
+        ..BASE
+    },
+    Builtin {
+        name: "cat",
+        usage: "cat(\"/path\", values…)",
+        doc: "Prints the file of a formatted name, at most `max_cat_bytes` of it.",
+        args: (1, 128),
+        effects: true,
+        check: |c, call| formatted(c, call),
+        lower: Lowering::Action(|l, call| send_format(l, call, Action::Cat)),
+        ..BASE
+    },
+    Builtin {
+        name: "print",
+        usage: "print(value), print(@m[, top[, div]])",
+        doc: "Prints a value or a map; of a map the `top` largest, divided by `div`.",
+        args: (1, 3),
+        effects: true,
+        check: check_print,
+        lower: Lowering::Action(lower_print),
+        ..BASE
+    },
+    Builtin {
+        name: "join",
+        usage: "join(argv[, \" \"])",
+        doc: "Prints the strings of a `char **`, up to 16 of 1024 bytes.",
+        args: (1, 2),
+        effects: true,
+        check: |c, call| {
+            let separator = match call.args.get(1) {
+                Some(_) => match c.literal_text(call, 1) {
+                    Some(text) => text,
+                    None => return tree::Expr::error(call.span),
+                },
+                None => " ".to_string(),
+            };
+            let Some(list) = c.address_argument(call, 0) else {
+                return tree::Expr::error(call.span);
+            };
+            c.typed_with(call, vec![list], Type::Void, Detail::Text(separator))
+        },
+        lower: Lowering::Action(lower_join),
+        ..BASE
+    },
+    Builtin {
+        name: "exit",
+        usage: "exit([code])",
+        doc: "Ends the run after pending output, and this probe at once.",
+        args: (0, 1),
+        effects: true,
+        check: |c, call| {
+            let code = match call.args.first() {
+                Some(_) => match c.integer_argument(call, 0) {
+                    Some(code) => vec![code],
+                    None => return tree::Expr::error(call.span),
+                },
+                None => vec![],
+            };
+            c.typed_with(call, code, Type::Void, Detail::None)
+        },
+        lower: Lowering::Action(|l, call| {
+            let code = match call.args.first() {
+                Some(code) => l.word_as(code, &Type::INT64),
+                None => Expr::Const(0),
+            };
+            let code = l.spill("code", code);
+            l.event_word(Action::Exit, code, &Type::INT64);
+            let result = l.instance.context.result;
+            l.emit(StmtKind::Return(Expr::Const(result)));
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "signal",
+        usage: "signal(\"SIGKILL\")",
+        doc: "Sends a signal to the current process.",
+        args: (1, 1),
+        needs_unsafe: true,
+        effects: true,
+        check: |c, call| check_signal(c, call),
+        lower: Lowering::Action(|l, call| send_signal(l, call, Helper::SendSignal)),
+        ..BASE
+    },
+    Builtin {
+        name: "signal_thread",
+        usage: "signal_thread(\"SIGKILL\")",
+        doc: "Sends a signal to the current thread.",
+        args: (1, 1),
+        needs_unsafe: true,
+        effects: true,
+        check: |c, call| check_signal(c, call),
+        lower: Lowering::Action(|l, call| send_signal(l, call, Helper::SendSignalThread)),
+        ..BASE
+    },
+    Builtin {
+        name: "override",
+        usage: "override(rc)",
+        doc: "Makes the traced kernel function return `rc` without running.",
+        args: (1, 1),
+        needs_unsafe: true,
+        effects: true,
+        check: |c, call| {
+            if c.instance.context.provider != "kprobe" {
+                let reason = "only a kprobe can replace its function".to_string();
+                return c.unavailable("override", reason, call.span);
+            }
+            match c.integer_argument(call, 0) {
+                Some(code) => c.typed_with(call, vec![code], Type::Void, Detail::None),
+                None => tree::Expr::error(call.span),
+            }
+        },
+        lower: Lowering::Action(|l, call| {
+            let Some(code) = call.args.first() else { return };
+            let code = l.argument_word(code);
+            l.checked_call(Helper::OverrideReturn, vec![Arg::Context, Arg::Value(code)]);
+        }),
+        ..BASE
+    },
+];
+
+/// `printf` and its kin: the format and the values it takes.
+fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    let Some(format_at) = call.args.first() else { return tree::Expr::error(call.span) };
+    let text = c.expression(format_at);
+    let Some(bytes) = text.text() else {
+        if text.is_error() {
+            return text;
+        }
+        let d = Diagnostic::error(format_at.span, "the format must be a string literal")
+            .help(format!("write `{}(\"%s\", …)`", call.builtin.name));
+        return c.fail(d);
+    };
+    let format = match format::parse(bytes) {
+        Ok(format) => format,
+        Err(e) => {
+            let d = Diagnostic::error(format_at.span, e.message);
+            return c.fail(match e.help {
+                Some(help) => d.help(help),
+                None => d,
+            });
+        }
+    };
+    let values: Vec<tree::Expr> = call.args.iter().skip(1).map(|a| c.expression(a)).collect();
+    if values.iter().any(tree::Expr::is_error) {
+        return tree::Expr::error(call.span);
+    }
+    let wanted = format::conversions(&format).count();
+    if wanted != values.len() {
+        let (word, at) = if values.len() < wanted {
+            ("not enough", call.span)
+        } else {
+            ("too many", values.get(wanted).map_or(call.span, |v| v.span))
+        };
+        let d = Diagnostic::error(
+            at,
+            format!(
+                "{word} arguments for format string ({} supplied, {wanted} expected)",
+                values.len()
+            ),
+        );
+        return c.fail(d);
+    }
+    for (conversion, value) in format::conversions(&format).zip(&values) {
+        let number = value.ty.is_integer()
+            || matches!(value.ty, Type::Ptr { .. } | Type::Ksym | Type::Username | Type::Unknown);
+        let buffer = matches!(value.ty, Type::Buffer(_) | Type::Unknown);
+        let (fine, wants) = match conversion.kind {
+            ConversionKind::Text => (value.ty != Type::Void, "a value"),
+            ConversionKind::Bytes | ConversionKind::EscapedBytes | ConversionKind::HexBytes => {
+                (buffer, "a buffer, as `buf()` gives it")
+            }
+            ConversionKind::Signed
+            | ConversionKind::Unsigned
+            | ConversionKind::Octal
+            | ConversionKind::Hex
+            | ConversionKind::UpperHex
+            | ConversionKind::Char
+            | ConversionKind::Pointer
+            | ConversionKind::GfpFlags => (number, "a number"),
+        };
+        if !fine {
+            let d = Diagnostic::error(value.span, format!("this conversion takes {wants}"))
+                .at(format!("this is `{}`", value.ty))
+                .label(format_at.span, "the format")
+                .help("`%s` prints any value");
+            return c.fail(d);
+        }
+    }
+    c.typed_with(call, values, Type::Void, Detail::Format(format))
+}
+
+fn send_format(l: &mut Lower<'_>, call: &Lowered<'_>, action: fn(Format) -> Action) {
+    let Detail::Format(format) = call.detail else { return };
+    l.event(action(format.clone()), call.args);
+}
+
+fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    use crate::parser::ast::ExprKind as E;
+    let Some(first) = call.args.first() else { return tree::Expr::error(call.span) };
+    if let Some(map) = c.whole_map(call, 0) {
+        let mut numbers = Vec::new();
+        for (n, what) in [(1, "`top`"), (2, "`div`")] {
+            if let Some(e) = call.args.get(n) {
+                let what = format!("{what} of `print`");
+                match c.constant_in(e, 0, i64::MAX, &what) {
+                    Some(n) => numbers.push(n),
+                    None => return tree::Expr::error(call.span),
+                }
+            }
+        }
+        if let Some((Aggregation::Stats { .. }, _)) = &c.map(map).aggregation
+            && !numbers.is_empty()
+        {
+            c.diags.push(Diagnostic::warning(
+                call.span,
+                "`top` and `div` have no effect on `stats`",
+            ));
+        }
+        return c.typed_with(call, vec![], Type::Void, Detail::Map { map, numbers });
+    }
+    if let E::Map { name, key: Some(key) } = &first.node {
+        let map = c.map_of(name, first.span);
+        if let Some((aggregation, at)) = c.map(map).aggregation.clone() {
+            if matches!(
+                aggregation,
+                Aggregation::Hist { .. } | Aggregation::Lhist { .. } | Aggregation::Stats { .. }
+            ) {
+                let d = Diagnostic::error(
+                    first.span,
+                    format!("a single `{}` value cannot be printed", aggregation.function()),
+                )
+                .label(at, "assigned here")
+                .help(format!("print the whole map: `print(@{name})`"));
+                return c.fail(d);
+            }
+            // Read by the run side, so that it works on every kernel.
+            let Some(Some(key)) = c.key_of(map, Some(key), first.span) else {
+                return tree::Expr::error(call.span);
+            };
+            let detail = Detail::Map { map, numbers: vec![] };
+            return c.typed_with(call, vec![key], Type::Void, detail);
+        }
+    }
+    if call.args.len() > 1 {
+        let d = Diagnostic::error(call.span, "`top` and `div` belong to whole maps")
+            .help("write `print(@m, top, div)`");
+        return c.fail(d);
+    }
+    let value = c.expression(first);
+    if value.is_error() {
+        return value;
+    }
+    if value.ty == Type::Void {
+        let d = Diagnostic::error(value.span, "there is nothing to print")
+            .at("this has no value");
+        return c.fail(d);
+    }
+    c.typed_with(call, vec![value], Type::Void, Detail::None)
+}
+
+fn lower_print(l: &mut Lower<'_>, call: &Lowered<'_>) {
+    match (call.detail, call.args) {
+        (Detail::Map { map, numbers }, []) => {
+            let number = |n: usize| {
+                numbers.get(n).and_then(|n| u64::try_from(*n).ok()).unwrap_or(0)
+            };
+            let map = crate::sema::lower::index(*map);
+            let action = Action::PrintMap { map, top: number(0), div: number(1) };
+            l.event(action, &[]);
+        }
+        (Detail::Map { map, .. }, [key]) => {
+            // The run side looks the key up, so it must be complete.
+            let script_map = l.script_map(*map);
+            let place = l.key(&script_map, Some(key));
+            let map = crate::sema::lower::index(*map);
+            let ty = script_map.key.unwrap_or(Type::INT64);
+            l.event_memory(Action::PrintMapElement { map }, place, &ty);
+        }
+        (_, args) => l.event(Action::Print, args),
+    }
+}
+
+fn lower_join(l: &mut Lower<'_>, call: &Lowered<'_>) {
+    let (Some(list), Detail::Text(separator)) = (call.args.first(), call.detail) else { return };
+    let base = l.argument_word(list);
+    let base = l.spill("argv", base);
+    let space = list.ty.space();
+    // Too large for one event on a small buffer, but simple: a string each,
+    // read until the pointer is null.
+    let mut fields = Vec::new();
+    let mut pointers = Vec::new();
+    let going = l.local("going");
+    l.set(going, Expr::Const(1));
+    for n in 0..JOIN_COUNT {
+        let remote = Remote { base: base.clone(), offset: n * 8, space };
+        let pointer = l.local("arg");
+        let cond = Expr::binary(B::Ne, Expr::Local(going), Expr::Const(0));
+        l.when(cond, |l| {
+            let word = l.read_word(&remote, &Type::UINT64);
+            l.set(pointer, word);
+            l.set(going, Expr::binary(B::Ne, Expr::Local(pointer), Expr::Const(0)));
+        });
+        pointers.push(pointer);
+        fields.push(Type::Str(JOIN_LENGTH));
+    }
+    let action = Action::Join { separator: separator.clone() };
+    l.event_strings(action, &pointers, JOIN_LENGTH, space);
+}
+
+fn check_signal(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    let Some(first) = call.args.first() else { return tree::Expr::error(call.span) };
+    let value = c.expression(first);
+    if value.is_error() {
+        return value;
+    }
+    if let Some(text) = value.text() {
+        let name = String::from_utf8_lossy(text).to_ascii_uppercase();
+        let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
+        return match full.parse::<nix::sys::signal::Signal>() {
+            Ok(signal) => {
+                #[allow(clippy::as_conversions, reason = "a C enum's number")]
+                let number = i128::from(signal as i32);
+                let number = tree::Expr::literal(number, call.span);
+                c.typed_with(call, vec![number], Type::Void, Detail::None)
+            }
+            Err(_) => {
+                let d = Diagnostic::error(value.span, format!("there is no signal `{name}`"))
+                    .help("write a name like `\"SIGKILL\"` or a number from 1 to 64");
+                c.fail(d)
+            }
+        };
+    }
+    if let Some(n) = value.constant()
+        && !(1..=64).contains(&n)
+    {
+        return c.fail(Diagnostic::error(value.span, "a signal is a number from 1 to 64"));
+    }
+    if !value.ty.is_integer() {
+        let d = Diagnostic::error(value.span, "`signal` takes a name or a number")
+            .at(format!("this is `{}`", value.ty));
+        return c.fail(d);
+    }
+    let number = tree::Expr { kind: ExprKind::Cast(Box::new(value)), ..tree::Expr::literal(0, call.span) };
+    let number = tree::Expr { ty: Type::INT64, flexible: false, ..number };
+    c.typed_with(call, vec![number], Type::Void, Detail::None)
+}
+
+fn send_signal(l: &mut Lower<'_>, call: &Lowered<'_>, helper: Helper) {
+    let Some(number) = call.args.first() else { return };
+    let number = l.argument_word(number);
+    l.checked_call(helper, vec![Arg::Value(number)]);
+}

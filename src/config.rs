@@ -1,0 +1,362 @@
+//! Settings of a run: one table of keys, from which the config block, the
+//! environment and the help text are read (cli.md §5).
+
+use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::parser::ast::{ConfigEntry, ConfigValue};
+use crate::plan::MissingProbes;
+use crate::source::Span;
+use crate::types::StackMode;
+
+/// The settings, after defaults, config block and environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub cpp_demangle: bool,
+    pub license: String,
+    pub log_size: u64,
+    pub max_bpf_progs: u64,
+    pub max_cat_bytes: u64,
+    pub max_map_keys: u64,
+    pub max_probes: u64,
+    pub max_strlen: u64,
+    pub missing_probes: MissingProbes,
+    pub on_stack_limit: u64,
+    /// Pages of the event buffer; 0: from free memory.
+    pub perf_rb_pages: u64,
+    pub print_maps_on_exit: bool,
+    pub show_debug_info: bool,
+    pub stack_mode: StackMode,
+    pub str_trunc_trailer: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            cpp_demangle: true,
+            license: "GPL".into(),
+            log_size: 1_000_000,
+            max_bpf_progs: 1024,
+            max_cat_bytes: 10240,
+            max_map_keys: 4096,
+            max_probes: 1024,
+            max_strlen: 1024,
+            missing_probes: MissingProbes::Error,
+            on_stack_limit: 32,
+            perf_rb_pages: 0,
+            print_maps_on_exit: true,
+            show_debug_info: true,
+            stack_mode: StackMode::Bpftrace,
+            str_trunc_trailer: "..".into(),
+        }
+    }
+}
+
+/// A key: its name, what its values may be, and where the value goes.
+pub struct Key {
+    pub name: &'static str,
+    /// For messages: what a value looks like.
+    pub values: &'static str,
+    pub doc: &'static str,
+    set: fn(&mut Config, &str) -> Option<()>,
+}
+
+/// Every key that has an effect.
+pub static KEYS: &[Key] = &[
+    Key {
+        name: "cpp_demangle",
+        values: BOOL,
+        doc: "Demangle C++ and Rust names in user stacks.",
+        set: |c, v| set(&mut c.cpp_demangle, boolean(v)),
+    },
+    Key {
+        name: "license",
+        values: "a licence compatible with the GPL",
+        doc: "Licence of the BPF programs.",
+        set: |c, v| set(&mut c.license, LICENSES.contains(&v).then(|| v.to_string())),
+    },
+    Key {
+        name: "log_size",
+        values: INT,
+        doc: "Bytes of the verifier's log.",
+        set: |c, v| set(&mut c.log_size, integer(v)),
+    },
+    Key {
+        name: "max_bpf_progs",
+        values: INT,
+        doc: "Most BPF programs that a script may make.",
+        set: |c, v| set(&mut c.max_bpf_progs, integer(v)),
+    },
+    Key {
+        name: "max_cat_bytes",
+        values: INT,
+        doc: "Most bytes that `cat()` prints.",
+        set: |c, v| set(&mut c.max_cat_bytes, integer(v)),
+    },
+    Key {
+        name: "max_map_keys",
+        values: "an integer from 1",
+        doc: "Entries of a map that is not declared.",
+        set: |c, v| set(&mut c.max_map_keys, integer(v).filter(|n| (1..=1 << 31).contains(n))),
+    },
+    Key {
+        name: "max_probes",
+        values: INT,
+        doc: "Most locations that a script may attach to.",
+        set: |c, v| set(&mut c.max_probes, integer(v)),
+    },
+    Key {
+        name: "max_strlen",
+        values: "an integer from 1 to 16384",
+        doc: "Bytes of `str()`, `buf()` and the longest literal.",
+        set: |c, v| set(&mut c.max_strlen, integer(v).filter(|n| (1..=16384).contains(n))),
+    },
+    Key {
+        name: "missing_probes",
+        values: "error, warn or ignore",
+        doc: "What happens when a probe does not exist.",
+        set: |c, v| {
+            let value = match v {
+                "error" => MissingProbes::Error,
+                "warn" => MissingProbes::Warn,
+                "ignore" => MissingProbes::Ignore,
+                _ => return None,
+            };
+            set(&mut c.missing_probes, Some(value))
+        },
+    },
+    Key {
+        name: "on_stack_limit",
+        values: INT,
+        doc: "Values larger than this go to per-CPU scratch memory.",
+        set: |c, v| set(&mut c.on_stack_limit, integer(v)),
+    },
+    Key {
+        name: "perf_rb_pages",
+        values: INT,
+        doc: "Pages of the event buffer.",
+        set: |c, v| set(&mut c.perf_rb_pages, integer(v)),
+    },
+    Key {
+        name: "print_maps_on_exit",
+        values: BOOL,
+        doc: "Print all maps when the script ends.",
+        set: |c, v| set(&mut c.print_maps_on_exit, boolean(v)),
+    },
+    Key {
+        name: "show_debug_info",
+        values: BOOL,
+        doc: "File and line in stacks.",
+        set: |c, v| set(&mut c.show_debug_info, boolean(v)),
+    },
+    Key {
+        name: "stack_mode",
+        values: "bpftrace, perf, raw or build_id",
+        doc: "How stacks are written.",
+        set: |c, v| set(&mut c.stack_mode, stack_mode(v)),
+    },
+    Key {
+        name: "str_trunc_trailer",
+        values: "a string",
+        doc: "Put behind strings that were cut.",
+        set: |c, v| set(&mut c.str_trunc_trailer, Some(v.to_string())),
+    },
+    // Accepted for scripts that carry them; symbols are always looked up when printed.
+    Key {
+        name: "cache_user_symbols",
+        values: "PER_PID, PER_PROGRAM or NONE",
+        doc: "Accepted; symbols are cached per process.",
+        set: |_, v| {
+            let known = ["PER_PID", "PER_PROGRAM", "NONE", "0", "1"];
+            known.contains(&v.to_ascii_uppercase().as_str()).then_some(())
+        },
+    },
+    Key {
+        name: "lazy_symbolication",
+        values: BOOL,
+        doc: "Accepted; symbols are looked up when printed.",
+        set: |_, v| boolean(v).map(|_| ()),
+    },
+    Key {
+        name: "use_blazesym",
+        values: BOOL,
+        doc: "Accepted; blazesym is always used.",
+        set: |_, v| boolean(v).map(|_| ()),
+    },
+    Key {
+        name: "unstable_tseries",
+        values: FEATURE,
+        doc: "Accepted; nothing is gated.",
+        set: |_, v| feature(v),
+    },
+    Key {
+        name: "unstable_dw_ustack",
+        values: FEATURE,
+        doc: "Accepted; nothing is gated.",
+        set: |_, v| feature(v),
+    },
+    Key {
+        name: "unstable_typeinfo",
+        values: FEATURE,
+        doc: "Accepted; nothing is gated.",
+        set: |_, v| feature(v),
+    },
+    Key {
+        name: "unstable_import_statement",
+        values: FEATURE,
+        doc: "Accepted; nothing is gated.",
+        set: |_, v| feature(v),
+    },
+];
+
+const BOOL: &str = "true or false";
+const INT: &str = "an integer";
+const FEATURE: &str = "enable, warn or error";
+const LICENSES: &[&str] = &[
+    "GPL",
+    "GPL v2",
+    "GPL and additional rights",
+    "Dual BSD/GPL",
+    "Dual MIT/GPL",
+    "Dual MPL/GPL",
+];
+
+/// Old names and what they are now; the flag says that the value is negated.
+const RENAMED: &[(&str, &str, bool)] = &[
+    ("strlen", "max_strlen", false),
+    ("map_keys_max", "max_map_keys", false),
+    ("cat_bytes_max", "max_cat_bytes", false),
+    ("no_cpp_demangle", "cpp_demangle", true),
+];
+
+/// Keys that had an effect once.
+const RETIRED: &[&str] = &[
+    "symbol_source",
+    "max_type_res_iterations",
+    "unstable_addr",
+    "unstable_import",
+    "unstable_macro",
+    "unstable_map_decl",
+];
+
+/// Keys that are read from the environment only (cli.md §6).
+const ENVIRONMENT_ONLY: &[&str] = &["btf", "color", "kernel_build", "kernel_source", "vmlinux"];
+
+fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "on" | "yes" => Some(true),
+        "0" | "false" | "off" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn integer(text: &str) -> Option<u64> {
+    crate::lexer::literal::value(text)
+}
+
+fn feature(text: &str) -> Option<()> {
+    (["enable", "warn", "error"].contains(&text) || boolean(text).is_some()).then_some(())
+}
+
+/// A stack mode by name.
+pub fn stack_mode(text: &str) -> Option<StackMode> {
+    match text {
+        "bpftrace" => Some(StackMode::Bpftrace),
+        "perf" => Some(StackMode::Perf),
+        "raw" => Some(StackMode::Raw),
+        "build_id" => Some(StackMode::BuildId),
+        _ => None,
+    }
+}
+
+impl Config {
+    /// Settings from a script's config block, then the environment (pairs of
+    /// name and value; only `BPFTRACE_…` and `RTRACE_…` are looked at).
+    pub fn read(
+        block: &[ConfigEntry],
+        environment: &[(String, String)],
+        diags: &mut Diagnostics,
+    ) -> Config {
+        let mut config = Config::default();
+        for entry in block {
+            let value = match &entry.value.node {
+                ConfigValue::Int(n) => n.to_string(),
+                ConfigValue::Bool(b) => b.to_string(),
+                ConfigValue::Text(t) => t.clone(),
+            };
+            config.entry(&entry.key.node, entry.key.span, &value, entry.value.span, diags);
+        }
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix("BPFTRACE_").or(name.strip_prefix("RTRACE_")) else {
+                continue;
+            };
+            let lower = key.to_ascii_lowercase();
+            let (lower, value) = renamed(&lower, value).unwrap_or((lower.as_str(), value.clone()));
+            if let Some(key) = KEYS.iter().find(|k| k.name == lower)
+                && (key.set)(&mut config, &value).is_none()
+            {
+                diags.push(
+                    Diagnostic::global(format!("`{value}` is no value of the variable `{name}`"))
+                        .help(format!("write {}", key.values)),
+                );
+            }
+        }
+        config
+    }
+
+    fn entry(&mut self, key: &str, at: Span, value: &str, value_at: Span, diags: &mut Diagnostics) {
+        let lower = key.to_ascii_lowercase();
+        let name = lower.strip_prefix("bpftrace_").unwrap_or(&lower);
+        if RETIRED.contains(&name) {
+            diags.push(Diagnostic::warning(at, format!("`{key}` has no effect any more")));
+            return;
+        }
+        let (name, value) = match renamed(name, value) {
+            Some((now, value)) => {
+                diags.push(Diagnostic::warning(at, format!("`{key}` is called `{now}` now")));
+                (now, value)
+            }
+            None => (name, value.to_string()),
+        };
+        match KEYS.iter().find(|k| k.name == name) {
+            Some(known) => {
+                if (known.set)(self, &value).is_none() {
+                    diags.push(
+                        Diagnostic::error(value_at, format!("wrong value for `{key}`"))
+                            .help(format!("write {}", known.values)),
+                    );
+                }
+            }
+            None if ENVIRONMENT_ONLY.contains(&name) => {
+                diags.push(
+                    Diagnostic::error(at, format!("`{key}` cannot be set in a script")).help(
+                        format!(
+                            "set the environment variable `BPFTRACE_{}`",
+                            name.to_ascii_uppercase()
+                        ),
+                    ),
+                );
+            }
+            None => {
+                let mut d = Diagnostic::error(at, format!("unknown config key `{key}`"));
+                if let Some(near) = diag::nearest(name, KEYS.iter().map(|k| k.name)) {
+                    d = d.at(format!("did you mean `{near}`?"));
+                }
+                diags.push(d);
+            }
+        }
+    }
+}
+
+/// The present name and value of an old key.
+fn renamed(name: &str, value: &str) -> Option<(&'static str, String)> {
+    let (_, now, negated) = RENAMED.iter().find(|r| r.0 == name)?;
+    let value = match boolean(value) {
+        Some(b) if *negated => (!b).to_string(),
+        _ => value.to_string(),
+    };
+    Some((now, value))
+}

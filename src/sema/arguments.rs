@@ -1,0 +1,171 @@
+//! What the checkers of builtins have in common: taking arguments.
+
+use super::check::Checker;
+use super::tree::{Detail, Expr, ExprKind, MapId};
+use crate::builtins::Call;
+use crate::diag::{self, Diagnostic};
+use crate::parser::ast;
+use crate::source::{Span, Spanned};
+use crate::types::Type;
+
+impl Checker<'_> {
+    /// A use of a builtin without arguments.
+    pub(crate) fn typed(&mut self, call: &Call<'_>, ty: Type, detail: Detail) -> Expr {
+        self.typed_with(call, Vec::new(), ty, detail)
+    }
+
+    /// A use of a builtin with checked arguments.
+    #[allow(clippy::unused_self, reason = "reads as a step of the checker")]
+    pub(crate) fn typed_with(
+        &mut self,
+        call: &Call<'_>,
+        args: Vec<Expr>,
+        ty: Type,
+        detail: Detail,
+    ) -> Expr {
+        Expr::new(ExprKind::Call { builtin: call.builtin, args, detail }, ty, call.span)
+    }
+
+    fn nth<'c>(&mut self, call: &Call<'c>, n: usize) -> Option<&'c ast::Expr> {
+        call.args.get(n)
+    }
+
+    /// Argument `n` as a number.
+    pub(crate) fn integer_argument(&mut self, call: &Call<'_>, n: usize) -> Option<Expr> {
+        let e = self.nth(call, n)?;
+        self.integer(e)
+    }
+
+    /// Argument `n` as a constant that is not negative.
+    pub(crate) fn literal_number(&mut self, call: &Call<'_>, n: usize) -> Option<i64> {
+        let e = self.nth(call, n)?;
+        let what = format!("argument {} of `{}`", n + 1, call.builtin.name);
+        self.constant_in(e, 0, i64::MAX, &what)
+    }
+
+    /// Argument `n` as a string literal.
+    pub(crate) fn literal_text(&mut self, call: &Call<'_>, n: usize) -> Option<String> {
+        let e = self.nth(call, n)?;
+        let value = self.expression(e);
+        if let Some(text) = value.text() {
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        if !value.is_error() {
+            let mut d = Diagnostic::error(
+                e.span,
+                format!("argument {} of `{}` must be a string literal", n + 1, call.builtin.name),
+            )
+            .help(format!("write `{}`", call.builtin.usage));
+            if let ast::ExprKind::Param(n) = e.node {
+                d = d.help(format!("write `str(${n})` for the text of the parameter"));
+            }
+            self.fail(d);
+        }
+        None
+    }
+
+    /// Argument `n` as an address: a number or a pointer.
+    pub(crate) fn address_argument(&mut self, call: &Call<'_>, n: usize) -> Option<Expr> {
+        let e = self.nth(call, n)?;
+        let value = self.expression(e);
+        if value.is_error() {
+            return None;
+        }
+        if value.ty.is_integer() || matches!(value.ty, Type::Ptr { .. } | Type::Ksym | Type::Unknown)
+        {
+            return Some(value);
+        }
+        let d = Diagnostic::error(e.span, format!("`{}` takes an address", call.builtin.name))
+            .at(format!("this is `{}`", value.ty));
+        self.fail(d);
+        None
+    }
+
+    /// Argument `n` as one of some bare words, by its index.
+    pub(crate) fn bare_word(&mut self, call: &Call<'_>, n: usize, words: &[&str]) -> Option<usize> {
+        let e = self.nth(call, n)?;
+        let given = match &e.node {
+            ast::ExprKind::Ident(name) => name.as_str(),
+            _ => "",
+        };
+        if let Some(index) = words.iter().position(|w| *w == given) {
+            return Some(index);
+        }
+        let list: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
+        let mut d = Diagnostic::error(e.span, format!("unknown mode of `{}`", call.builtin.name))
+            .note(format!("it is one of {}", list.join(", ")));
+        if let Some(near) = diag::nearest(given, words.iter().copied()) {
+            d = d.at(format!("did you mean `{near}`?"));
+        }
+        self.fail(d);
+        None
+    }
+
+    /// Argument `n` if it is a whole map.
+    pub(crate) fn whole_map(&mut self, call: &Call<'_>, n: usize) -> Option<MapId> {
+        let e = self.nth(call, n)?;
+        match &e.node {
+            ast::ExprKind::Map { name, key: None } => Some(self.map_id(name, e.span)),
+            _ => None,
+        }
+    }
+
+    /// Arguments `@m, key`.
+    pub(crate) fn map_and_key(&mut self, call: &Call<'_>) -> Option<(MapId, Expr)> {
+        let Some(map) = self.whole_map(call, 0) else {
+            let d = Diagnostic::error(call.span, format!("`{}` takes a map and a key", call.builtin.name))
+                .help(format!("write `{}`", call.builtin.usage));
+            self.fail(d);
+            return None;
+        };
+        let key = self.nth(call, 1)?;
+        // `(a, b)` is the key of a map with two.
+        let keys: Vec<ast::Expr> = match &key.node {
+            ast::ExprKind::Tuple(list) if list.len() > 1 => list.clone(),
+            _ => vec![key.clone()],
+        };
+        let span = call.span;
+        match self.map_key(map, Some(&keys), span)? {
+            Some(key) => Some((map, key)),
+            None => None,
+        }
+    }
+
+    /// The id of a map by name.
+    pub(crate) fn map_of(&mut self, name: &str, span: Span) -> MapId {
+        self.map_id(name, span)
+    }
+
+    /// Checks the key of a use of a map.
+    #[allow(clippy::option_option, reason = "an error and a scalar map are different things")]
+    pub(crate) fn key_of(
+        &mut self,
+        map: MapId,
+        key: Option<&[ast::Expr]>,
+        span: Span,
+    ) -> Option<Option<Expr>> {
+        self.map_key(map, key, span)
+    }
+
+    /// Whether the code at hand runs in a callback, where the context is gone.
+    pub(crate) fn in_callback(&self) -> bool {
+        self.loops.contains(&true)
+    }
+
+    /// A member of what a value points to, by name.
+    pub(crate) fn named_member(&mut self, value: Expr, name: &str, span: Span) -> Expr {
+        let Some(of) = super::access::Struct::of(&value.ty) else {
+            if value.is_error() {
+                return value;
+            }
+            let d = Diagnostic::error(span, "the kernel's types are not known")
+                .note("BTF is missing: the kernel was built without CONFIG_DEBUG_INFO_BTF");
+            return self.fail(d);
+        };
+        let name = Spanned::new(name.to_string(), span);
+        match self.member(&of, &name) {
+            Some(member) => self.member_of(value, member, span),
+            None => Expr::error(span),
+        }
+    }
+}

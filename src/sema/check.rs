@@ -1,0 +1,319 @@
+//! The type checker: one walk per instance of a probe, repeated until the
+//! types of variables and maps no longer change.
+//!
+//! Inference is whole-program and independent of order: the type of a variable
+//! or map is the promotion of everything assigned to it. The tables of those
+//! types live across rounds; trees and diagnostics are those of the last one.
+
+use std::collections::HashMap;
+
+use super::constants::Constants;
+use super::promote::Joined;
+use super::tree::{self, Expr, MapId, VarId};
+use super::Options;
+use crate::builtins::Call;
+use crate::config::Config;
+use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::parser::ast::{self, Item};
+use crate::probes::Instance;
+use crate::source::Span;
+use crate::types::{Aggregation, Type};
+
+/// Rounds after which types that still change are given up (language.md §26).
+const MAX_ROUNDS: usize = 50;
+
+/// What is known of a map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapState {
+    /// Without the `@`.
+    pub name: String,
+    /// Where it is first used.
+    pub span: Span,
+    /// Whether it has keys, and where that was seen first.
+    pub keyed: Option<(bool, Span)>,
+    pub key: Joined,
+    pub key_span: Span,
+    pub value: Joined,
+    pub value_span: Span,
+    /// The aggregation that it holds, and where that was assigned first.
+    pub aggregation: Option<(Aggregation, Span)>,
+    /// Something stores into it.
+    pub assigned: bool,
+    /// A single element is read.
+    pub read: bool,
+    pub declared: Option<Declared>,
+}
+
+/// `let @m = hash(N)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    pub lru: bool,
+    pub per_cpu: bool,
+    pub max_entries: u64,
+    pub span: Span,
+}
+
+/// The checked script.
+pub(super) struct CheckedTree {
+    pub probes: Vec<tree::Probe>,
+    pub maps: Vec<MapState>,
+    pub time_formats: Vec<String>,
+    pub cgroup_filters: Vec<String>,
+}
+
+/// Working state of the checker.
+pub struct Checker<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) options: &'a Options,
+    pub(crate) config: &'a Config,
+    pub(super) constants: &'a Constants,
+    pub(crate) diags: Diagnostics,
+    pub(super) maps: Vec<MapState>,
+    map_index: HashMap<String, MapId>,
+    /// Types of the variables of each instance, by order of declaration.
+    pub(super) variables: HashMap<(usize, VarId), Joined>,
+    pub(super) changed: bool,
+    /// `strftime` formats and `cgroup_path` filters, by index.
+    pub(crate) time_formats: Vec<String>,
+    pub(crate) cgroup_filters: Vec<String>,
+    // Of the probe at hand:
+    pub(super) probe: usize,
+    pub(crate) instance: &'a Instance,
+    pub(super) locals: Vec<tree::Var>,
+    pub(super) scopes: Vec<HashMap<String, VarId>>,
+    /// Open loops, innermost last; true for those whose body is a callback.
+    pub(super) loops: Vec<bool>,
+    /// C constants being expanded, against recursion.
+    pub(super) expanding: Vec<String>,
+}
+
+/// Checks every probe.
+pub(super) fn check<'a>(
+    script: &ast::Script,
+    probes: &'a [(&ast::Probe, Instance)],
+    host: &'a Host,
+    options: &'a Options,
+    config: &'a Config,
+    constants: &'a Constants,
+) -> (CheckedTree, Diagnostics) {
+    let empty =
+        CheckedTree { probes: vec![], maps: vec![], time_formats: vec![], cgroup_filters: vec![] };
+    let Some((_, first)) = probes.first() else {
+        return (empty, Diagnostics::default());
+    };
+    let mut checker = Checker {
+        host,
+        options,
+        config,
+        constants,
+        diags: Diagnostics::default(),
+        maps: Vec::new(),
+        map_index: HashMap::new(),
+        variables: HashMap::new(),
+        changed: false,
+        time_formats: Vec::new(),
+        cgroup_filters: Vec::new(),
+        probe: 0,
+        instance: first,
+        locals: Vec::new(),
+        scopes: Vec::new(),
+        loops: Vec::new(),
+        expanding: Vec::new(),
+    };
+    let mut declarations = Diagnostics::default();
+    for item in &script.items {
+        match item {
+            Item::MapDecl(decl) => checker.declare_map(decl, &mut declarations),
+            Item::Function(f) => declarations
+                .push(Diagnostic::error(f.name.span, "functions are not supported yet")),
+            Item::Macro(m) => declarations
+                .push(Diagnostic::error(m.name.span, "macros are not supported yet")),
+            Item::Probe(_) => {}
+        }
+    }
+    let mut trees = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        checker.changed = false;
+        checker.diags = declarations.clone();
+        trees.clear();
+        for (index, (probe, instance)) in probes.iter().enumerate() {
+            checker.probe = index;
+            checker.instance = instance;
+            trees.push(checker.check_probe(probe));
+        }
+        if !checker.changed {
+            break;
+        }
+    }
+    checker.check_maps();
+    let mut maps = checker.maps;
+    for map in &mut maps {
+        // Never assigned: an integer map whose reads give zero.
+        if map.value.ty == Type::Unknown {
+            map.value.ty = Type::INT64;
+        }
+        if map.key.ty == Type::Unknown {
+            map.key.ty = Type::INT64;
+        }
+    }
+    let tree = CheckedTree {
+        probes: trees,
+        maps,
+        time_formats: checker.time_formats,
+        cgroup_filters: checker.cgroup_filters,
+    };
+    (tree, checker.diags)
+}
+
+impl<'a> Checker<'a> {
+    fn check_probe(&mut self, probe: &ast::Probe) -> tree::Probe {
+        self.locals = Vec::new();
+        self.scopes = vec![HashMap::new()];
+        self.loops = Vec::new();
+        let predicate = probe.predicate.as_ref().map(|p| self.condition(p));
+        let body = self.block_statement(&probe.block);
+        let mut vars = std::mem::take(&mut self.locals);
+        for (id, var) in vars.iter_mut().enumerate() {
+            if let Some(joined) = self.variables.get(&(self.probe, id)) {
+                var.ty = joined.ty.clone();
+            }
+            if var.ty == Type::Unknown {
+                var.ty = Type::INT64;
+            }
+        }
+        tree::Probe {
+            instance: self.instance.clone(),
+            vars,
+            predicate,
+            body,
+            span: probe.span,
+        }
+    }
+
+    fn declare_map(&mut self, decl: &ast::MapDecl, diags: &mut Diagnostics) {
+        let (lru, per_cpu) = match decl.kind.node.as_str() {
+            "hash" => (false, false),
+            "lruhash" => (true, false),
+            "percpuhash" => (false, true),
+            "percpulruhash" => (true, true),
+            other => {
+                diags.push(
+                    Diagnostic::error(decl.kind.span, format!("unknown kind of map `{other}`"))
+                        .help("write `hash`, `lruhash`, `percpuhash` or `percpulruhash`"),
+                );
+                return;
+            }
+        };
+        if decl.max_entries.node == 0 || decl.max_entries.node > 1 << 31 {
+            diags.push(Diagnostic::error(
+                decl.max_entries.span,
+                "a map has from 1 to 2147483648 entries",
+            ));
+            return;
+        }
+        let id = self.map_id(&decl.name.node, decl.span);
+        let declared =
+            Declared { lru, per_cpu, max_entries: decl.max_entries.node, span: decl.span };
+        if let Some(map) = self.maps.get_mut(id) {
+            if let Some(first) = &map.declared {
+                diags.push(
+                    Diagnostic::error(decl.span, format!("`@{}` is declared twice", map.name))
+                        .label(first.span, "first here"),
+                );
+                return;
+            }
+            map.declared = Some(declared);
+        }
+    }
+
+    /// What can only be said when all uses of a map are known.
+    fn check_maps(&mut self) {
+        for map in self.maps.clone() {
+            let name = format!("@{}", map.name);
+            if map.keyed.is_none() && map.declared.is_none() || map.declared.is_none() && !map.assigned && !map.read {
+                let mut d = Diagnostic::error(map.span, format!("undefined map `{name}`"))
+                    .at("nothing is ever stored in it");
+                let others: Vec<String> =
+                    self.maps.iter().filter(|m| m.assigned).map(|m| format!("@{}", m.name)).collect();
+                if let Some(near) = diag::nearest(&name, others.iter().map(String::as_str)) {
+                    d = d.help(format!("did you mean `{near}`?"));
+                }
+                self.diags.push(d);
+                continue;
+            }
+            let Some(declared) = &map.declared else { continue };
+            if map.keyed.is_none() {
+                self.diags.push(Diagnostic::warning(
+                    declared.span,
+                    format!("`{name}` is declared and never used"),
+                ));
+            } else if map.assigned && declared.per_cpu != map.aggregation.is_some() {
+                let (has, wants) = if declared.per_cpu {
+                    ("plain values", "`hash` or `lruhash`")
+                } else {
+                    ("an aggregation", "`percpuhash` or `percpulruhash`")
+                };
+                self.diags.push(
+                    Diagnostic::error(declared.span, format!("`{name}` is of the wrong kind"))
+                        .label(map.value_span, format!("it holds {has}"))
+                        .help(format!("declare it as {wants}")),
+                );
+            }
+        }
+    }
+
+    /// The id of a map, made at its first use.
+    pub(super) fn map_id(&mut self, name: &str, span: Span) -> MapId {
+        if let Some(id) = self.map_index.get(name) {
+            return *id;
+        }
+        let id = self.maps.len();
+        self.maps.push(MapState {
+            name: name.to_string(),
+            span,
+            keyed: None,
+            key: Joined::UNKNOWN,
+            key_span: span,
+            value: Joined::UNKNOWN,
+            value_span: span,
+            aggregation: None,
+            assigned: false,
+            read: false,
+            declared: None,
+        });
+        self.map_index.insert(name.to_string(), id);
+        self.changed = true;
+        id
+    }
+
+    /// A map by its id.
+    pub(crate) fn map(&self, id: MapId) -> &MapState {
+        self.maps.get(id).expect("bug: map ids come from the table")
+    }
+
+    pub(super) fn map_mut(&mut self, id: MapId) -> &mut MapState {
+        self.maps.get_mut(id).expect("bug: map ids come from the table")
+    }
+
+    /// Index of a text in a list, added if it is new.
+    pub(crate) fn intern(list: &mut Vec<String>, text: &str) -> i64 {
+        let index = list.iter().position(|t| t == text).unwrap_or_else(|| {
+            list.push(text.to_string());
+            list.len() - 1
+        });
+        i64::try_from(index).unwrap_or(i64::MAX)
+    }
+
+    /// Reports an error and gives the node that stands for it.
+    pub(crate) fn fail(&mut self, diagnostic: Diagnostic) -> Expr {
+        let span = diagnostic.primary.as_ref().map_or(Span::default(), |p| p.0);
+        self.diags.push(diagnostic);
+        Expr::error(span)
+    }
+
+    /// A row of the builtin table without a checker.
+    pub(crate) fn bug(&mut self, call: &Call<'_>) -> Expr {
+        unreachable!("bug: builtin `{}` has no checker", call.builtin.name)
+    }
+}

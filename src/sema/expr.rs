@@ -1,0 +1,852 @@
+//! Checking of expressions: names, operators, constants.
+
+use super::access::Struct;
+use super::check::Checker;
+use super::promote::{plain, promote};
+use super::statement::shown;
+use super::tree::{Expr, ExprKind, Target};
+use crate::builtins::{self, Call};
+use crate::diag::{self, Diagnostic};
+use crate::host::features::Feature;
+use crate::parser::ast::{self, BinaryOp, TypeOrExpr, UnaryOp};
+use crate::source::{Span, Spanned};
+use crate::types::{Space, Type};
+
+impl Checker<'_> {
+    /// An expression whose value may be of any type.
+    pub(crate) fn expression(&mut self, e: &ast::Expr) -> Expr {
+        use ast::ExprKind as E;
+        let span = e.span;
+        match &e.node {
+            E::Int(n) => Expr::literal(i128::from(*n), span),
+            E::Str(bytes) => self.string(bytes, span),
+            E::Bool(b) => Expr::new(ExprKind::Int(i128::from(*b)), Type::Bool, span),
+            E::Var(name) => self.variable(name, span),
+            E::Param(n) => self.param(*n, span),
+            E::ParamCount => {
+                let count = i128::try_from(self.options.params.len()).unwrap_or(0);
+                Expr::literal(count, span)
+            }
+            E::Map { name, key } => self.map_read(name, key.as_deref(), span),
+            E::Ident(name) => self.word(name, span),
+            E::Call { name, args } => self.call(name, args, span),
+            E::Tuple(list) => {
+                let list: Vec<Expr> = list.iter().map(|e| self.expression(e)).collect();
+                if list.iter().any(Expr::is_error) {
+                    return Expr::error(span);
+                }
+                let ty = Type::Tuple(list.iter().map(|e| e.ty.clone()).collect());
+                Expr::new(ExprKind::Tuple(list), ty, span)
+            }
+            E::Record(list) => self.record(list, span),
+            E::Cast { ty, value } => self.cast(ty, value, span),
+            E::Unary { op, value } => self.unary(*op, value, span),
+            E::Binary { op, left, right } => {
+                let left = self.expression(left);
+                let right = self.expression(right);
+                self.binary(*op, left, right, span)
+            }
+            E::Ternary { cond, then, els } => {
+                let checked = self.condition(cond);
+                let then = match then {
+                    Some(then) => self.expression(then),
+                    None => self.expression(cond),
+                };
+                let els = self.expression(els);
+                self.ternary(checked, then, els, span)
+            }
+            E::Field { base, name } => self.field(base, name, span),
+            E::TupleField { base, index } => {
+                let base = self.expression(base);
+                self.element(base, i128::from(index.node), index.span, span)
+            }
+            E::Index { base, index } => self.index(base, index, span),
+            E::IncDec { target, increment, prefix } => {
+                self.inc_dec(target, *increment, *prefix, span)
+            }
+            E::If(_) | E::Block(_) => self.value_block(e),
+            E::Sizeof(of) => self.sizeof(of, span),
+            E::Offsetof { of, path } => self.offsetof(of, path, span),
+            E::Comptime(value) => {
+                let value = self.expression(value);
+                if value.constant().is_none() && value.text().is_none() && !value.is_error() {
+                    let d = Diagnostic::error(span, "this is not known when the script is compiled");
+                    return self.fail(d);
+                }
+                value
+            }
+            E::Typeinfo(_) => {
+                self.fail(Diagnostic::error(span, "`typeinfo` is not supported yet"))
+            }
+            E::TypeArg(_) => self.fail(Diagnostic::error(span, "a type is no value")),
+            E::Error => Expr::error(span),
+        }
+    }
+
+    /// An expression in statement position, where `if` and blocks need no value.
+    pub(super) fn expression_statement(&mut self, e: &ast::Expr) -> Expr {
+        match &e.node {
+            ast::ExprKind::If(i) => {
+                let cond = self.condition(&i.cond);
+                let then = self.block(&i.then);
+                let els = i.els.as_ref().map(|b| self.block(b));
+                self.if_value(cond, then, els, e.span)
+            }
+            ast::ExprKind::Block(b) => {
+                let block = self.block(b);
+                let ty = block.value.as_ref().map_or(Type::Void, |v| v.ty.clone());
+                Expr::new(ExprKind::Block(block), ty, e.span)
+            }
+            _ => self.expression(e),
+        }
+    }
+
+    fn value_block(&mut self, e: &ast::Expr) -> Expr {
+        let value = self.expression_statement(e);
+        if value.ty == Type::Void {
+            let d = Diagnostic::error(e.span, "this has no value")
+                .help("end the block with an expression without `;`");
+            return self.fail(d);
+        }
+        value
+    }
+
+    fn if_value(
+        &mut self,
+        cond: Expr,
+        then: super::tree::Block,
+        els: Option<super::tree::Block>,
+        span: Span,
+    ) -> Expr {
+        let ty = match (&then.value, els.as_ref().and_then(|b| b.value.as_ref())) {
+            (Some(a), Some(b)) => {
+                promote(&a.ty, a.flexible, &b.ty, b.flexible).unwrap_or(Type::Void)
+            }
+            _ => Type::Void,
+        };
+        Expr::new(ExprKind::If { cond: Box::new(cond), then, els }, ty, span)
+    }
+
+    fn string(&mut self, bytes: &[u8], span: Span) -> Expr {
+        let limit = self.config.max_strlen;
+        if bytes.len() as u64 >= limit {
+            let d = Diagnostic::error(span, format!("this string is longer than {} bytes", limit - 1))
+                .help("raise `max_strlen` in a config block");
+            return self.fail(d);
+        }
+        Expr::new(ExprKind::Str(bytes.to_vec()), Type::Str(length(bytes) + 1), span)
+    }
+
+    fn variable(&mut self, name: &str, span: Span) -> Expr {
+        match self.find_var(name) {
+            Some(var) => Expr::new(ExprKind::Var(var), self.var_type(var), span),
+            None => {
+                let mut d = Diagnostic::error(span, format!("undefined variable `${name}`"));
+                d = match self.nearest_var(name) {
+                    Some(near) => d.at(format!("did you mean `${near}`?")),
+                    None => d.at("nothing was assigned to it in this block or around it".to_string()),
+                };
+                self.fail(d.note(
+                    "a variable lives to the end of the block of its first assignment; `let` before the block declares it",
+                ))
+            }
+        }
+    }
+
+    fn param(&mut self, n: u64, span: Span) -> Expr {
+        let text = usize::try_from(n).ok().and_then(|n| self.options.params.get(n - 1)).cloned();
+        let Some(text) = text else {
+            self.diags.push(
+                Diagnostic::warning(span, format!("parameter `${n}` is not given"))
+                    .at("taken as 0"),
+            );
+            return Expr::literal(0, span);
+        };
+        match number(&text) {
+            Some(value) => Expr::literal(value, span),
+            None => self.string(text.as_bytes(), span),
+        }
+    }
+
+    /// The text of a positional parameter, for `str($1)`.
+    pub(crate) fn param_text(&mut self, n: u64, span: Span) -> String {
+        let text = usize::try_from(n).ok().and_then(|n| self.options.params.get(n - 1)).cloned();
+        text.unwrap_or_else(|| {
+            self.diags.push(
+                Diagnostic::warning(span, format!("parameter `${n}` is not given"))
+                    .at("taken as an empty string"),
+            );
+            String::new()
+        })
+    }
+
+    /// Reading a map or map element.
+    fn map_read(&mut self, name: &str, key: Option<&[ast::Expr]>, span: Span) -> Expr {
+        let map = self.map_id(name, span);
+        let Some(key) = self.map_key(map, key, span) else { return Expr::error(span) };
+        self.map_mut(map).read = true;
+        let state = self.map(map);
+        let ty = match &state.aggregation {
+            Some((a, _)) if a.castable() => {
+                if !self.host.has(Feature::LookupPercpu) {
+                    let d = Diagnostic::error(
+                        span,
+                        format!("this kernel cannot read `{}` values in a probe", a.function()),
+                    )
+                    .note("it lacks the helper `bpf_map_lookup_percpu_elem` (Linux 5.19)")
+                    .help("print the map instead, or keep a plain counter: `@n++`");
+                    return self.fail(d);
+                }
+                Type::int(8, a.signed())
+            }
+            Some((a, at)) => {
+                let d = Diagnostic::error(span, format!("a `{}` value cannot be read", a.function()))
+                    .label(*at, "assigned here")
+                    .help(format!("print the whole map: `print(@{})`", state.name));
+                return self.fail(d);
+            }
+            None => state.value.ty.clone(),
+        };
+        Expr::new(ExprKind::Map { map, key: key.map(Box::new) }, ty, span)
+    }
+
+    /// A bare word.
+    fn word(&mut self, name: &str, span: Span) -> Expr {
+        if name == "args" {
+            return self.whole_args(span);
+        }
+        if let Some(n) = numbered(name, "arg") {
+            return self.numbered_argument(n, span);
+        }
+        if let Some(n) = numbered(name, "sarg") {
+            return self.stack_argument(n, span);
+        }
+        if let Some(builtin) = builtins::find(name) {
+            if !builtin.bare {
+                let d = Diagnostic::error(span, format!("`{name}` is a function"))
+                    .at("called without parentheses")
+                    .help(format!("write `{}`", builtin.usage));
+                return self.fail(d);
+            }
+            return self.call_builtin(builtin, &[], span, span);
+        }
+        if let Some(text) = self.constants.get(name).cloned() {
+            return self.constant(name, &text, span);
+        }
+        if let Ok(btf) = self.host.btf()
+            && let Some((of, value)) = btf.find_enum_constant(name)
+        {
+            let ty = Type::Enum(crate::types::EnumRef { size: 8, ..of });
+            return Expr::new(ExprKind::Int(i128::from(value)), ty, span);
+        }
+        let mut d = Diagnostic::error(span, format!("unknown name `{name}`"));
+        let names = builtins::all().filter(|b| b.bare).map(|b| b.name);
+        let names = names.chain(["args"]).chain(self.constants.keys().map(String::as_str));
+        d = match diag::nearest(name, names) {
+            Some(near) => d.at(format!("did you mean `{near}`?")),
+            None => d
+                .at("no builtin, constant or enum value has this name".to_string())
+                .help(format!("write `${name}` for a variable, `@{name}` for a map")),
+        };
+        self.fail(d)
+    }
+
+    /// A `#define` constant: its text, parsed as an expression of the language.
+    fn constant(&mut self, name: &str, text: &Spanned<String>, span: Span) -> Expr {
+        if self.expanding.iter().any(|n| n == name) {
+            let d = Diagnostic::error(span, format!("`{name}` is defined by itself"))
+                .label(text.span, "here");
+            return self.fail(d);
+        }
+        let Some(parsed) = parse_constant(text) else {
+            let d = Diagnostic::error(span, format!("the value of `{name}` is no expression"))
+                .label(text.span, "defined here");
+            return self.fail(d);
+        };
+        self.expanding.push(name.to_string());
+        let mut value = self.expression(&parsed);
+        self.expanding.pop();
+        value.span = span;
+        value
+    }
+
+    fn call(&mut self, name: &Spanned<String>, args: &[ast::Expr], span: Span) -> Expr {
+        if let Some(aggregation) = builtins::aggregation(&name.node) {
+            let d = Diagnostic::error(span, format!("`{aggregation}()` must be assigned directly to a map"))
+                .help(format!("write `@name = {aggregation}(…);`"));
+            return self.fail(d);
+        }
+        match builtins::find(&name.node) {
+            Some(builtin) => self.call_builtin(builtin, args, name.span, span),
+            None => {
+                let mut d = Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
+                let names = builtins::all().map(|b| b.name);
+                if let Some(near) = diag::nearest(&name.node, names) {
+                    d = d.at(format!("did you mean `{near}`?"));
+                }
+                self.fail(d)
+            }
+        }
+    }
+
+    fn call_builtin(
+        &mut self,
+        builtin: &'static builtins::Builtin,
+        args: &[ast::Expr],
+        name_span: Span,
+        span: Span,
+    ) -> Expr {
+        let (least, most) = builtin.args;
+        if args.len() < least || args.len() > most {
+            let expected = match (least, most) {
+                (a, b) if a == b => format!("{a}"),
+                (a, usize::MAX) => format!("at least {a}"),
+                (0, b) => format!("up to {b}"),
+                (a, b) => format!("{a} to {b}"),
+            };
+            let plural = if expected == "1" { "" } else { "s" };
+            let d = Diagnostic::error(
+                span,
+                format!("`{}` takes {expected} argument{plural}, not {}", builtin.name, args.len()),
+            )
+            .help(format!("write `{}`", builtin.usage));
+            return self.fail(d);
+        }
+        if builtin.needs_unsafe && !self.options.unsafe_mode {
+            let d = Diagnostic::error(span, format!("`{}` can change the traced system", builtin.name))
+                .at("unsafe")
+                .help("run with `--unsafe` if that is meant");
+            return self.fail(d);
+        }
+        (builtin.check)(self, &Call { builtin, args, name_span, span })
+    }
+
+    fn record(&mut self, list: &[(Spanned<String>, ast::Expr)], span: Span) -> Expr {
+        let mut fields: Vec<(String, Expr)> = Vec::new();
+        for (name, value) in list {
+            if fields.iter().any(|f| f.0 == name.node) {
+                let d = Diagnostic::error(name.span, format!("the field `{}` stands twice", name.node));
+                return self.fail(d);
+            }
+            let value = self.expression(value);
+            if value.is_error() {
+                return Expr::error(span);
+            }
+            fields.push((name.node.clone(), value));
+        }
+        let ty = Type::Record(fields.iter().map(|(n, e)| (n.clone(), e.ty.clone())).collect());
+        Expr::new(ExprKind::Record(fields), ty, span)
+    }
+
+    /// An expression that decides: integer, bool or pointer.
+    pub(super) fn condition(&mut self, e: &ast::Expr) -> Expr {
+        let value = self.expression(e);
+        match &value.ty {
+            Type::Unknown | Type::Ptr { .. } => value,
+            t if t.is_integer() => value,
+            Type::Str(_) if value.text().is_some() => {
+                let truth = value.text().is_some_and(|t| !t.is_empty());
+                Expr::new(ExprKind::Int(i128::from(truth)), Type::Bool, e.span)
+            }
+            _ => {
+                let d = Diagnostic::error(e.span, "this cannot be a condition")
+                    .at(format!("it is {}", shown(&value)))
+                    .help("compare it with something");
+                self.fail(d)
+            }
+        }
+    }
+
+    /// An expression that must be a number.
+    pub(crate) fn integer(&mut self, e: &ast::Expr) -> Option<Expr> {
+        let value = self.expression(e);
+        if value.is_error() {
+            return None;
+        }
+        if value.ty.is_integer() || value.ty == Type::Unknown {
+            return Some(value);
+        }
+        let d = Diagnostic::error(e.span, "a number is expected here")
+            .at(format!("this is {}", shown(&value)));
+        self.fail(d);
+        None
+    }
+
+    pub(super) fn ternary(&mut self, cond: Expr, then: Expr, els: Expr, span: Span) -> Expr {
+        if then.is_error() || els.is_error() {
+            return Expr::error(span);
+        }
+        let ty = if then.ty == Type::Void && els.ty == Type::Void {
+            Type::Void
+        } else {
+            match promote(&then.ty, then.flexible, &els.ty, els.flexible) {
+                Some(ty) => ty,
+                None => {
+                    let d = Diagnostic::error(els.span, "the two values have different types")
+                        .at(format!("this is {}", shown(&els)))
+                        .label(then.span, format!("this is {}", shown(&then)));
+                    return self.fail(d);
+                }
+            }
+        };
+        if let Some(n) = cond.constant() {
+            let chosen = if n != 0 { &then } else { &els };
+            if chosen.constant().is_some() || chosen.text().is_some() {
+                return Expr { span, ..chosen.clone() };
+            }
+        }
+        let flexible = then.flexible && els.flexible;
+        let kind = ExprKind::Ternary {
+            cond: Box::new(cond),
+            then: Box::new(then),
+            els: Box::new(els),
+        };
+        Expr { kind, ty, span, flexible }
+    }
+
+    fn unary(&mut self, op: UnaryOp, value: &ast::Expr, span: Span) -> Expr {
+        if op == UnaryOp::Deref && super::needs::is_args(value) {
+            return self.whole_args(span);
+        }
+        if op == UnaryOp::AddrOf {
+            let d = Diagnostic::error(span, "taking an address is not supported yet");
+            return self.fail(d);
+        }
+        let value = self.expression(value);
+        if value.is_error() {
+            return Expr::error(span);
+        }
+        let wrong = |c: &mut Self, value: &Expr| {
+            let d = Diagnostic::error(span, format!("`{}` does not work on this", op.text()))
+                .at(format!("it is {}", shown(value)));
+            c.fail(d)
+        };
+        match op {
+            UnaryOp::Not => match (&value.ty, value.constant()) {
+                (_, Some(n)) => Expr::new(ExprKind::Int(i128::from(n == 0)), Type::Bool, span),
+                (t, None) if t.is_integer() || matches!(t, Type::Ptr { .. } | Type::Unknown) => {
+                    Expr::new(ExprKind::Not(Box::new(value)), Type::Bool, span)
+                }
+                _ => wrong(self, &value),
+            },
+            UnaryOp::Neg => match (&value.ty, value.constant()) {
+                (_, Some(n)) => {
+                    if -n < i128::from(i64::MIN) {
+                        return self.overflow(span);
+                    }
+                    Expr::literal(-n, span)
+                }
+                (t, None) if t.is_integer() || *t == Type::Unknown => {
+                    let ty = Type::int(8, t.is_signed());
+                    Expr::new(ExprKind::Neg(Box::new(value)), ty, span)
+                }
+                _ => wrong(self, &value),
+            },
+            UnaryOp::BitNot => match (&value.ty, value.constant()) {
+                (_, Some(n)) => Expr::literal(if n > i128::from(i64::MAX) {
+                    i128::from(!u64::try_from(n).unwrap_or(u64::MAX))
+                } else {
+                    !n
+                }, span),
+                (t, None) if t.is_integer() || *t == Type::Unknown => {
+                    let ty = Type::int(8, t.is_signed());
+                    Expr::new(ExprKind::BitNot(Box::new(value)), ty, span)
+                }
+                _ => wrong(self, &value),
+            },
+            UnaryOp::Deref => self.deref(value, span),
+            UnaryOp::AddrOf => unreachable!("bug: handled above"),
+        }
+    }
+
+    fn overflow(&mut self, span: Span) -> Expr {
+        self.fail(Diagnostic::error(span, "the result does not fit 64 bits"))
+    }
+
+    /// A binary operator on checked operands.
+    pub(super) fn binary(&mut self, op: BinaryOp, left: Expr, right: Expr, span: Span) -> Expr {
+        if left.is_error() || right.is_error() {
+            return Expr::error(span);
+        }
+        if matches!(op, BinaryOp::And | BinaryOp::Or) {
+            return self.logical(op, left, right, span);
+        }
+        let comparison = matches!(
+            op,
+            BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge
+        );
+        if let (Some(a), Some(b)) = (left.constant(), right.constant()) {
+            return self.fold(op, a, b, comparison, span);
+        }
+        if let (Some(a), Some(b)) = (left.text(), right.text()) {
+            return self.fold_text(op, a.to_vec(), b.to_vec(), span);
+        }
+        if let (Some(text), Some(n), BinaryOp::Add) = (left.text(), right.constant(), op) {
+            let rest = usize::try_from(n).ok().and_then(|n| text.get(n..)).unwrap_or_default();
+            return self.string(&rest.to_vec(), span);
+        }
+        let numeric = |t: &Type| t.is_integer() || *t == Type::Unknown;
+        match (&left.ty, &right.ty) {
+            (a, b) if numeric(a) && numeric(b) => self.arithmetic(op, left, right, comparison, span),
+            (Type::Ptr { .. }, b) if numeric(b) => self.pointer(op, left, right, comparison, span),
+            (a, Type::Ptr { .. }) if numeric(a) && (comparison || op == BinaryOp::Add) => {
+                if comparison {
+                    self.compare_words(op, left, right, false, span)
+                } else {
+                    self.pointer(op, right, left, comparison, span)
+                }
+            }
+            (Type::Ptr { .. }, Type::Ptr { .. }) if comparison => {
+                self.compare_words(op, left, right, false, span)
+            }
+            (Type::Ksym | Type::Username, b) | (b, Type::Ksym | Type::Username)
+                if comparison && (numeric(b) || left.ty == right.ty) =>
+            {
+                self.compare_words(op, left, right, false, span)
+            }
+            (a, b) if matches!(op, BinaryOp::Eq | BinaryOp::Ne) && comparable(a, b) => {
+                let kind = ExprKind::CompareMemory {
+                    equal: op == BinaryOp::Eq,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                };
+                Expr::new(kind, Type::Bool, span)
+            }
+            _ => {
+                let message = if comparison {
+                    format!("these cannot be compared by `{}`", op.text())
+                } else {
+                    format!("`{}` does not work on these", op.text())
+                };
+                let mut d = Diagnostic::error(right.span, message)
+                    .at(format!("this is {}", shown(&right)))
+                    .label(left.span, format!("this is {}", shown(&left)));
+                if matches!((&left.ty, &right.ty), (Type::Str(_), Type::Str(_))) {
+                    d = d.help("strings know `==` and `!=`; see also `strncmp`");
+                }
+                self.fail(d)
+            }
+        }
+    }
+
+    fn logical(&mut self, op: BinaryOp, left: Expr, right: Expr, span: Span) -> Expr {
+        for e in [&left, &right] {
+            let fine = e.ty.is_integer()
+                || matches!(e.ty, Type::Ptr { .. } | Type::Unknown)
+                || e.text().is_some();
+            if !fine {
+                let d = Diagnostic::error(e.span, format!("`{}` needs conditions", op.text()))
+                    .at(format!("this is {}", shown(e)))
+                    .help("compare it with something");
+                return self.fail(d);
+            }
+        }
+        let truth = |e: &Expr| match (e.constant(), e.text()) {
+            (Some(n), _) => Some(n != 0),
+            (_, Some(t)) => Some(!t.is_empty()),
+            _ => None,
+        };
+        let and = op == BinaryOp::And;
+        if let (Some(a), Some(b)) = (truth(&left), truth(&right)) {
+            let value = if and { a && b } else { a || b };
+            return Expr::new(ExprKind::Int(i128::from(value)), Type::Bool, span);
+        }
+        let kind = ExprKind::Logical { and, left: Box::new(left), right: Box::new(right) };
+        Expr::new(kind, Type::Bool, span)
+    }
+
+    /// Language.md §13.2.
+    fn arithmetic(
+        &mut self,
+        op: BinaryOp,
+        left: Expr,
+        right: Expr,
+        comparison: bool,
+        span: Span,
+    ) -> Expr {
+        let signed = match (left.flexible, right.flexible) {
+            (true, false) => plain(&right.ty).is_signed(),
+            (false, true) => plain(&left.ty).is_signed(),
+            _ => left.ty.is_signed() || right.ty.is_signed(),
+        };
+        if comparison {
+            return self.compare_words(op, left, right, signed, span);
+        }
+        if matches!(op, BinaryOp::Div | BinaryOp::Mod) && right.constant() == Some(0) {
+            return self.fail(Diagnostic::error(right.span, "division by zero"));
+        }
+        let space = match (left.ty.space(), right.ty.space()) {
+            (a, b) if a == b => a,
+            (a, Space::None) => a,
+            (Space::None, b) => b,
+            _ => Space::None,
+        };
+        let signed = signed || op == BinaryOp::Sub;
+        let ty = Type::Int { size: 8, signed, space };
+        let kind = ExprKind::Binary { op, left: Box::new(left), right: Box::new(right) };
+        Expr::new(kind, ty, span)
+    }
+
+    /// A comparison of words. Signedness goes into the operands' types: both
+    /// get the type that they are compared as.
+    fn compare_words(
+        &mut self,
+        op: BinaryOp,
+        left: Expr,
+        right: Expr,
+        signed: bool,
+        span: Span,
+    ) -> Expr {
+        let as_type = |e: Expr| {
+            let s = e.span;
+            Expr::new(ExprKind::Cast(Box::new(e)), Type::int(8, signed), s)
+        };
+        let kind = ExprKind::Binary {
+            op,
+            left: Box::new(as_type(left)),
+            right: Box::new(as_type(right)),
+        };
+        Expr::new(kind, Type::Bool, span)
+    }
+
+    fn pointer(
+        &mut self,
+        op: BinaryOp,
+        pointer: Expr,
+        number: Expr,
+        comparison: bool,
+        span: Span,
+    ) -> Expr {
+        if comparison {
+            return self.compare_words(op, pointer, number, false, span);
+        }
+        if !matches!(op, BinaryOp::Add | BinaryOp::Sub) {
+            let d = Diagnostic::error(span, format!("`{}` does not work on a pointer", op.text()))
+                .label(pointer.span, format!("this is `{}`", pointer.ty))
+                .help("cast it to a number: `(uint64)…`");
+            return self.fail(d);
+        }
+        let Type::Ptr { to, .. } = &pointer.ty else {
+            unreachable!("bug: the left operand is a pointer");
+        };
+        let scale = i128::from(to.size().max(1));
+        let ty = pointer.ty.clone();
+        let number_span = number.span;
+        let scaled = match number.constant() {
+            Some(n) => Expr::literal(n * scale, number_span),
+            None if scale == 1 => number,
+            None => {
+                let kind = ExprKind::Binary {
+                    op: BinaryOp::Mul,
+                    left: Box::new(number),
+                    right: Box::new(Expr::literal(scale, number_span)),
+                };
+                Expr::new(kind, Type::INT64, number_span)
+            }
+        };
+        let kind =
+            ExprKind::Binary { op, left: Box::new(pointer), right: Box::new(scaled) };
+        Expr::new(kind, ty, span)
+    }
+
+    fn fold(&mut self, op: BinaryOp, a: i128, b: i128, comparison: bool, span: Span) -> Expr {
+        if comparison {
+            let value = match op {
+                BinaryOp::Eq => a == b,
+                BinaryOp::Ne => a != b,
+                BinaryOp::Lt => a < b,
+                BinaryOp::Le => a <= b,
+                BinaryOp::Gt => a > b,
+                _ => a >= b,
+            };
+            return Expr::new(ExprKind::Int(i128::from(value)), Type::Bool, span);
+        }
+        let shift = u32::try_from(b & 63).unwrap_or(0);
+        let value = match op {
+            BinaryOp::Add => a + b,
+            BinaryOp::Sub => a - b,
+            BinaryOp::Mul => a.saturating_mul(b),
+            BinaryOp::Div | BinaryOp::Mod if b == 0 => {
+                return self.fail(Diagnostic::error(span, "division by zero"));
+            }
+            BinaryOp::Div => a / b,
+            BinaryOp::Mod => a % b,
+            BinaryOp::BitAnd => a & b,
+            BinaryOp::BitOr => a | b,
+            BinaryOp::BitXor => a ^ b,
+            BinaryOp::Shl => a << shift,
+            BinaryOp::Shr => a >> shift,
+            _ => a,
+        };
+        if value < i128::from(i64::MIN) || value > i128::from(u64::MAX) {
+            return self.overflow(span);
+        }
+        Expr::literal(value, span)
+    }
+
+    fn fold_text(&mut self, op: BinaryOp, a: Vec<u8>, b: Vec<u8>, span: Span) -> Expr {
+        let truth = match op {
+            BinaryOp::Add => {
+                let joined: Vec<u8> = a.into_iter().chain(b).collect();
+                return self.string(&joined, span);
+            }
+            BinaryOp::Eq => a == b,
+            BinaryOp::Ne => a != b,
+            BinaryOp::Lt => a < b,
+            BinaryOp::Le => a <= b,
+            BinaryOp::Gt => a > b,
+            BinaryOp::Ge => a >= b,
+            _ => {
+                let d = Diagnostic::error(span, format!("`{}` does not work on strings", op.text()));
+                return self.fail(d);
+            }
+        };
+        Expr::new(ExprKind::Int(i128::from(truth)), Type::Bool, span)
+    }
+
+    fn inc_dec(&mut self, target: &ast::Expr, increment: bool, prefix: bool, span: Span) -> Expr {
+        let op = if increment { "++" } else { "--" };
+        match &target.node {
+            ast::ExprKind::Var(name) => {
+                let Some(var) = self.find_var(name) else {
+                    return self.variable(name, target.span);
+                };
+                let old = self.var_type(var);
+                let ty = if let Type::Ptr { .. } = old {
+                    old
+                } else if old.is_integer() || old == Type::Unknown {
+                    let ty = Type::int(8, !increment || old.is_signed() || old == Type::Unknown);
+                    let value = Expr::new(ExprKind::Var(var), ty.clone(), span);
+                    let name = Spanned::new(name.clone(), target.span);
+                    if self.assign_var(var, &value, &name).is_none() {
+                        return Expr::error(span);
+                    }
+                    ty
+                } else {
+                    let d = Diagnostic::error(span, format!("`{op}` does not work on this"))
+                        .at(format!("it is `{old}`"));
+                    return self.fail(d);
+                };
+                let target = Box::new(Target::Var(var));
+                Expr::new(ExprKind::IncDec { target, increment, prefix }, ty, span)
+            }
+            ast::ExprKind::Map { name, key } => {
+                let map = self.map_id(name, target.span);
+                let Some(key) = self.map_key(map, key.as_deref(), target.span) else {
+                    return Expr::error(span);
+                };
+                let old = self.map(map).value.ty.clone();
+                if !(old.is_integer() || old == Type::Unknown) {
+                    let d = Diagnostic::error(span, format!("`{op}` does not work on this"))
+                        .at(format!("it is `{old}`"));
+                    return self.fail(d);
+                }
+                let signed = !increment || old.is_signed() || old == Type::Unknown;
+                let ty = Type::int(8, signed);
+                let value = Expr::new(ExprKind::Int(0), ty.clone(), span);
+                if self.assign_map(map, &value).is_none() {
+                    return Expr::error(span);
+                }
+                let target = Box::new(Target::Map { map, key });
+                Expr::new(ExprKind::IncDec { target, increment, prefix }, ty, span)
+            }
+            _ => {
+                let d = Diagnostic::error(span, format!("`{op}` works on variables and maps only"));
+                self.fail(d)
+            }
+        }
+    }
+
+    fn sizeof(&mut self, of: &TypeOrExpr, span: Span) -> Expr {
+        let ty = match of {
+            TypeOrExpr::Type(t) => match self.type_expr(t) {
+                Some(ty) => ty,
+                None => return Expr::error(span),
+            },
+            TypeOrExpr::Expr(e) => match self.as_type(e) {
+                Some(ty) => ty,
+                None => {
+                    let value = self.expression(e);
+                    if value.is_error() {
+                        return value;
+                    }
+                    value.ty
+                }
+            },
+        };
+        Expr::literal(i128::from(ty.size()), span)
+    }
+
+    fn offsetof(&mut self, of: &TypeOrExpr, path: &[Spanned<String>], span: Span) -> Expr {
+        let ty = match of {
+            TypeOrExpr::Type(t) => self.type_expr(t),
+            TypeOrExpr::Expr(e) => self.as_type(e).or_else(|| Some(self.expression(e).ty)),
+        };
+        let Some(mut ty) = ty else { return Expr::error(span) };
+        let mut offset = 0u32;
+        for name in path {
+            let Some(of) = Struct::of(&ty) else {
+                let d = Diagnostic::error(name.span, format!("`{ty}` has no members"));
+                return self.fail(d);
+            };
+            let Some(member) = self.member(&of, name) else { return Expr::error(span) };
+            offset += member.offset;
+            ty = member.ty;
+        }
+        Expr::literal(i128::from(offset), span)
+    }
+}
+
+/// Whether `==` can compare two values in memory.
+fn comparable(a: &Type, b: &Type) -> bool {
+    match (a, b) {
+        (Type::Str(_), Type::Str(_)) => true,
+        (Type::Array { .. }, Type::Array { .. }) => a == b,
+        (
+            Type::Buffer(_)
+            | Type::Tuple(_)
+            | Type::Record(_)
+            | Type::Inet
+            | Type::Mac
+            | Type::Usym
+            | Type::Stack { .. },
+            _,
+        ) => promote(a, false, b, false).is_some(),
+        _ => false,
+    }
+}
+
+/// `N` of a name like `arg3`.
+fn numbered(name: &str, prefix: &str) -> Option<usize> {
+    let digits = name.strip_prefix(prefix)?;
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().unwrap_or(usize::MAX))
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1)
+}
+
+/// The value of a parameter that is a number, with or without a sign.
+fn number(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let value = i128::from(crate::lexer::literal::value(digits)?);
+    Some(if negative { -value } else { value })
+}
+
+/// Parses the value of a `#define`. The text is put where it stands in its
+/// file, so that messages point there.
+fn parse_constant(text: &Spanned<String>) -> Option<ast::Expr> {
+    let mut padded = " ".repeat(text.span.start as usize);
+    padded.push_str(&text.node);
+    let empty = crate::source::Source { name: String::new(), text: String::new() };
+    let mut files = vec![empty; usize::from(text.span.file)];
+    files.push(crate::source::Source { name: String::new(), text: padded });
+    let sources = crate::source::Sources { files };
+    let (parsed, diags) =
+        crate::parser::parse_expr(&sources, text.span.file, &builtins::is_value);
+    (!diags.has_errors()).then_some(parsed)
+}

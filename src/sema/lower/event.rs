@@ -1,0 +1,144 @@
+//! Events: records in the ring buffer, filled in place.
+
+use super::{Lower, Val};
+use crate::ir::{Arg, BinaryOp, Expr, Helper, LocalId, Place, StmtKind};
+use crate::plan::{self, Action, Cause, EVENT_HEADER};
+use crate::sema::layout;
+use crate::sema::tree::{self, ExprKind};
+use crate::types::{Space, Type};
+
+/// A value to put into an event.
+enum Part {
+    /// Written into the record directly.
+    Direct(tree::Expr),
+    /// Computed before the record is reserved.
+    Word(Expr, Type),
+    Memory(Place, Type),
+    /// The string at an address.
+    Text(LocalId, Space, Type),
+}
+
+impl Part {
+    fn ty(&self) -> &Type {
+        match self {
+            Part::Direct(e) => &e.ty,
+            Part::Word(_, ty) | Part::Memory(_, ty) | Part::Text(_, _, ty) => ty,
+        }
+    }
+}
+
+impl Lower<'_> {
+    /// Sends an event with these values.
+    pub(crate) fn event(&mut self, action: Action, args: &[tree::Expr]) {
+        let parts: Vec<Part> = args.iter().map(|a| self.part(a)).collect();
+        self.send(action, &parts);
+    }
+
+    /// Sends an event with one word.
+    pub(crate) fn event_word(&mut self, action: Action, word: Expr, ty: &Type) {
+        self.send(action, &[Part::Word(word, ty.clone())]);
+    }
+
+    /// Sends an event with a value that is in memory already.
+    pub(crate) fn event_memory(&mut self, action: Action, place: Place, ty: &Type) {
+        self.send(action, &[Part::Memory(place, ty.clone())]);
+    }
+
+    /// Sends an event with the strings that some addresses point to; null
+    /// gives an empty one.
+    pub(crate) fn event_strings(
+        &mut self,
+        action: Action,
+        pointers: &[LocalId],
+        length: u32,
+        space: Space,
+    ) {
+        let parts: Vec<Part> =
+            pointers.iter().map(|p| Part::Text(*p, space, Type::Str(length))).collect();
+        self.send(action, &parts);
+    }
+
+    fn send(&mut self, action: Action, parts: &[Part]) {
+        let mut offset = EVENT_HEADER;
+        let mut fields = Vec::new();
+        for part in parts {
+            let ty = part.ty();
+            let align = if ty.size() >= 8 { 8 } else { ty.size().max(1).next_power_of_two() };
+            offset = offset.next_multiple_of(align);
+            fields.push(layout::field("", offset, layout::of(ty, self.host)));
+            offset += ty.size();
+        }
+        let size = offset.next_multiple_of(8);
+        let event = plan::Event { span: self.span, action, fields, size };
+        let offsets: Vec<u32> = event.fields.iter().map(|f| f.offset).collect();
+        let id = self.event_id(event);
+        let record = self.ptr();
+        let place = Place::ptr(record);
+        let body = self.block(|l| {
+            let value = Expr::Const(i64::from(id));
+            l.emit(StmtKind::Store { to: place.clone(), size: 8, value });
+            for (part, offset) in parts.iter().zip(offsets) {
+                let to = place.at(offset);
+                match part {
+                    Part::Direct(e) => l.into(e, &e.ty, &to, false),
+                    Part::Word(word, ty) => {
+                        l.copy_into(Val::Word(word.clone()), ty, ty, &to, false);
+                    }
+                    Part::Text(pointer, space, ty) => {
+                        l.emit(StmtKind::Store { to: to.clone(), size: 1, value: Expr::Const(0) });
+                        let there =
+                            Expr::binary(BinaryOp::Ne, Expr::Local(*pointer), Expr::Const(0));
+                        l.when(there, |l| {
+                            let base = Expr::Local(*pointer);
+                            let helper = match space {
+                                Space::User => Helper::ProbeReadUserStr,
+                                Space::Kernel | Space::None => Helper::ProbeReadKernelStr,
+                            };
+                            let args = vec![
+                                Arg::Address(to.clone()),
+                                Arg::Value(Expr::Const(i64::from(ty.size()))),
+                                Arg::Value(base),
+                            ];
+                            l.checked_call(helper, args);
+                        });
+                    }
+                    Part::Memory(from, ty) => {
+                        l.copy_into(Val::Memory(from.clone()), ty, ty, &to, false);
+                    }
+                }
+            }
+        });
+        let lost = self.block(|l| l.loss(Cause::RingBufferFull, None));
+        self.emit(StmtKind::Event { map: super::map::EVENTS, size, record, body, lost });
+    }
+
+    /// The number of an event; copies of a block for several attach points
+    /// share it.
+    fn event_id(&mut self, event: plan::Event) -> u32 {
+        let known = self.shared.events.iter().position(|e| *e == event);
+        super::index(known.unwrap_or_else(|| {
+            self.shared.events.push(event);
+            self.shared.events.len() - 1
+        }))
+    }
+
+    /// Decides when a value is computed: what has effects, or may be lost
+    /// together with the record, comes first.
+    fn part(&mut self, e: &tree::Expr) -> Part {
+        let direct = match &e.kind {
+            ExprKind::Int(_) | ExprKind::Str(_) | ExprKind::Var(_) | ExprKind::Argument(_) => true,
+            ExprKind::Call { .. } => !e.has_effects(),
+            _ => !e.ty.is_scalar() && !e.has_effects(),
+        };
+        if direct {
+            return Part::Direct(e.clone());
+        }
+        if e.ty.is_scalar() {
+            let word = self.word(e);
+            return Part::Word(self.spill("value", word), e.ty.clone());
+        }
+        let place = self.temp("value", e.ty.size());
+        self.into(e, &e.ty, &place, false);
+        Part::Memory(place, e.ty.clone())
+    }
+}

@@ -1,0 +1,390 @@
+//! From the typed tree to the IR and the plan.
+//!
+//! Scalars become words; everything else is written straight to where it is
+//! wanted (a map key, an event record, a variable's slot), so that large values
+//! are not copied about. Memory that a program needs is allocated here, as part
+//! of the program.
+
+mod aggregate;
+mod compare;
+mod event;
+mod expr;
+mod map;
+mod memory;
+mod program;
+mod statement;
+
+use std::collections::HashMap;
+
+use super::check::CheckedTree;
+use super::tree::{self, VarId};
+use super::{Checked, Options};
+use crate::config::Config;
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::ir::{self, Expr, LocalId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
+use crate::plan::{self, Plan};
+use crate::probes::Instance;
+use crate::source::{Sources, Span};
+use crate::types::{Space, Type};
+
+pub(crate) use map::ScriptMap;
+
+/// Bytes of the 512-byte BPF stack that slots may take; the rest is for what
+/// the compiler spills.
+const STACK_BUDGET: u32 = 288;
+
+/// Slots up to this size go to the stack even when `on_stack_limit` is lower.
+const SMALL_SLOT: u32 = 64;
+
+/// State shared by all programs of a script.
+pub(crate) struct Shared {
+    pub maps: Vec<ir::Map>,
+    /// Maps of the script, by the checker's id.
+    pub script_maps: Vec<ScriptMap>,
+    pub rodata: Vec<ir::Rodata>,
+    rodata_index: HashMap<Vec<u8>, RodataId>,
+    pub params: Vec<plan::Param>,
+    pub events: Vec<plan::Event>,
+    pub losses: Vec<plan::Loss>,
+    pub diags: Diagnostics,
+}
+
+/// Working state of one program.
+pub struct Lower<'a> {
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) host: &'a Host,
+    pub(crate) options: &'a Options,
+    pub(crate) config: &'a Config,
+    pub(crate) instance: &'a Instance,
+    locals: Vec<ir::Local>,
+    slots: Vec<ir::Slot>,
+    stack: u32,
+    scratch: u32,
+    /// Slots whose statement is over.
+    free: Vec<SlotId>,
+    /// Slots of the statement at hand, to be freed after it.
+    temps: Vec<SlotId>,
+    ptrs: u32,
+    out: Vec<Stmt>,
+    pub(crate) span: Span,
+    vars: Vec<Home>,
+    /// Context words already loaded, by offset and size.
+    context: HashMap<(u32, u32), LocalId>,
+    /// Statements that load them, before the body.
+    prologue: Vec<Stmt>,
+    /// Index of the probe's name among several, if it is in a local.
+    probe_index: Option<LocalId>,
+    /// The value of the expression statement at hand is not used.
+    pub(crate) discarded: bool,
+}
+
+/// Where a scratch variable lives.
+#[derive(Debug, Clone)]
+enum Home {
+    Word(LocalId, Type),
+    Memory(Place, Type),
+}
+
+/// A lowered value.
+#[derive(Debug, Clone)]
+pub(crate) enum Val {
+    /// Extended according to its type.
+    Word(Expr),
+    /// In memory that the program may access.
+    Memory(Place),
+    /// At an address that has to be read by a helper.
+    Remote(Remote),
+    Void,
+}
+
+/// An address in kernel or user memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub base: Expr,
+    pub offset: u32,
+    pub space: Space,
+}
+
+/// Lowers a checked script.
+pub(super) fn lower(
+    checked: CheckedTree,
+    sources: &Sources,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> Result<Checked, Diagnostics> {
+    let mut shared = Shared {
+        maps: Vec::new(),
+        script_maps: Vec::new(),
+        rodata: Vec::new(),
+        rodata_index: HashMap::new(),
+        params: Vec::new(),
+        events: Vec::new(),
+        losses: Vec::new(),
+        diags: Diagnostics::default(),
+    };
+    shared.internal_maps(host, config);
+    let atomic = aggregate::atomic_maps(&checked);
+    shared.script_maps(&checked.maps, &atomic, host, config);
+    let mut lowered: Vec<(ir::Program, plan::Program)> = Vec::new();
+    for probe in &checked.probes {
+        let pair = program::lower(&mut shared, probe, host, options, config);
+        program::add(&mut lowered, pair);
+    }
+    if lowered.len() as u64 > config.max_bpf_progs {
+        shared.diags.push(
+            Diagnostic::global(format!(
+                "the script makes {} BPF programs, the limit is {}",
+                lowered.len(),
+                config.max_bpf_progs
+            ))
+            .help("narrow the wildcards, or raise `max_bpf_progs` in a config block"),
+        );
+    }
+    if shared.diags.has_errors() {
+        return Err(shared.diags);
+    }
+    shared.size_losses();
+    let (programs, plans): (Vec<_>, Vec<_>) = lowered.into_iter().unzip();
+    let mut maps: Vec<plan::Map> = shared.script_maps.iter().map(|m| m.plan.clone()).collect();
+    // Events name maps by their index, so the order stays; the run side prints
+    // them by name.
+    maps.iter_mut().for_each(|m| m.name.shrink_to_fit());
+    let plan = Plan {
+        version: plan::VERSION,
+        arch: host.arch().name.to_string(),
+        sources: sources.clone(),
+        programs: plans,
+        maps,
+        events: shared.events,
+        losses: shared.losses,
+        params: shared.params.clone(),
+        time_formats: checked.time_formats,
+        cgroup_filters: checked.cgroup_filters,
+        config: plan::Config {
+            max_cat_bytes: config.max_cat_bytes,
+            max_probes: config.max_probes,
+            missing_probes: config.missing_probes,
+            print_maps_on_exit: config.print_maps_on_exit,
+            str_trunc_trailer: config.str_trunc_trailer.clone(),
+            perf_rb_pages: config.perf_rb_pages,
+            log_size: config.log_size,
+            cpp_demangle: config.cpp_demangle,
+            show_debug_info: config.show_debug_info,
+        },
+    };
+    let module = ir::Module {
+        programs,
+        maps: shared.maps,
+        rodata: shared.rodata,
+        params: shared.params,
+        license: config.license.clone(),
+        arch: host.arch(),
+    };
+    Ok(Checked { module, plan })
+}
+
+impl Shared {
+    /// A constant; equal ones are stored once.
+    pub(crate) fn constant(&mut self, bytes: Vec<u8>) -> RodataId {
+        if let Some(id) = self.rodata_index.get(&bytes) {
+            return *id;
+        }
+        let id = RodataId(index(self.rodata.len()));
+        self.rodata.push(ir::Rodata {
+            name: format!("const_{}", id.0),
+            bytes: bytes.clone(),
+            align: 8,
+        });
+        self.rodata_index.insert(bytes, id);
+        id
+    }
+
+    /// The word of a parameter.
+    pub(crate) fn param(&mut self, param: plan::Param) -> Expr {
+        let known = self.params.iter().position(|p| *p == param);
+        let at = known.unwrap_or_else(|| {
+            self.params.push(param);
+            self.params.len() - 1
+        });
+        Expr::Param(index(at))
+    }
+}
+
+impl Lower<'_> {
+    // Statements.
+
+    /// Appends a statement.
+    pub(crate) fn emit(&mut self, kind: StmtKind) {
+        self.out.push(Stmt { kind, span: self.span });
+    }
+
+    /// What `f` appends, as a block of its own.
+    pub(crate) fn block(&mut self, f: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        let outer = std::mem::take(&mut self.out);
+        f(self);
+        std::mem::replace(&mut self.out, outer)
+    }
+
+    /// `if (cond) { then }`.
+    pub(crate) fn when(&mut self, cond: Expr, then: impl FnOnce(&mut Self)) {
+        let then = self.block(then);
+        self.emit(StmtKind::If { cond, then, els: Vec::new() });
+    }
+
+    /// `if (cond) { then } else { els }`.
+    pub(crate) fn either(
+        &mut self,
+        cond: Expr,
+        then: impl FnOnce(&mut Self),
+        els: impl FnOnce(&mut Self),
+    ) {
+        let then = self.block(then);
+        let els = self.block(els);
+        self.emit(StmtKind::If { cond, then, els });
+    }
+
+    /// Runs `f` as one statement: its temporaries are free afterwards.
+    fn statement(&mut self, f: impl FnOnce(&mut Self)) {
+        let mark = self.temps.len();
+        f(self);
+        let done = self.temps.split_off(mark);
+        self.free.extend(done);
+    }
+
+    // Words.
+
+    /// A new variable of one word, zero at first.
+    pub(crate) fn local(&mut self, name: &str) -> LocalId {
+        let id = LocalId(index(self.locals.len()));
+        self.locals.push(ir::Local { name: name.to_string() });
+        id
+    }
+
+    pub(crate) fn set(&mut self, local: LocalId, value: Expr) {
+        self.emit(StmtKind::Set { local, value });
+    }
+
+    /// The value in a form that can be used twice, computed here and now.
+    pub(crate) fn spill(&mut self, name: &str, value: Expr) -> Expr {
+        if matches!(value, Expr::Const(_) | Expr::Param(_)) {
+            return value;
+        }
+        let local = self.local(name);
+        self.set(local, value);
+        Expr::Local(local)
+    }
+
+    pub(crate) fn call(&mut self, helper: ir::Helper, args: Vec<ir::Arg>) -> Expr {
+        Expr::Call { helper, args }
+    }
+
+    // Memory.
+
+    /// A temporary of that size, free again after the statement. Aligned to 8.
+    pub(crate) fn temp(&mut self, name: &str, size: u32) -> Place {
+        let size = size.max(1).next_multiple_of(8);
+        let reuse = self.free.iter().position(|s| {
+            self.slots.get(s.0 as usize).is_some_and(|slot| slot.size == size)
+        });
+        let id = match reuse {
+            Some(at) => self.free.swap_remove(at),
+            None => self.slot(name, size),
+        };
+        self.temps.push(id);
+        Place::slot(id)
+    }
+
+    /// Memory for the whole run of the program. Aligned to 8.
+    fn slot(&mut self, name: &str, size: u32) -> SlotId {
+        let size = size.max(1).next_multiple_of(8);
+        let limit = u32::try_from(self.config.on_stack_limit).unwrap_or(u32::MAX).max(SMALL_SLOT);
+        let home = if size <= limit && self.stack + size <= STACK_BUDGET {
+            self.stack += size;
+            ir::Home::Stack
+        } else {
+            let offset = self.scratch;
+            self.scratch += size;
+            ir::Home::Scratch { offset }
+        };
+        let id = SlotId(index(self.slots.len()));
+        self.slots.push(ir::Slot { name: name.to_string(), size, align: 8, home });
+        id
+    }
+
+    /// A pointer for a statement to bind.
+    pub(crate) fn ptr(&mut self) -> PtrId {
+        self.ptrs += 1;
+        PtrId(self.ptrs - 1)
+    }
+
+    /// The alignment that a place is known to have.
+    pub(crate) fn align_of(&self, place: &Place) -> u32 {
+        let base = match place.base {
+            // Records start 8 bytes behind an 8-aligned header; map values and
+            // constants are aligned to 8.
+            ir::Base::Slot(_) | ir::Base::Ptr(_) | ir::Base::Context | ir::Base::Rodata(_) => 8,
+        };
+        let of = |n: u32| if n == 0 { 8 } else { 1 << n.trailing_zeros().min(3) };
+        let index = place.index.as_ref().map_or(8, |i| of(i.stride));
+        base.min(of(place.offset)).min(index)
+    }
+
+    /// Counts that something was lost or failed here. `error` is what the
+    /// kernel returned.
+    pub(crate) fn loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
+        let loss = plan::Loss { span: self.span, cause };
+        let known = self.shared.losses.iter().position(|l| *l == loss);
+        let at = known.unwrap_or_else(|| {
+            self.shared.losses.push(loss);
+            self.shared.losses.len() - 1
+        });
+        let key = self.temp("loss", 4);
+        let store = StmtKind::Store {
+            to: key.clone(),
+            size: 4,
+            value: Expr::Const(i64::from(index(at))),
+        };
+        self.emit(store);
+        let cell = self.ptr();
+        let found = self.block(|l| {
+            l.emit(StmtKind::AtomicAdd { to: Place::ptr(cell), size: 8, value: Expr::Const(1) });
+            if let Some(error) = error {
+                l.emit(StmtKind::Store { to: Place::ptr(cell).at(8), size: 8, value: error });
+            }
+        });
+        self.emit(StmtKind::Lookup {
+            map: map::LOSSES,
+            key,
+            cpu: None,
+            value: cell,
+            found,
+            missing: Vec::new(),
+        });
+    }
+
+    /// Reports an error that only lowering can see.
+    pub(crate) fn fail(&mut self, diagnostic: Diagnostic) {
+        self.shared.diags.push(diagnostic);
+    }
+
+    fn home(&self, var: VarId) -> &Home {
+        self.vars.get(var).expect("bug: variable ids come from the tree")
+    }
+
+    /// The kind of the program at hand.
+    pub(crate) fn kind(&self) -> ir::ProgramKind {
+        self.instance.kind
+    }
+
+    /// Lowers a typed argument to a word. For builtins.
+    pub(crate) fn argument_word(&mut self, e: &tree::Expr) -> Expr {
+        self.word(e)
+    }
+}
+
+/// An index as the IR keeps it.
+pub(crate) fn index(n: usize) -> u32 {
+    u32::try_from(n).expect("bug: more than 4 billion of anything")
+}

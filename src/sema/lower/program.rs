@@ -1,0 +1,239 @@
+//! One probe instance becomes one BPF program.
+
+use std::collections::HashMap;
+
+use super::{Home, Lower, Shared};
+use crate::config::Config;
+use crate::host::Host;
+use crate::ir::{self, BinaryOp as B, Expr, Place, ProgramKind, StmtKind};
+use crate::plan;
+use crate::probes::Syscalls;
+use crate::sema::Options;
+use crate::sema::tree;
+use crate::types::{Space, Type};
+
+/// Lowers a probe.
+pub(super) fn lower(
+    shared: &mut Shared,
+    probe: &tree::Probe,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> (ir::Program, plan::Program) {
+    let instance = &probe.instance;
+    let mut l = Lower {
+        shared,
+        host,
+        options,
+        config,
+        instance,
+        locals: Vec::new(),
+        slots: Vec::new(),
+        stack: 0,
+        scratch: 0,
+        free: Vec::new(),
+        temps: Vec::new(),
+        ptrs: 0,
+        out: Vec::new(),
+        span: probe.span,
+        vars: Vec::new(),
+        context: HashMap::new(),
+        prologue: Vec::new(),
+        probe_index: None,
+        discarded: false,
+    };
+    for var in &probe.vars {
+        let home = if var.ty.is_scalar() {
+            Home::Word(l.local(&format!("${}", var.name)), var.ty.clone())
+        } else {
+            let slot = l.slot(&format!("${}", var.name), var.ty.size());
+            Home::Memory(Place::slot(slot), var.ty.clone())
+        };
+        l.vars.push(home);
+    }
+    // What decides whether the program runs at all comes first; then the
+    // context is read; then the body runs.
+    let filters = l.block(|l| {
+        if let Some(syscalls) = &instance.syscalls {
+            l.syscall_filter(syscalls);
+        }
+        l.pid_filter();
+    });
+    let filter_loads = std::mem::take(&mut l.prologue);
+    let body = l.block(|l| {
+        if let Some(predicate) = &probe.predicate {
+            l.statement(|l| {
+                l.span = predicate.span;
+                let cond = l.word(predicate);
+                let fails = Expr::binary(B::Eq, cond, Expr::Const(0));
+                l.leave(fails);
+            });
+            l.span = probe.span;
+        }
+        l.tree_block(&probe.body);
+    });
+    let mut stmts = filter_loads;
+    stmts.extend(filters);
+    stmts.append(&mut l.prologue);
+    stmts.extend(body);
+    let first = instance.attach.first().and_then(|a| a.probes.first());
+    let name = program_name(first.map_or(instance.context.provider, String::as_str));
+    let program = ir::Program {
+        name: name.clone(),
+        kind: instance.kind,
+        section: instance.section.clone(),
+        locals: l.locals,
+        slots: l.slots,
+        ptrs: l.ptrs,
+        body: stmts,
+        result: instance.context.result,
+        span: probe.span,
+    };
+    let plan = plan::Program { name, span: probe.span, attach: instance.attach.clone() };
+    (program, plan)
+}
+
+/// Adds a program, or only its links if an equal one is there already: a block
+/// with several attach points that it does not tell apart is compiled once.
+pub(super) fn add(
+    list: &mut Vec<(ir::Program, plan::Program)>,
+    (mut program, mut plan): (ir::Program, plan::Program),
+) {
+    let shareable = matches!(
+        program.kind,
+        ProgramKind::Kprobe
+            | ProgramKind::Uprobe
+            | ProgramKind::Tracepoint
+            | ProgramKind::PerfEvent
+    );
+    if shareable {
+        let family = |section: &str| section.split('/').next().unwrap_or("").to_string();
+        let same = list.iter_mut().find(|(p, _)| {
+            p.kind == program.kind
+                && p.span == program.span
+                && family(&p.section) == family(&program.section)
+                && p.body == program.body
+                && p.slots == program.slots
+                && p.result == program.result
+        });
+        if let Some((_, known)) = same {
+            known.attach.extend(plan.attach);
+            return;
+        }
+    }
+    let taken = |name: &str| list.iter().any(|(p, _)| p.name == name);
+    if taken(&program.name) {
+        let stem = program.name.clone();
+        let name = (2..).map(|i| format!("{stem}_{i}")).find(|n| !taken(n));
+        program.name = name.expect("bug: some number is free");
+        plan.name.clone_from(&program.name);
+    }
+    list.push((program, plan));
+}
+
+/// A C identifier from a probe's name.
+fn program_name(probe: &str) -> String {
+    let plain: String =
+        probe.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    plain.chars().take(100).collect()
+}
+
+impl Lower<'_> {
+    /// Ends the program if a condition holds.
+    pub(super) fn leave(&mut self, cond: Expr) {
+        let result = self.instance.context.result;
+        self.when(cond, |l| l.emit(StmtKind::Return(Expr::Const(result))));
+    }
+
+    /// `-p` for probes that the kernel does not filter (probes.md §21).
+    fn pid_filter(&mut self) {
+        let filtered = matches!(
+            self.kind(),
+            ProgramKind::Kprobe
+                | ProgramKind::Trampoline
+                | ProgramKind::Tracepoint
+                | ProgramKind::RawTracepoint
+                | ProgramKind::BtfTracepoint
+        );
+        if self.options.pid.is_none() || !filtered {
+            return;
+        }
+        let pid = crate::builtins::current_pid(self);
+        let wanted = self.shared.param(plan::Param::TargetPid);
+        self.leave(Expr::binary(B::Ne, pid, wanted));
+    }
+
+    /// Ends the program for system calls that are not asked for.
+    fn syscall_filter(&mut self, syscalls: &Syscalls) {
+        let number = self.context_access(syscalls.number, &Type::UINT64);
+        let number = self.spill("number", number);
+        match syscalls.numbers.as_slice() {
+            [(only, _)] => {
+                let wanted = Expr::Const(i64::from(*only));
+                self.leave(Expr::binary(B::Ne, number, wanted));
+            }
+            list => {
+                let count = list.iter().map(|n| n.0).max().unwrap_or(0) + 1;
+                // Index of the probe's name plus one, by number.
+                let mut table = vec![0u8; count as usize * 2];
+                for (number, name) in list {
+                    let at = *number as usize * 2;
+                    let entry = u16::try_from(name + 1).unwrap_or(u16::MAX);
+                    if let Some(cell) = table.get_mut(at..at + 2) {
+                        cell.copy_from_slice(&entry.to_le_bytes());
+                    }
+                }
+                let table = Place::rodata(self.shared.constant(table));
+                let limit = Expr::Const(i64::from(count));
+                self.leave(Expr::binary(B::UGe, number.clone(), limit));
+                let entry = Expr::load(table.indexed(number, 2, count), 2, false);
+                let index = self.local("probe");
+                self.set(index, entry);
+                self.leave(Expr::binary(B::Eq, Expr::Local(index), Expr::Const(0)));
+                self.set(index, Expr::binary(B::Sub, Expr::Local(index), Expr::Const(1)));
+                self.probe_index = Some(index);
+            }
+        }
+        self.compat_filter(syscalls);
+    }
+
+    /// Tracepoints of single system calls do not fire for 32-bit ones
+    /// (`arch_trace_is_compat_syscall`), whose numbers mean other calls.
+    fn compat_filter(&mut self, syscalls: &Syscalls) {
+        let compat = &syscalls.compat;
+        let typed = self.host.has(crate::host::features::Feature::CurrentTaskBtf);
+        let helper =
+            if typed { ir::Helper::GetCurrentTaskBtf } else { ir::Helper::GetCurrentTask };
+        let task = self.call(helper, Vec::new());
+        let status = if typed {
+            Expr::LoadTyped {
+                pointer: Box::new(task),
+                offset: compat.offset,
+                size: compat.size,
+                signed: false,
+            }
+        } else {
+            let remote = super::Remote { base: task, offset: compat.offset, space: Space::Kernel };
+            self.read_word(&remote, &Type::int(compat.size, false))
+        };
+        let mask = Expr::Const(i64::from(compat.mask));
+        let compat = Expr::binary(B::And, status, mask);
+        self.leave(Expr::binary(B::Ne, compat, Expr::Const(0)));
+    }
+
+    /// Index of the probe that fired, among the names of this program.
+    pub(crate) fn probe_number(&mut self) -> Expr {
+        match self.probe_index {
+            Some(local) => Expr::Local(local),
+            None => {
+                let args = vec![ir::Arg::Context];
+                let value = self.call(ir::Helper::GetAttachCookie, args);
+                let local = self.local("probe");
+                let kind = StmtKind::Set { local, value };
+                self.prologue.push(ir::Stmt { kind, span: self.span });
+                self.probe_index = Some(local);
+                Expr::Local(local)
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Meaning: from the tree of what was written to the lowered module.
+//!
+//! The passes in order: settings, C constants, parameters, expansion of attach
+//! points, type checking (repeated until the types of variables and maps have
+//! settled), lowering. Names end here: later stages look nothing up.
+
+mod access;
+mod arguments;
+mod check;
+pub mod constants;
+mod expr;
+pub(crate) mod format;
+pub mod layout;
+pub(crate) mod lower;
+mod needs;
+pub(crate) mod promote;
+mod statement;
+pub(crate) mod tree;
+
+pub use check::{Checker, MapState};
+
+use crate::config::Config;
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::ir;
+use crate::parser::ast::{self, Item};
+use crate::plan::Plan;
+use crate::probes::{self, Instance};
+use crate::source::Sources;
+
+/// What the command line adds to a script.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `$1` and on.
+    pub params: Vec<String>,
+    /// `--unsafe`.
+    pub unsafe_mode: bool,
+    /// `-k`: count failed reads and lookups too.
+    pub verbose_warnings: bool,
+    /// `-p`.
+    pub pid: Option<u32>,
+    /// `-c` is given.
+    pub has_child: bool,
+    /// Features that `--no-feature` hides.
+    pub no_feature: Vec<String>,
+    /// Environment variables, for config keys.
+    pub environment: Vec<(String, String)>,
+    /// `--probe-filter`.
+    pub probe_filter: Option<String>,
+}
+
+/// A checked script, ready for code generation.
+#[derive(Debug)]
+pub struct Checked {
+    pub module: ir::Module,
+    pub plan: Plan,
+}
+
+/// Checks and lowers a script. Without a result, the diagnostics hold errors.
+pub fn check(
+    script: &ast::Script,
+    sources: &Sources,
+    host: &Host,
+    options: &Options,
+) -> (Option<Checked>, Diagnostics) {
+    let mut diags = Diagnostics::default();
+    let config = Config::read(&script.config, &options.environment, &mut diags);
+    let constants = constants::read(&script.cdefs, &mut diags);
+    let probes = expand(script, host, options, &config, &mut diags);
+    if diags.has_errors() {
+        return (None, diags);
+    }
+    let (checked, found) = check::check(script, &probes, host, options, &config, &constants);
+    diags.append(found);
+    if diags.has_errors() {
+        return (None, diags);
+    }
+    let result = lower::lower(checked, sources, host, options, &config);
+    match result {
+        Ok(checked) => (Some(checked), diags),
+        Err(found) => {
+            diags.append(found);
+            (None, diags)
+        }
+    }
+}
+
+/// The attach points of a script after expansion, for `-l`.
+pub fn expand_names(
+    script: &ast::Script,
+    host: &Host,
+    options: &Options,
+) -> (Vec<String>, Diagnostics) {
+    let mut diags = Diagnostics::default();
+    let config = Config::read(&script.config, &options.environment, &mut diags);
+    let probes = expand(script, host, options, &config, &mut diags);
+    let names = probes
+        .iter()
+        .filter(|(_, i)| i.context.provider != "begin" && i.context.provider != "end")
+        .flat_map(|(_, i)| &i.attach)
+        .flat_map(|a| a.probes.iter().cloned())
+        .collect();
+    (names, diags)
+}
+
+/// Every probe of the script with every instance of its attach points.
+fn expand<'s>(
+    script: &'s ast::Script,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+    diags: &mut Diagnostics,
+) -> Vec<(&'s ast::Probe, Instance)> {
+    let filter = match options.probe_filter.as_deref().map(regex::Regex::new).transpose() {
+        Ok(filter) => filter,
+        Err(e) => {
+            diags.push(
+                Diagnostic::global("`--probe-filter` is no regular expression").note(e.to_string()),
+            );
+            None
+        }
+    };
+    let expansion = probes::Options {
+        params: options.params.clone(),
+        unsafe_mode: options.unsafe_mode,
+        pid: options.pid,
+        missing_probes: config.missing_probes,
+        no_feature: options.no_feature.clone(),
+    };
+    let mut list = Vec::new();
+    for item in &script.items {
+        let Item::Probe(probe) = item else { continue };
+        let needs = needs::of(probe);
+        let before = list.len();
+        for point in &probe.attach_points {
+            match probes::expand(point, &needs, host, &expansion, diags) {
+                Ok(instances) => list.extend(instances.into_iter().map(|i| (probe, i))),
+                Err(diagnostic) => diags.push(*diagnostic),
+            }
+        }
+        if let Some(filter) = &filter {
+            for (_, instance) in list.iter_mut().skip(before) {
+                filter_probes(instance, filter);
+            }
+            list.retain(|(_, i)| !i.attach.is_empty());
+        }
+    }
+    list
+}
+
+/// Drops the links whose probes all fail to match `--probe-filter`.
+fn filter_probes(instance: &mut Instance, filter: &regex::Regex) {
+    if matches!(instance.context.provider, "begin" | "end") {
+        return;
+    }
+    instance.attach.retain(|a| a.probes.iter().any(|p| filter.is_match(p)));
+}

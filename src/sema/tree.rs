@@ -1,0 +1,226 @@
+//! The typed tree: every name resolved, every type settled, constants folded.
+//!
+//! Made by the checker for each [`crate::probes::Instance`] of a probe, used
+//! up by lowering.
+
+use crate::builtins::Builtin;
+use crate::parser::ast::BinaryOp;
+use crate::plan;
+use crate::probes::{Argument, Instance};
+use crate::source::Span;
+use crate::types::{Aggregation, Member, StackMode, Type};
+
+/// A block of a script for one instance of an attach point.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    pub instance: Instance,
+    pub vars: Vec<Var>,
+    pub predicate: Option<Expr>,
+    pub body: Block,
+    /// The whole probe.
+    pub span: Span,
+}
+
+/// A scratch variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Var {
+    pub name: String,
+    pub ty: Type,
+    pub span: Span,
+}
+
+/// Index into [`Probe::vars`].
+pub type VarId = usize;
+/// Index into the checker's map table.
+pub type MapId = usize;
+
+#[derive(Debug, Clone)]
+pub struct Block {
+    pub stmts: Vec<Stmt>,
+    pub value: Option<Box<Expr>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Stmt {
+    pub kind: StmtKind,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub enum StmtKind {
+    /// Sets a variable to zero.
+    Declare(VarId),
+    Assign { target: Target, value: Expr },
+    /// `@m[k] = count()` and the like.
+    Aggregate { map: MapId, key: Option<Expr>, function: Aggregation, value: Option<Expr> },
+    /// `target = target op value`, the target read once. Only integers.
+    Update { target: Target, op: BinaryOp, value: Expr },
+    Expr(Expr),
+    While { cond: Expr, body: Block },
+    ForMap { var: VarId, map: MapId, body: Block },
+    ForRange { var: VarId, from: Expr, to: Expr, body: Block },
+    Unroll { count: u64, body: Block },
+    Break,
+    Continue,
+    Return(Option<Expr>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Target {
+    Var(VarId),
+    Map { map: MapId, key: Option<Expr> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Expr {
+    pub kind: ExprKind,
+    pub ty: Type,
+    pub span: Span,
+    /// A non-negative integer literal: takes the other operand's sign.
+    pub flexible: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum ExprKind {
+    /// An error stood here; a diagnostic exists.
+    Error,
+    /// Value of an integer, bool, enum or null pointer constant.
+    Int(i128),
+    Str(Vec<u8>),
+    Var(VarId),
+    /// The value of a scalar map or map element; of aggregations, the element
+    /// as an integer if the type of the expression is one.
+    Map { map: MapId, key: Option<Box<Expr>> },
+    /// A map as a whole, as an argument of `print`, `clear`, ….
+    MapName(MapId),
+    /// `args.x`, `argN`, `retval`.
+    Argument(Argument),
+    /// `args` as a value: every field.
+    Args(Vec<Argument>),
+    /// A type as an argument (`sizeof`-like functions fold; this stays for macros).
+    Call { builtin: &'static Builtin, args: Vec<Expr>, detail: Detail },
+    /// Negation, complement and not, on words.
+    Neg(Box<Expr>),
+    BitNot(Box<Expr>),
+    Not(Box<Expr>),
+    /// Arithmetic and comparison of integers and pointers (already scaled).
+    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr> },
+    /// `==` and `!=` of strings, arrays, buffers, tuples and records.
+    CompareMemory { equal: bool, left: Box<Expr>, right: Box<Expr> },
+    /// `&&` and `||`.
+    Logical { and: bool, left: Box<Expr>, right: Box<Expr> },
+    Ternary { cond: Box<Expr>, then: Box<Expr>, els: Box<Expr> },
+    /// Between scalars, or of memory read as another type of the same size.
+    Cast(Box<Expr>),
+    /// A member of a struct, or of what a pointer points to.
+    Member { base: Box<Expr>, member: Member },
+    /// What a pointer points to.
+    Deref(Box<Expr>),
+    Index { base: Box<Expr>, index: Box<Expr> },
+    Tuple(Vec<Expr>),
+    Record(Vec<(String, Expr)>),
+    /// Element of a tuple or field of a record, by number.
+    Element { base: Box<Expr>, index: usize },
+    IncDec { target: Box<Target>, increment: bool, prefix: bool },
+    If { cond: Box<Expr>, then: Block, els: Option<Block> },
+    Block(Block),
+}
+
+/// What a call's checker found out besides the arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Detail {
+    None,
+    Format(plan::Format),
+    Text(String),
+    Number(i64),
+    Numbers(Vec<i64>),
+    Stack { user: bool, mode: StackMode, limit: u32 },
+    Clock(Clock),
+    Map { map: MapId, numbers: Vec<i64> },
+    /// Load a context word at this offset (registers).
+    Register(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    Boot,
+    Monotonic,
+    Tai,
+}
+
+impl Expr {
+    pub fn new(kind: ExprKind, ty: Type, span: Span) -> Expr {
+        Expr { kind, ty, span, flexible: false }
+    }
+
+    /// The stand-in for an expression with an error.
+    pub fn error(span: Span) -> Expr {
+        Expr::new(ExprKind::Error, Type::Unknown, span)
+    }
+
+    /// An integer literal: the smallest signed type that holds it.
+    pub fn literal(value: i128, span: Span) -> Expr {
+        let size = [1u8, 2, 4, 8].into_iter().find(|s| {
+            let bits = u32::from(*s) * 8 - 1;
+            value >= -(1i128 << bits) && value < (1i128 << bits)
+        });
+        let ty = size.map_or(Type::UINT64, |s| Type::int(s, true));
+        Expr { kind: ExprKind::Int(value), ty, span, flexible: value >= 0 }
+    }
+
+    /// Its value, if it is a constant number.
+    pub fn constant(&self) -> Option<i128> {
+        match &self.kind {
+            ExprKind::Int(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// Its bytes, if it is a string literal.
+    pub fn text(&self) -> Option<&[u8]> {
+        match &self.kind {
+            ExprKind::Str(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    pub fn is_error(&self) -> bool {
+        matches!(self.kind, ExprKind::Error)
+    }
+
+    /// Whether evaluating it twice, or not at all, makes a difference.
+    pub fn has_effects(&self) -> bool {
+        match &self.kind {
+            ExprKind::IncDec { .. } | ExprKind::If { .. } | ExprKind::Block(_) => true,
+            ExprKind::Call { builtin, args, .. } => {
+                builtin.effects || args.iter().any(Expr::has_effects)
+            }
+            ExprKind::Error
+            | ExprKind::Int(_)
+            | ExprKind::Str(_)
+            | ExprKind::Var(_)
+            | ExprKind::MapName(_)
+            | ExprKind::Argument(_)
+            | ExprKind::Args(_) => false,
+            ExprKind::Map { key, .. } => key.as_ref().is_some_and(|k| k.has_effects()),
+            ExprKind::Neg(e)
+            | ExprKind::BitNot(e)
+            | ExprKind::Not(e)
+            | ExprKind::Cast(e)
+            | ExprKind::Deref(e)
+            | ExprKind::Member { base: e, .. }
+            | ExprKind::Element { base: e, .. } => e.has_effects(),
+            ExprKind::Binary { left, right, .. }
+            | ExprKind::CompareMemory { left, right, .. }
+            | ExprKind::Logical { left, right, .. }
+            | ExprKind::Index { base: left, index: right } => {
+                left.has_effects() || right.has_effects()
+            }
+            ExprKind::Ternary { cond, then, els } => {
+                cond.has_effects() || then.has_effects() || els.has_effects()
+            }
+            ExprKind::Tuple(list) => list.iter().any(Expr::has_effects),
+            ExprKind::Record(list) => list.iter().any(|f| f.1.has_effects()),
+        }
+    }
+}
