@@ -7,6 +7,7 @@ pub mod diag;
 pub mod host;
 pub mod ir;
 pub mod lexer;
+pub mod object;
 pub mod parser;
 pub mod plan;
 pub mod probes;

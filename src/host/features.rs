@@ -91,7 +91,8 @@ pub enum Group {
 /// What is known about a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureInfo {
-    /// As `--info`, `--no-feature` and recorded machines spell it.
+    /// As `--no-feature` and recorded machines spell it; `--info` writes blanks
+    /// for the underscores of the group `Kernel`.
     pub name: &'static str,
     pub group: Group,
     /// The first Linux release that has it; only for messages.
@@ -156,7 +157,7 @@ impl Feature {
             Feature::OverrideReturn => ("override_return", Helper, "4.16"),
             Feature::LargePrograms => ("large_programs", Kernel, "5.2"),
             Feature::Btf => ("btf", Kernel, "5.4"),
-            Feature::ModuleBtf => ("module btf", Kernel, "5.11"),
+            Feature::ModuleBtf => ("module_btf", Kernel, "5.11"),
             Feature::RingBuffer => ("ring_buffer", Kernel, "5.8"),
             Feature::CpuV3 => ("cpu_v3", Kernel, "5.12"),
             Feature::CpuV4 => ("cpu_v4", Kernel, "6.6"),

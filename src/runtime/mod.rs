@@ -1,12 +1,240 @@
 //! The run side: what a stored object does on a machine.
 //!
-//! Bytes from the kernel become values ([`decode`]), maps are read and merged
-//! ([`maps`]), addresses get names ([`symbols`], [`names`]), and everything is
-//! shown by [`output`]; what got lost is in the [`ledger`].
+//! An object is loaded ([`load`]), attached ([`attach`]) and polled ([`poll`])
+//! until something ends it. Bytes from the kernel become values ([`decode`]),
+//! maps are read and merged ([`maps`]), addresses get names ([`symbols`],
+//! [`names`]), and everything is shown by [`output`]; what got lost is in the
+//! [`ledger`].
 
+mod attach;
+mod btf_target;
+mod child;
 pub mod decode;
+pub mod error;
+pub mod features;
 pub mod ledger;
+mod links;
+mod load;
 pub mod maps;
 pub mod names;
 pub mod output;
+mod perf;
+mod poll;
+pub mod privileges;
+mod ring;
+mod signals;
 pub mod symbols;
+mod sys;
+mod verifier;
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use crate::diag::Diagnostic;
+use crate::host::Host;
+use crate::object::Object;
+
+use attach::{Attached, Attaching};
+use child::{Child, Target};
+pub use error::Error;
+use load::{Loaded, Setup};
+use output::Output;
+use poll::{End, Events, Opened, Stop, Watched};
+use signals::Signals;
+
+/// How to run an object.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `-p`: the process that user-space probes and counters are about.
+    pub pid: Option<u32>,
+    /// `-c`: a command that becomes that process.
+    pub command: Option<String>,
+    /// `-q`: does not say how many probes are attached.
+    pub quiet: bool,
+    /// `-v`: says more.
+    pub verbose: bool,
+    /// `-d libbpf`: libbpf's messages go to the error stream.
+    pub show_libbpf: bool,
+    /// `-d verifier`: and so does the verifier's log of every program.
+    pub show_verifier: bool,
+    /// `--dry-run`: ends when everything is attached.
+    pub dry_run: bool,
+    /// Output goes to standard output: the run ends when nobody reads it.
+    pub on_stdout: bool,
+}
+
+/// Wrappers and test harnesses wait for a line with this name, if an
+/// environment variable of this name is set.
+const NOTIFY: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
+
+/// Runs an object on this machine until it ends, and gives its exit status.
+///
+/// # Errors
+/// The object cannot be loaded, attached or shown.
+pub fn run(
+    object: Object,
+    options: &Options,
+    host: &Host,
+    output: &mut Output,
+) -> Result<u8, Error> {
+    match run_to_end(object, options, host, output) {
+        Ok(status) => Ok(status),
+        // Like other tools whose reader has seen enough.
+        Err(Stop::Closed) => Ok(0),
+        Err(Stop::Error(error)) => Err(error),
+    }
+}
+
+fn run_to_end(
+    object: Object,
+    options: &Options,
+    host: &Host,
+    output: &mut Output,
+) -> Result<u8, Stop> {
+    privileges::check()?;
+    // First, since it forks: there must be no threads yet.
+    let mut child = options.command.as_deref().map(Child::hold).transpose()?;
+    let target = options.pid.map(Target::of).transpose()?;
+    let signals = catch_signals()?;
+    let loaded = load(object, options, host, child.as_ref())?;
+    let opened = Opened::of(&loaded)?;
+    let mut events = Events::open(&loaded.plan, &opened, output)?;
+
+    attach::run_begin(&loaded)?;
+    let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
+    if let Some(child) = &mut child {
+        child.release()?;
+    }
+    announce(&attached, options, events.output())?;
+    if options.dry_run {
+        return Ok(0);
+    }
+
+    let stdout = io::stdout();
+    let processes = child.iter().map(AsFd::as_fd).chain(target.iter().map(AsFd::as_fd));
+    let watched = Watched {
+        signals: signals.as_fd(),
+        processes: processes.collect(),
+        output: options.on_stdout.then(|| stdout.as_fd()),
+    };
+    let end = if attached.live { events.process(&watched)? } else { events.drain()? };
+    let detached = attached.links.detach();
+    if end == End::Exit || events.drain()? == End::Exit {
+        events.skip();
+    }
+    attach::run_end(&loaded, &detached)?;
+    // `exit()` in one `end` probe does not silence the others.
+    while events.drain()? == End::Exit {}
+    let status = events.finish()?;
+    drop(watched);
+    if let Some(child) = child {
+        child.finish();
+    }
+    Ok(status)
+}
+
+fn catch_signals() -> Result<&'static Signals, Error> {
+    Signals::catch()
+        .map_err(|e| Error::run(Diagnostic::global(format!("cannot catch signals: {e}"))))
+}
+
+fn load(
+    object: Object,
+    options: &Options,
+    host: &Host,
+    child: Option<&Child>,
+) -> Result<Loaded, Error> {
+    let setup = Setup {
+        child: child.map(Child::pid),
+        target: options.pid,
+        show_libbpf: options.show_libbpf,
+        show_verifier: options.show_verifier,
+        find_target: &|mechanism| btf_target::find(host, mechanism),
+    };
+    load::load(object, &setup)
+}
+
+fn attach(
+    loaded: &Loaded,
+    options: &Options,
+    host: &Host,
+    child: Option<&Child>,
+    signals: &Signals,
+    output: &mut Output,
+) -> Result<Attached, Stop> {
+    let mut shown = Ok(());
+    let mut attaching = Attaching {
+        pid: options.pid.or(child.map(Child::pid)),
+        tracepoint_id: &|category, event| tracepoint_id(host, category, event),
+        interrupted: &|| signals.asked(),
+        warn: &mut |diagnostic| {
+            if shown.is_ok() {
+                shown = output.diagnostic(&diagnostic);
+            }
+        },
+    };
+    let attached = attach::attach(loaded, &mut attaching)?;
+    shown?;
+    Ok(attached)
+}
+
+/// The number by which perf knows a tracepoint.
+fn tracepoint_id(host: &Host, category: &str, event: &str) -> Result<u64, String> {
+    let tracefs = host.tracefs()?;
+    if !tracefs.has_event(category, event) {
+        return Err(format!("the kernel has no tracepoint `{category}:{event}`"));
+    }
+    let text = tracefs.read(&format!("events/{category}/{event}/id"))?;
+    text.trim().parse().map_err(|_| format!("the tracepoint's id `{}` is odd", text.trim()))
+}
+
+/// Says that everything is attached.
+fn announce(attached: &Attached, options: &Options, output: &mut Output) -> Result<(), Stop> {
+    if std::env::var_os(NOTIFY).is_some() {
+        let mut stdout = io::stdout();
+        writeln!(stdout, "{NOTIFY}").and_then(|()| stdout.flush()).map_err(output::Error::from)?;
+    }
+    if !options.quiet {
+        output.attached_probes(attached.probes)?;
+    }
+    output.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{self, Action, Config, Event, MissingProbes, Plan};
+    use crate::source::{Sources, Span};
+
+    /// A plan of a script that does nothing.
+    pub(super) fn empty_plan() -> Plan {
+        Plan {
+            version: plan::VERSION,
+            arch: "x86_64".to_owned(),
+            sources: Sources::default(),
+            programs: vec![],
+            maps: vec![],
+            events: vec![],
+            losses: vec![],
+            params: vec![],
+            time_formats: vec![],
+            cgroup_filters: vec![],
+            config: Config {
+                max_cat_bytes: 10240,
+                max_probes: 1024,
+                missing_probes: MissingProbes::Error,
+                print_maps_on_exit: true,
+                str_trunc_trailer: "..".to_owned(),
+                perf_rb_pages: 0,
+                log_size: 1_000_000,
+                cpp_demangle: true,
+                show_debug_info: true,
+            },
+        }
+    }
+
+    /// The event of an `exit()`.
+    pub(super) fn exit_event() -> Event {
+        Event { span: Span::default(), action: Action::Exit, fields: vec![], size: 16 }
+    }
+}

@@ -232,6 +232,12 @@ impl Btf {
         Some((module.to_owned(), params))
     }
 
+    /// The typedef `btf_trace_<event>`, by which the kernel knows what a
+    /// program on a raw tracepoint is for.
+    pub fn raw_tracepoint_id(&self, event: &str) -> Option<TypeId> {
+        Some(self.find(Kinds::of(Kind::Typedef), &format!("btf_trace_{event}"))?.public())
+    }
+
     /// Structs, unions or enums whose names match, sorted and without repeats.
     pub fn type_names(&self, tag: TypeTag, matches: &dyn Fn(&str) -> bool) -> Vec<String> {
         let kinds = match tag {

@@ -18,7 +18,7 @@ use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 
-use crate::diag::Diagnostics;
+use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::plan::{self, Action, Event, MapValue, Plan};
 use crate::runtime::decode::{Members, Value};
 use crate::runtime::ledger::{Notice, Warning, WarningKind};
@@ -434,12 +434,22 @@ impl Output {
                 let tag = self.tag("WARNING");
                 self.error_text(&format!("{tag}: {}\n", warning.message))
             }
-            Notice::Warning(warning) => {
-                let list = Diagnostics { list: vec![warning.diagnostic.clone()] };
-                let text = list.render(&self.sources, self.options.color);
-                self.error_text(&text)
-            }
+            Notice::Warning(warning) => self.diagnostic(&warning.diagnostic),
         }
+    }
+
+    /// A message about the run itself, such as a probe that is left out. On
+    /// the error stream in both formats.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn diagnostic(&mut self, diagnostic: &Diagnostic) -> Result<(), Error> {
+        if diagnostic.severity == Severity::Warning && !self.options.warnings {
+            return Ok(());
+        }
+        let list = Diagnostics { list: vec![diagnostic.clone()] };
+        let text = list.render(&self.sources, self.options.color);
+        self.error_text(&text)
     }
 
     /// A failure outside the script, as a line on the error stream.

@@ -1,0 +1,80 @@
+//! A compiled script: a BPF object file with its plan inside.
+//!
+//! This is all that crosses from the compiler to the run side. It can be
+//! stored and run later, or on another machine, by an rtrace that reads the
+//! same plan version.
+
+use object::{Architecture, BinaryFormat, Object as _, ObjectSection as _};
+
+use crate::plan::{self, Plan};
+
+/// An ELF file and what its plan section says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// The whole file.
+    pub elf: Vec<u8>,
+    pub plan: Plan,
+}
+
+impl Object {
+    /// Reads a compiled script.
+    ///
+    /// # Errors
+    /// Says in one sentence why the bytes are not one: not an ELF file, not
+    /// for BPF, not made by rtrace, damaged, or of another version.
+    pub fn from_bytes(elf: Vec<u8>) -> Result<Object, String> {
+        let plan = Plan::from_bytes(&plan_section(&elf)?)?;
+        Ok(Object { elf, plan })
+    }
+}
+
+/// The bytes of the plan section.
+fn plan_section(elf: &[u8]) -> Result<Vec<u8>, String> {
+    if !elf.starts_with(b"\x7fELF") {
+        return Err("this is not a compiled script: not an ELF file".to_owned());
+    }
+    let file = object::File::parse(elf)
+        .map_err(|e| format!("the ELF file is damaged: {}", lower(&e.to_string())))?;
+    if file.format() != BinaryFormat::Elf || file.architecture() != Architecture::Bpf {
+        return Err("this is an ELF file, but not a compiled script: not for BPF".to_owned());
+    }
+    let section = file.section_by_name(plan::SECTION).ok_or_else(|| {
+        format!("this BPF object was not made by rtrace: it has no section `{}`", plan::SECTION)
+    })?;
+    let data = section
+        .uncompressed_data()
+        .map_err(|e| format!("the plan cannot be read: {}", lower(&e.to_string())))?;
+    Ok(data.into_owned())
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A 64-bit little-endian ELF header without sections.
+    fn header(machine: u16) -> Vec<u8> {
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(16, 0);
+        elf.extend([1, 0]); // ET_REL
+        elf.extend(machine.to_le_bytes());
+        elf.extend(1u32.to_le_bytes());
+        elf.extend([0; 28]);
+        elf.extend(64u16.to_le_bytes());
+        elf.extend([0; 10]);
+        elf
+    }
+
+    #[test]
+    fn foreign_files_are_named_for_what_they_are() {
+        let error = |bytes: &[u8]| Object::from_bytes(bytes.to_vec()).expect_err("not a script");
+        assert!(error(b"#!/bin/sh").contains("not an ELF file"));
+        assert!(error(&header(62)).contains("not for BPF"));
+        assert!(error(&header(247)).contains("not made by rtrace"));
+        assert!(error(b"\x7fELF\x02\x01").contains("damaged"));
+    }
+}

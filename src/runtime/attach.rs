@@ -1,0 +1,458 @@
+//! Programs onto their probes: one arm per [`Mechanism`].
+//!
+//! Several probes on the same spot must run in the order of the script. The
+//! kernel calls some kinds in the order in which they were attached and
+//! others in reverse, so [`attach_order`] attaches the latter backwards.
+//! Whatever fails, nothing stays attached: links live in [`Links`], which
+//! detaches when it is dropped.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::error::Error;
+use super::links::{Detached, Links};
+use super::load::{Loaded, cannot_attach, damaged};
+use super::{perf, sys};
+use crate::diag::{Diagnostic, Severity};
+use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
+
+/// What attaching depends on beside the plan.
+pub(super) struct Attaching<'a> {
+    /// Process of `-p` or `-c`, for probes that the kernel filters.
+    pub pid: Option<u32>,
+    /// Finds the number of a tracepoint, or says why it cannot.
+    pub tracepoint_id: &'a dyn Fn(&str, &str) -> Result<u64, String>,
+    /// Whether to give up.
+    pub interrupted: &'a dyn Fn() -> bool,
+    /// Takes warnings about probes that are left out.
+    pub warn: &'a mut dyn FnMut(Diagnostic),
+}
+
+/// What became of the probes.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    pub links: Links,
+    /// Probes that "Attached N probes" counts.
+    pub probes: usize,
+    /// Whether anything can happen from now on: `begin` and `end` do not count.
+    pub live: bool,
+}
+
+/// Attaches all programs but those of `begin` and `end`, which only count.
+///
+/// # Errors
+/// A probe does not attach and may not be missing, none does, there are too
+/// many, or the user gave up.
+pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<Attached, Error> {
+    let plan = &loaded.plan;
+    let programs = loaded.programs();
+    check_count(plan)?;
+    raise_file_limit(plan);
+    let mut attached = Attached { probes: special_count(plan), ..Attached::default() };
+    let mut refused = 0;
+    for (index, attach) in attach_order(plan) {
+        if (attaching.interrupted)() {
+            return Err(Error::run(Diagnostic::global("interrupted while attaching probes")));
+        }
+        let result = match loaded.left_out.get(&index) {
+            Some(diagnostic) => Err(Refused { diagnostic: diagnostic.clone(), probes: 0 }),
+            None => {
+                let name = plan.programs.get(index).map_or("", |p| p.name.as_str());
+                let program = find(&programs, name)?;
+                attach_one(program, attach, attaching, &mut attached.links)
+            }
+        };
+        match result {
+            Ok(()) => attached.probes += attach.probes.len(),
+            Err(Refused { diagnostic, probes }) => {
+                attached.probes += probes;
+                refused += 1;
+                refuse(plan, diagnostic, attaching.warn)?;
+            }
+        }
+    }
+    attached.live = attached.probes > special_count(plan);
+    if refused > 0 && !attached.live {
+        return Err(Error::run(Diagnostic::global("none of the probes could be attached")));
+    }
+    Ok(attached)
+}
+
+/// Runs the `begin` probes, in the script's order.
+///
+/// # Errors
+/// The kernel cannot run them.
+pub(super) fn run_begin(loaded: &Loaded) -> Result<(), Error> {
+    run_special(loaded, &Mechanism::Begin)
+}
+
+/// Runs the `end` probes, in the script's order, when nothing else runs.
+///
+/// # Errors
+/// The kernel cannot run them.
+pub(super) fn run_end(loaded: &Loaded, _: &Detached) -> Result<(), Error> {
+    run_special(loaded, &Mechanism::End)
+}
+
+fn run_special(loaded: &Loaded, which: &Mechanism) -> Result<(), Error> {
+    let programs = loaded.programs();
+    for program in &loaded.plan.programs {
+        for attach in program.attach.iter().filter(|a| a.mechanism == *which) {
+            sys::test_run(find(&programs, &program.name)?).map_err(|e| {
+                let name = attach.probes.first().map_or("begin", String::as_str);
+                Error::run(Diagnostic::error(attach.span, format!("cannot run `{name}`: {e}")))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn find<'p>(
+    programs: &'p HashMap<&OsStr, libbpf_rs::Program<'_>>,
+    name: &str,
+) -> Result<BorrowedFd<'p>, Error> {
+    let program = programs.get(OsStr::new(name));
+    program.map(AsFd::as_fd).ok_or_else(|| damaged(&format!("it has no program `{name}`")))
+}
+
+/// Number of `begin` and `end` probes.
+fn special_count(plan: &Plan) -> usize {
+    let all = plan.programs.iter().flat_map(|p| &p.attach);
+    all.filter(|a| is_special(&a.mechanism)).map(|a| a.probes.len()).sum()
+}
+
+fn is_special(mechanism: &Mechanism) -> bool {
+    matches!(mechanism, Mechanism::Begin | Mechanism::End)
+}
+
+fn check_count(plan: &Plan) -> Result<(), Error> {
+    let (count, limit) = (plan.probe_count() as u64, plan.config.max_probes);
+    if count <= limit {
+        return Ok(());
+    }
+    Err(Error::usage(
+        Diagnostic::global(format!("the script attaches {count} probes, more than {limit}"))
+            .help("raise the config variable `max_probes`, or make patterns narrower"),
+    ))
+}
+
+/// Every link of the plan with the index of its program, in the order in
+/// which to attach.
+fn attach_order(plan: &Plan) -> Vec<(usize, &Attach)> {
+    let all = || {
+        let numbered = plan.programs.iter().enumerate();
+        numbered
+            .flat_map(|(i, p)| p.attach.iter().map(move |a| (i, a)))
+            .filter(|(_, a)| !is_special(&a.mechanism))
+    };
+    let forward = all().filter(|(_, a)| called_in_order(&a.mechanism));
+    let backward = all().filter(|(_, a)| !called_in_order(&a.mechanism));
+    let mut backward: Vec<_> = backward.collect();
+    backward.reverse();
+    forward.chain(backward).collect()
+}
+
+/// Whether the kernel calls programs of this kind in the order in which they
+/// were attached, rather than the last one first.
+fn called_in_order(mechanism: &Mechanism) -> bool {
+    match mechanism {
+        Mechanism::Kprobe { ret, .. } | Mechanism::KprobeMulti { ret, .. } => *ret,
+        Mechanism::Tracepoint { .. }
+        | Mechanism::RawTracepoint { .. }
+        | Mechanism::Perf { .. }
+        | Mechanism::Begin
+        | Mechanism::End => true,
+        Mechanism::Uprobe { .. } | Mechanism::UprobeMulti { .. } | Mechanism::Trampoline { .. } => {
+            false
+        }
+    }
+}
+
+/// An attachment that failed, wholly or in part.
+struct Refused {
+    diagnostic: Diagnostic,
+    /// Probes of it that are attached nevertheless.
+    probes: usize,
+}
+
+/// What the policy for missing probes makes of a failure.
+fn refuse(
+    plan: &Plan,
+    mut diagnostic: Diagnostic,
+    warn: &mut dyn FnMut(Diagnostic),
+) -> Result<(), Error> {
+    match plan.config.missing_probes {
+        MissingProbes::Error => {
+            let help = "to run without it: config variable `missing_probes = \"warn\"`";
+            return Err(Error::run(diagnostic.help(help)));
+        }
+        MissingProbes::Warn => {
+            diagnostic.severity = Severity::Warning;
+            warn(diagnostic);
+        }
+        MissingProbes::Ignore => {}
+    }
+    Ok(())
+}
+
+fn attach_one(
+    program: BorrowedFd<'_>,
+    attach: &Attach,
+    attaching: &Attaching<'_>,
+    links: &mut Links,
+) -> Result<(), Refused> {
+    let cookie = attach.cookies.first().copied().unwrap_or(0);
+    let done = match &attach.mechanism {
+        Mechanism::Begin | Mechanism::End => Ok(()),
+        Mechanism::Kprobe { function, module, offset, ret } => {
+            let name = module.as_ref().filter(|m| *m != "vmlinux");
+            let name = name.map_or_else(|| function.clone(), |m| format!("{m}:{function}"));
+            perf::c_string(&name)
+                .and_then(|name| perf::kprobe(program, &name, *offset, *ret, cookie))
+                .map(|link| links.add_perf(link))
+        }
+        Mechanism::KprobeMulti { functions, ret } => {
+            return attach_many(attach, functions.len(), links, &mut |chosen| {
+                let names = strings(functions.iter().zip(chosen))?;
+                let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
+                sys::kprobe_multi(program, &names, &cookies(attach, chosen), *ret)
+            });
+        }
+        Mechanism::UprobeMulti { path, offsets, ret, .. } => {
+            return attach_many(attach, offsets.len(), links, &mut |chosen| {
+                let path = perf::c_string(path)?;
+                let offsets: Vec<u64> = pick(offsets, chosen);
+                let cookies = cookies(attach, chosen);
+                sys::uprobe_multi(program, &path, &offsets, &cookies, attaching.pid, *ret)
+            });
+        }
+        Mechanism::Uprobe { path, offset, ret, .. } => perf::c_string(path)
+            .and_then(|path| perf::uprobe(program, &path, *offset, *ret, attaching.pid, cookie))
+            .map(|link| links.add_perf(link)),
+        Mechanism::Trampoline { exit, .. } => {
+            let kind =
+                if *exit { libbpf_sys::BPF_TRACE_FEXIT } else { libbpf_sys::BPF_TRACE_FENTRY };
+            tracing(program, kind, cookie).map(|link| links.add_slow(link))
+        }
+        Mechanism::RawTracepoint { btf: true, .. } => {
+            tracing(program, libbpf_sys::BPF_TRACE_RAW_TP, cookie).map(|link| links.add_fast(link))
+        }
+        Mechanism::RawTracepoint { event, btf: false } => perf::c_string(event)
+            .and_then(|event| sys::raw_tracepoint(program, Some(&event), cookie))
+            .map(|link| links.add_fast(link)),
+        Mechanism::Tracepoint { category, event } => {
+            let id = (attaching.tracepoint_id)(category, event).map_err(|reason| Refused {
+                diagnostic: cannot_attach(attach).note(reason),
+                probes: 0,
+            })?;
+            perf::tracepoint(program, id, cookie).map(|link| links.add_perf(link))
+        }
+        Mechanism::Perf { kind, config, sample, cpus } => {
+            // Intervals are not about a process.
+            let pid = attaching.pid.filter(|_| *cpus == Cpus::All);
+            perf::counter(program, *kind, *config, *sample, *cpus, pid, cookie)
+                .map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
+        }
+    };
+    done.map_err(|e| Refused { diagnostic: explain(cannot_attach(attach), attach, &e), probes: 0 })
+}
+
+fn tracing(
+    program: BorrowedFd<'_>,
+    kind: libbpf_sys::bpf_attach_type,
+    cookie: u64,
+) -> io::Result<std::os::fd::OwnedFd> {
+    if cookie == 0 {
+        return sys::raw_tracepoint(program, None, 0);
+    }
+    sys::tracing_link(program, kind, cookie)
+}
+
+/// Attaches many places with one link. If the kernel refuses, the list is cut
+/// in halves until what it refuses is found; the rest is attached with as
+/// many links as that takes.
+fn attach_many(
+    attach: &Attach,
+    places: usize,
+    links: &mut Links,
+    link: &mut dyn FnMut(&[bool]) -> io::Result<std::os::fd::OwnedFd>,
+) -> Result<(), Refused> {
+    let mut made = Links::default();
+    let mut refused: Vec<(usize, io::Error)> = Vec::new();
+    let mut todo = vec![0..places];
+    while let Some(range) = todo.pop() {
+        let chosen: Vec<bool> = (0..places).map(|i| range.contains(&i)).collect();
+        match link(&chosen) {
+            Ok(fd) => made.add_slow(fd),
+            Err(e) if range.len() <= 1 || !is_about_a_place(&e) => refused.push((range.start, e)),
+            Err(_) => {
+                let middle = range.start + range.len() / 2;
+                todo.push(middle..range.end);
+                todo.push(range.start..middle);
+            }
+        }
+    }
+    links.append(&mut made);
+    let Some((first, error)) = refused.first() else { return Ok(()) };
+    let names: Vec<String> =
+        refused.iter().filter_map(|(i, _)| attach.probes.get(*i).cloned()).collect();
+    let culprits = Attach { probes: names, ..attach.clone() };
+    let single = Attach { mechanism: nth(&attach.mechanism, *first), ..culprits.clone() };
+    Err(Refused {
+        diagnostic: explain(cannot_attach(&culprits), &single, error),
+        probes: places - refused.len(),
+    })
+}
+
+/// The mechanism for one of its many places; for messages.
+fn nth(mechanism: &Mechanism, index: usize) -> Mechanism {
+    match mechanism {
+        Mechanism::KprobeMulti { functions, ret } => Mechanism::KprobeMulti {
+            functions: functions.get(index).cloned().into_iter().collect(),
+            ret: *ret,
+        },
+        Mechanism::UprobeMulti { path, symbols, offsets, ret } => Mechanism::UprobeMulti {
+            path: path.clone(),
+            symbols: symbols.get(index).cloned().into_iter().collect(),
+            offsets: offsets.get(index).copied().into_iter().collect(),
+            ret: *ret,
+        },
+        single => single.clone(),
+    }
+}
+
+/// Whether leaving some places out can help.
+fn is_about_a_place(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ENOENT
+                | libc::ESRCH
+                | libc::EINVAL
+                | libc::EADDRNOTAVAIL
+                | libc::EIO
+                | libc::EILSEQ
+                | ENOTSUPP
+        )
+    )
+}
+
+/// The kernel's own "not supported", which it should not show (linux/errno.h).
+const ENOTSUPP: i32 = 524;
+
+fn pick<T: Copy>(list: &[T], chosen: &[bool]) -> Vec<T> {
+    list.iter().zip(chosen).filter(|(_, c)| **c).map(|(x, _)| *x).collect()
+}
+
+fn cookies(attach: &Attach, chosen: &[bool]) -> Vec<u64> {
+    pick(&attach.cookies, chosen)
+}
+
+fn strings<'a>(list: impl Iterator<Item = (&'a String, &'a bool)>) -> io::Result<Vec<CString>> {
+    list.filter(|(_, chosen)| **chosen).map(|(text, _)| perf::c_string(text)).collect()
+}
+
+/// Adds to a message why the kernel refused, and what to do instead.
+fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnostic {
+    let errno = error.raw_os_error().unwrap_or(0);
+    if errno == libc::EPERM || errno == libc::EACCES {
+        return message
+            .note(format!("the kernel does not permit it: {error}"))
+            .help("run as root, or with the capabilities CAP_BPF and CAP_PERFMON");
+    }
+    if errno == libc::EMFILE || errno == libc::ENFILE {
+        return message
+            .note("too many files are open: every probe takes up to three")
+            .help("raise the limit with `ulimit -n`, or make patterns narrower");
+    }
+    let named = |text: String| message.clone().note(text);
+    let missing = matches!(errno, libc::ENOENT | libc::ESRCH);
+    match &attach.mechanism {
+        Mechanism::Kprobe { .. } | Mechanism::KprobeMulti { .. }
+            if error.kind() == io::ErrorKind::Unsupported || errno == ENOTSUPP =>
+        {
+            named("this kernel was built without kprobes (CONFIG_KPROBES)".to_owned())
+                .help("use a tracepoint, or `fentry` if the kernel can trace functions with it")
+        }
+        Mechanism::Kprobe { function, module, .. } if missing => match module {
+            Some(module) => named(format!("module `{module}` has no function `{function}`")),
+            None => named(format!("the kernel has no function `{function}`")),
+        },
+        Mechanism::KprobeMulti { functions, .. } if missing => {
+            let name = functions.first().map_or("", String::as_str);
+            named(format!("the kernel cannot trace a function `{name}`"))
+        }
+        Mechanism::Kprobe { function, .. } if errno == libc::EADDRNOTAVAIL => {
+            named(format!("the kernel has several functions called `{function}`"))
+                .help("name one by its address, or by its module")
+        }
+        Mechanism::Kprobe { offset, .. } if errno == libc::EILSEQ => {
+            named(format!("at offset {offset} no instruction begins"))
+        }
+        Mechanism::Kprobe { function, .. } if errno == libc::EINVAL => {
+            named(format!("the kernel does not allow probes in `{function}`"))
+                .note("functions that kprobes themselves use cannot be traced")
+        }
+        Mechanism::Uprobe { path, .. } | Mechanism::UprobeMulti { path, .. } if missing => {
+            named(format!("`{path}` does not exist, or the process is gone"))
+        }
+        Mechanism::Uprobe { path, offset, .. } if is_about_a_place(error) => {
+            named(format!("there is no instruction to probe at offset {offset:#x} of `{path}`"))
+        }
+        Mechanism::UprobeMulti { path, offsets, .. } if is_about_a_place(error) => {
+            let offset = offsets.first().copied().unwrap_or(0);
+            named(format!("there is no instruction to probe at offset {offset:#x} of `{path}`"))
+        }
+        Mechanism::Tracepoint { category, event } if missing => {
+            named(format!("the kernel has no tracepoint `{category}:{event}`"))
+        }
+        Mechanism::RawTracepoint { event, .. } if missing => {
+            named(format!("the kernel has no raw tracepoint `{event}`"))
+        }
+        Mechanism::Perf { kind, .. }
+            if *kind == libbpf_sys::PERF_TYPE_HARDWARE
+                && (missing || errno == libc::EOPNOTSUPP || errno == libc::EINVAL) =>
+        {
+            named(
+                "this machine does not have that counter; virtual machines often have none".into(),
+            )
+            .help("use a software event, such as `software:cpu-clock`")
+        }
+        Mechanism::Perf { .. } if missing => named("the process has ended".to_owned()),
+        Mechanism::Begin
+        | Mechanism::End
+        | Mechanism::Kprobe { .. }
+        | Mechanism::KprobeMulti { .. }
+        | Mechanism::Trampoline { .. }
+        | Mechanism::Tracepoint { .. }
+        | Mechanism::RawTracepoint { .. }
+        | Mechanism::Uprobe { .. }
+        | Mechanism::UprobeMulti { .. }
+        | Mechanism::Perf { .. } => named(format!("the kernel says: {error}")),
+    }
+}
+
+/// Raises the limit of open files to what the plan needs, if it may be raised.
+fn raise_file_limit(plan: &Plan) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let probes: usize = plan
+        .programs
+        .iter()
+        .flat_map(|p| &p.attach)
+        .map(|a| match &a.mechanism {
+            Mechanism::Perf { cpus: Cpus::All, .. } => {
+                2 * perf::online_cpus().map_or(1, |cpus| cpus.len())
+            }
+            _ => 3,
+        })
+        .sum();
+    let wanted = (probes + plan.maps.len() + plan.programs.len() + 50) as u64;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if wanted > soft {
+        // If it may not be raised, attaching says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard))
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    }
+}

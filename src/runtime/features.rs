@@ -1,0 +1,252 @@
+//! Asks the running kernel what it can do.
+//!
+//! Each probe is as cheap as it can be: a program of two instructions, a link
+//! whose arguments are wrong on purpose (the kernel says *what* is wrong only
+//! if it knows the link type), or a look into sysfs. Nothing stays behind.
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::ptr;
+
+use libbpf_sys as c;
+
+use super::sys;
+use crate::host::features::{Feature, Features};
+
+/// The features of the running kernel. `find_function` gives the BTF id of a
+/// kernel function by name; it is asked only about fentry and iterators.
+pub fn live(find_function: impl Fn(&str) -> Option<u32> + Send + Sync + 'static) -> Features {
+    Features::new(move |feature| probe(feature, &find_function))
+}
+
+fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool {
+    match feature {
+        Feature::DPath => helper_exists(c::BPF_FUNC_d_path),
+        Feature::KtimeTai => helper_exists(c::BPF_FUNC_ktime_get_tai_ns),
+        Feature::KtimeBoot => helper_exists(c::BPF_FUNC_ktime_get_boot_ns),
+        Feature::FuncIp => helper_exists(c::BPF_FUNC_get_func_ip),
+        Feature::FuncArg => helper_exists(c::BPF_FUNC_get_func_arg),
+        Feature::AttachCookie => helper_exists(c::BPF_FUNC_get_attach_cookie),
+        Feature::LookupPercpu => helper_exists(c::BPF_FUNC_map_lookup_percpu_elem),
+        Feature::Loop => helper_exists(c::BPF_FUNC_loop),
+        Feature::ForEachMapElem => helper_exists(c::BPF_FUNC_for_each_map_elem),
+        Feature::CurrentTaskBtf => helper_exists(c::BPF_FUNC_get_current_task_btf),
+        Feature::NsPidTgid => helper_exists(c::BPF_FUNC_get_ns_current_pid_tgid),
+        Feature::Jiffies64 => helper_exists(c::BPF_FUNC_jiffies64),
+        Feature::SendSignal => helper_exists(c::BPF_FUNC_send_signal),
+        Feature::SendSignalThread => helper_exists(c::BPF_FUNC_send_signal_thread),
+        // Known to every kernel, but built in only where errors can be injected.
+        Feature::OverrideReturn => helper_allowed(c::BPF_FUNC_override_return),
+        Feature::LargePrograms => {
+            let mut program = vec![Insn::mov(0, 0); 5000];
+            program.push(Insn::EXIT);
+            load(c::BPF_PROG_TYPE_SOCKET_FILTER, 0, 0, &program).is_ok()
+        }
+        Feature::Btf => Path::new("/sys/kernel/btf/vmlinux").exists(),
+        // They came together with names for BTF objects.
+        Feature::ModuleBtf => sys::next_btf_object(0).is_ok_and(|(_, object)| object.named),
+        // SAFETY: makes and closes a map; no pointers.
+        Feature::RingBuffer => unsafe {
+            c::libbpf_probe_bpf_map_type(c::BPF_MAP_TYPE_RINGBUF, ptr::null()) == 1
+        },
+        // if w0 == 0 goto +0: a 32-bit jump. Atomic fetch-and-add came
+        // later, so that is what is asked for.
+        Feature::CpuV3 => {
+            let program = [
+                Insn::mov(0, 0),
+                Insn::store_zero(-8),
+                Insn { code: 0xdb, registers: 10, offset: -8, imm: 0x01 },
+                Insn { code: 0x16, registers: 0, offset: 0, imm: 0 },
+                Insn::EXIT,
+            ];
+            load(c::BPF_PROG_TYPE_SOCKET_FILTER, 0, 0, &program).is_ok()
+        }
+        // r0 s/= 2: signed division is division with offset 1.
+        Feature::CpuV4 => {
+            let signed_division = Insn { code: 0x37, registers: 0, offset: 1, imm: 2 };
+            let program = [Insn::mov(0, 4), signed_division, Insn::EXIT];
+            load(c::BPF_PROG_TYPE_SOCKET_FILTER, 0, 0, &program).is_ok()
+        }
+        Feature::PerfLink => perf_link(),
+        Feature::RawTracepointCookie => raw_tracepoint_cookie(),
+        Feature::Kprobe => Path::new("/sys/bus/event_source/devices/kprobe").exists(),
+        Feature::KprobeMulti => kprobe_multi(c::BPF_TRACE_KPROBE_MULTI),
+        Feature::KprobeSession => kprobe_multi(c::BPF_TRACE_KPROBE_SESSION),
+        Feature::Uprobe => Path::new("/sys/bus/event_source/devices/uprobe").exists(),
+        Feature::UprobeRefCount => {
+            Path::new("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset").exists()
+        }
+        Feature::UprobeMulti => uprobe_multi(None) == Some(libc::EBADF),
+        Feature::UprobeMultiPid => {
+            uprobe_multi(None) == Some(libc::EBADF)
+                && uprobe_multi(Some(u32::MAX)) == Some(libc::EINVAL)
+        }
+        Feature::Fentry => find_function("bpf_fentry_test1")
+            .or_else(|| find_function("vfs_fsync"))
+            .is_some_and(trampoline),
+        Feature::Iter => find_function("bpf_iter_task").is_some_and(|id| {
+            load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()
+        }),
+    }
+}
+
+/// One BPF instruction (linux/bpf.h, `struct bpf_insn`); `registers` holds
+/// the source in its high and the destination in its low half.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Insn {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    imm: i32,
+}
+
+impl Insn {
+    const EXIT: Insn = Insn { code: 0x95, registers: 0, offset: 0, imm: 0 };
+
+    const fn mov(register: u8, imm: i32) -> Insn {
+        Insn { code: 0xb7, registers: register, offset: 0, imm }
+    }
+
+    const fn call(helper: c::bpf_func_id) -> Insn {
+        Insn { code: 0x85, registers: 0, offset: 0, imm: helper.cast_signed() }
+    }
+
+    /// Eight bytes of zero below the frame pointer.
+    const fn store_zero(offset: i16) -> Insn {
+        Insn { code: 0x7a, registers: 10, offset, imm: 0 }
+    }
+}
+
+/// `return 0`.
+const NOTHING: [Insn; 2] = [Insn::mov(0, 0), Insn::EXIT];
+
+fn load(
+    kind: c::bpf_prog_type,
+    attach: c::bpf_attach_type,
+    btf_id: u32,
+    program: &[Insn],
+) -> io::Result<OwnedFd> {
+    load_with_log(kind, attach, btf_id, program, &mut [])
+}
+
+/// Loads a program; a failure leaves the verifier's words in `log`.
+fn load_with_log(
+    kind: c::bpf_prog_type,
+    attach: c::bpf_attach_type,
+    btf_id: u32,
+    program: &[Insn],
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let mut options = c::bpf_prog_load_opts {
+        sz: size_of::<c::bpf_prog_load_opts>() as c::size_t,
+        expected_attach_type: attach,
+        attach_btf_id: btf_id,
+        log_level: u32::from(!log.is_empty()),
+        log_size: log.len() as u32,
+        log_buf: if log.is_empty() { ptr::null_mut() } else { log.as_mut_ptr().cast() },
+        ..Default::default()
+    };
+    // SAFETY: the instructions have the kernel's layout, and they, the log and
+    // the options live until the call returns.
+    let fd = unsafe {
+        c::bpf_prog_load(
+            kind,
+            c"rtrace_probe".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr().cast(),
+            program.len() as c::size_t,
+            &raw mut options,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the call just made this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What the verifier says to a program that only calls a helper.
+fn helper_log(helper: c::bpf_func_id) -> String {
+    let mut log = [0; 512];
+    let program = [Insn::call(helper), Insn::EXIT];
+    match load_with_log(c::BPF_PROG_TYPE_KPROBE, 0, 0, &program, &mut log) {
+        Ok(_) => String::new(),
+        Err(_) => String::from_utf8_lossy(&log).into_owned(),
+    }
+}
+
+/// Whether the kernel knows a helper, for whatever kind of program: unknown
+/// helpers have no name in its table.
+fn helper_exists(helper: c::bpf_func_id) -> bool {
+    !helper_log(helper).contains("invalid func unknown#")
+}
+
+/// Whether kprobe programs may call a helper.
+fn helper_allowed(helper: c::bpf_func_id) -> bool {
+    let log = helper_log(helper);
+    // "unknown func" until 6.8, "program of this type cannot use helper" since.
+    !["invalid func", "unknown func", "cannot use helper"].iter().any(|s| log.contains(s))
+}
+
+/// Whether perf events take links: a link to what is not a perf event is
+/// EBADF where the link type is known, EINVAL elsewhere.
+fn perf_link() -> bool {
+    let Ok(program) = load(c::BPF_PROG_TYPE_TRACEPOINT, 0, 0, &NOTHING) else { return false };
+    errno(sys::perf_link(program.as_fd(), program.as_fd(), 0)) == Some(libc::EBADF)
+}
+
+/// Whether raw tracepoints take cookies. The event does not exist, which the
+/// kernel says (ENOENT) only if it knows all of the arguments.
+fn raw_tracepoint_cookie() -> bool {
+    let Ok(program) = load(c::BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0, &NOTHING) else { return false };
+    errno(sys::raw_tracepoint(program.as_fd(), Some(c"rtrace:none"), 1)) == Some(libc::ENOENT)
+}
+
+/// Whether the kernel knows a `kprobe.multi` kind of link: the address of the
+/// function list is wrong, which it notices (EFAULT) only if it does.
+fn kprobe_multi(attach: c::bpf_attach_type) -> bool {
+    let Ok(program) = load(c::BPF_PROG_TYPE_KPROBE, attach, 0, &NOTHING) else { return false };
+    errno(sys::kprobe_multi_nowhere(program.as_fd(), attach)) == Some(libc::EFAULT)
+}
+
+/// How the kernel refuses a uprobe in `/`, which is not a regular file. A
+/// kernel that filters by process refuses a wrong pid (EINVAL) before that.
+fn uprobe_multi(pid: Option<u32>) -> Option<i32> {
+    let attach = c::BPF_TRACE_UPROBE_MULTI;
+    let program = load(c::BPF_PROG_TYPE_KPROBE, attach, 0, &NOTHING).ok()?;
+    errno(sys::uprobe_multi(program.as_fd(), c"/", &[0], &[], pid, false))
+}
+
+/// Whether a kernel function can be traced by a trampoline; on some kernels
+/// and architectures the program loads and cannot be attached.
+fn trampoline(btf_id: u32) -> bool {
+    let attach = c::BPF_TRACE_FENTRY;
+    let Ok(program) = load(c::BPF_PROG_TYPE_TRACING, attach, btf_id, &NOTHING) else {
+        return false;
+    };
+    sys::raw_tracepoint(program.as_fd(), None, 0).is_ok()
+}
+
+fn errno<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|e| e.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_answers_consistently() {
+        let features = live(|_| None);
+        // What rtrace requires of every kernel.
+        assert!(features.has(Feature::RingBuffer), "{features:?}");
+        assert!(features.has(Feature::CpuV3));
+        assert!(features.has(Feature::KtimeBoot));
+        // Each implies the other.
+        assert!(features.has(Feature::UprobeMulti) || !features.has(Feature::UprobeMultiPid));
+        assert!(features.has(Feature::KprobeMulti) || !features.has(Feature::KprobeSession));
+        assert!(!helper_exists(100_000), "a helper that no kernel has");
+    }
+}

@@ -1,0 +1,454 @@
+//! Object and plan into the kernel.
+//!
+//! Before loading: the parameter words are filled in, the event buffer gets
+//! its size, tracing programs learn the BTF ids of their targets. After a
+//! failure: what the kernel and libbpf said becomes a message at the script's
+//! line. libbpf never writes to the terminal by itself.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::sync::Mutex;
+
+use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
+
+use super::btf_target::{self, Target};
+use super::error::Error;
+use super::verifier;
+use crate::diag::Diagnostic;
+use crate::object::Object;
+use crate::plan::{self, Mechanism, MissingProbes, Param, Plan};
+
+/// What loading depends on beside the object.
+pub(super) struct Setup<'a> {
+    /// Process id of the `-c` child.
+    pub child: Option<u32>,
+    /// `-p`.
+    pub target: Option<u32>,
+    /// `-d libbpf`: libbpf's messages as they come.
+    pub show_libbpf: bool,
+    /// `-d verifier`: the verifier's log of every program.
+    pub show_verifier: bool,
+    /// Finds what a tracing program is for, or says why it cannot.
+    pub find_target: &'a dyn Fn(&Mechanism) -> Result<Target, String>,
+}
+
+/// An object whose programs and maps are in the kernel.
+pub struct Loaded {
+    pub(super) object: libbpf_rs::Object,
+    pub plan: Plan,
+    /// Why a program is not in the kernel (its target is missing, and the
+    /// policy for missing probes allows that), by its index in the plan.
+    pub(super) left_out: HashMap<usize, Diagnostic>,
+}
+
+impl Loaded {
+    /// The descriptor of a map by its name in the object.
+    pub fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
+        self.object.maps().find(|m| m.name() == name)
+    }
+
+    /// The programs that are in the kernel, by name.
+    pub(super) fn programs(&self) -> HashMap<&OsStr, libbpf_rs::Program<'_>> {
+        self.object.progs().map(|p| (p.name(), p)).collect()
+    }
+}
+
+/// Loads an object.
+///
+/// # Errors
+/// The kernel refuses a program or a map, or the object and its plan disagree.
+pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
+    let Object { elf, plan } = object;
+    btf_target::register();
+    listen(setup.show_libbpf);
+    let mut left_out = HashMap::new();
+    loop {
+        match load_once(&elf, &plan, setup, &mut left_out) {
+            Ok(object) => return Ok(Loaded { object, plan, left_out }),
+            // Each round leaves one program more out, so this ends.
+            Err(Failure::Target { program, diagnostic, .. })
+                if plan.config.missing_probes != MissingProbes::Error =>
+            {
+                left_out.insert(program, diagnostic);
+            }
+            Err(Failure::Target { diagnostic, log, .. }) => {
+                return Err(Error::run(diagnostic).log(log));
+            }
+            Err(Failure::Other(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why an object did not load.
+enum Failure {
+    /// What a program is for does not exist or cannot be traced.
+    Target {
+        program: usize,
+        diagnostic: Diagnostic,
+        log: String,
+    },
+    Other(Error),
+}
+
+fn load_once(
+    elf: &[u8],
+    plan: &Plan,
+    setup: &Setup<'_>,
+    left_out: &mut HashMap<usize, Diagnostic>,
+) -> Result<libbpf_rs::Object, Failure> {
+    let targets = find_targets(plan, setup, left_out)?;
+    let mut object = open(elf).map_err(Failure::Other)?;
+    set_params(&mut object, plan, setup).map_err(Failure::Other)?;
+    set_buffer_size(&mut object, plan).map_err(Failure::Other)?;
+    choose_programs(&mut object, plan, left_out);
+    let mut logs = if setup.show_verifier { ask_for_logs(&mut object, plan) } else { vec![] };
+    heard();
+    let loaded = btf_target::with_targets(targets, || object.load());
+    for (name, log) in &mut logs {
+        show(&format!("verifier log of {name}:\n{}", until_nul(log)));
+    }
+    loaded.map_err(|e| explain(plan, &e, &heard()))
+}
+
+fn open(elf: &[u8]) -> Result<OpenObject, Error> {
+    ObjectBuilder::default().open_memory(elf).map_err(|e| {
+        let log = heard();
+        let diagnostic = Diagnostic::global(format!("the compiled script cannot be read: {e}"));
+        Error::run(with_messages(diagnostic, &log)).log(log.concat())
+    })
+}
+
+/// Looks up what tracing programs are for. A target that is missing leaves
+/// its program out.
+fn find_targets(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    left_out: &mut HashMap<usize, Diagnostic>,
+) -> Result<HashMap<CString, Target>, Failure> {
+    let mut targets = HashMap::new();
+    for (index, program) in plan.programs.iter().enumerate() {
+        let Some(attach) = program.attach.first() else { continue };
+        if left_out.contains_key(&index) || !is_tracing(&attach.mechanism) {
+            continue;
+        }
+        match (setup.find_target)(&attach.mechanism) {
+            Ok(target) => {
+                let name = CString::new(program.name.as_str())
+                    .expect("bug: the name of a program is a C identifier");
+                targets.insert(name, target);
+            }
+            Err(reason) => {
+                let diagnostic = cannot_attach(attach).note(reason);
+                return Err(Failure::Target { program: index, diagnostic, log: String::new() });
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// Whether the kernel wants to know at load time what a program is for.
+fn is_tracing(mechanism: &Mechanism) -> bool {
+    match mechanism {
+        Mechanism::Trampoline { .. } | Mechanism::RawTracepoint { btf: true, .. } => true,
+        Mechanism::Begin
+        | Mechanism::End
+        | Mechanism::Kprobe { .. }
+        | Mechanism::KprobeMulti { .. }
+        | Mechanism::Tracepoint { .. }
+        | Mechanism::RawTracepoint { btf: false, .. }
+        | Mechanism::Uprobe { .. }
+        | Mechanism::UprobeMulti { .. }
+        | Mechanism::Perf { .. } => false,
+    }
+}
+
+/// The start of every message about a probe that the kernel does not take.
+pub(super) fn cannot_attach(attach: &plan::Attach) -> Diagnostic {
+    let message = match attach.probes.as_slice() {
+        [] => "cannot attach a probe without a name".to_owned(),
+        [only] => format!("cannot attach `{only}`"),
+        [first, rest @ ..] => format!("cannot attach `{first}` and {} more", rest.len()),
+    };
+    Diagnostic::error(attach.span, message)
+}
+
+/// Fills in the words that programs read as constants.
+fn set_params(object: &mut OpenObject, plan: &Plan, setup: &Setup<'_>) -> Result<(), Error> {
+    if plan.params.is_empty() {
+        return Ok(());
+    }
+    let mut words = Vec::with_capacity(plan.params.len() * 8);
+    for param in &plan.params {
+        let value = param_value(*param, setup).map_err(|e| {
+            Error::run(Diagnostic::global(format!("cannot find out the {param:?} parameter: {e}")))
+        })?;
+        words.extend(value.to_ne_bytes());
+    }
+    let mut map = object
+        .maps_mut()
+        .find(|m| m.name() == plan::PARAMS_SECTION)
+        .ok_or_else(|| damaged(&format!("it has no section `{}`", plan::PARAMS_SECTION)))?;
+    let bytes = map.initial_value_mut().unwrap_or_default();
+    let bytes = bytes
+        .get_mut(..words.len())
+        .ok_or_else(|| damaged("its parameters take more room than it has"))?;
+    bytes.copy_from_slice(&words);
+    Ok(())
+}
+
+fn param_value(param: Param, setup: &Setup<'_>) -> io::Result<u64> {
+    Ok(match param {
+        Param::StartTime => {
+            let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
+            now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
+        }
+        Param::ChildPid => setup.child.map_or(0, u64::from),
+        Param::TargetPid => setup.target.map_or(0, u64::from),
+        Param::PidNamespaceDevice => {
+            // The helper compares with the kernel's own form of the number.
+            let device = nix::sys::stat::stat("/proc/self/ns/pid")?.st_dev;
+            (u64::from(libc::major(device)) << 20) | u64::from(libc::minor(device))
+        }
+        Param::PidNamespaceInode => nix::sys::stat::stat("/proc/self/ns/pid")?.st_ino,
+        Param::OwnPid => u64::from(std::process::id()),
+        Param::CpuCount => libbpf_rs::num_possible_cpus().map_err(io::Error::other)? as u64,
+    })
+}
+
+/// Events that the ring buffer has room for, unless its size is given.
+const EVENTS_ROOM: u64 = 32 << 10;
+
+/// Making and mapping a ring buffer costs 0.4 ms per MiB, a good part of the
+/// time of a whole start, so small events get a small buffer.
+const MIN_BUFFER: u64 = 1 << 20;
+const MAX_BUFFER: u64 = 16 << 20;
+
+/// Gives the event buffer its size.
+fn set_buffer_size(object: &mut OpenObject, plan: &Plan) -> Result<(), Error> {
+    let Some(mut map) = object.maps_mut().find(|m| m.name() == plan::EVENTS_MAP) else {
+        return Ok(());
+    };
+    let free = nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |info| info.ram_unused());
+    let bytes = buffer_size(plan, page_size(), free);
+    let bytes = u32::try_from(bytes).unwrap_or(1 << 31);
+    map.set_max_entries(bytes)
+        .map_err(|e| Error::run(Diagnostic::global(format!("cannot size the event buffer: {e}"))))
+}
+
+/// Bytes for the event buffer: a power of two and at least one page.
+fn buffer_size(plan: &Plan, page: u64, free: u64) -> u64 {
+    let pages = plan.config.perf_rb_pages;
+    if pages > 0 {
+        return page.saturating_mul(pages).min(1 << 31).next_power_of_two();
+    }
+    // Each record has a header of 8 bytes and is padded to 8.
+    let Some(largest) = plan.events.iter().map(|e| u64::from(e.size).next_multiple_of(8) + 8).max()
+    else {
+        return page;
+    };
+    let wanted = (largest * EVENTS_ROOM).next_power_of_two().clamp(MIN_BUFFER, MAX_BUFFER);
+    while_larger(wanted, free).max(256 << 10).max(page)
+}
+
+/// `size` halved until it fits.
+fn while_larger(mut size: u64, limit: u64) -> u64 {
+    while size > limit {
+        size /= 2;
+    }
+    size
+}
+
+pub(super) fn page_size() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|n| u64::try_from(n).ok())
+        .unwrap_or(4096)
+}
+
+/// Leaves out what the plan does not name, or what cannot be attached anyway.
+fn choose_programs(object: &mut OpenObject, plan: &Plan, left_out: &HashMap<usize, Diagnostic>) {
+    let numbered = plan.programs.iter().enumerate();
+    let chosen: HashSet<&OsStr> = numbered
+        .filter(|(index, _)| !left_out.contains_key(index))
+        .map(|(_, program)| OsStr::new(&program.name))
+        .collect();
+    for mut program in object.progs_mut() {
+        let wanted = chosen.contains(program.name());
+        if !wanted {
+            program.set_autoload(false);
+        }
+    }
+}
+
+/// An object that does not keep what its plan says.
+pub(super) fn damaged(how: &str) -> Error {
+    Error::run(Diagnostic::global(format!("the compiled script is damaged: {how}")))
+}
+
+/// Makes libbpf keep the verifier's log of every program, with statistics.
+fn ask_for_logs(object: &mut OpenObject, plan: &Plan) -> Vec<(String, Vec<u8>)> {
+    const BRANCHES_AND_STATISTICS: u32 = 1 | 4;
+    let size = usize::try_from(plan.config.log_size).unwrap_or(0).clamp(64 << 10, 1 << 30);
+    object
+        .progs_mut()
+        .map(|mut program| {
+            let mut log = vec![0u8; size];
+            program.set_log_level(BRANCHES_AND_STATISTICS);
+            let raw = libbpf_rs::AsRawLibbpf::as_libbpf_object(&program).as_ptr();
+            // SAFETY: the buffer is on the heap and outlives the object's
+            // loading, after which libbpf does not touch it any more.
+            unsafe {
+                libbpf_sys::bpf_program__set_log_buf(
+                    raw,
+                    log.as_mut_ptr().cast(),
+                    log.len() as libbpf_sys::size_t,
+                );
+            }
+            (program.name().to_string_lossy().into_owned(), log)
+        })
+        .collect()
+}
+
+fn until_nul(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes.split(|&b| b == 0).next().unwrap_or_default())
+}
+
+/// Turns a failure into a message.
+fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failure {
+    let log = messages.concat();
+    if let Some(rejection) = verifier::find_rejection(messages) {
+        let found = plan.programs.iter().position(|p| p.name == rejection.program);
+        let program = found.and_then(|index| Some((index, plan.programs.get(index)?)));
+        if let Some((index, program)) = program {
+            if let Some(attach) = program.attach.first()
+                && is_tracing(&attach.mechanism)
+                && rejection.is_about_target()
+            {
+                let reason = rejection.reason().unwrap_or(rejection.errno);
+                let diagnostic = cannot_attach(attach)
+                    .note(format!("the kernel refuses it: {reason}"))
+                    .help("trace the function with `kprobe`, or use a tracepoint");
+                return Failure::Target { program: index, diagnostic, log };
+            }
+            let diagnostic = if rejection.log.is_empty() {
+                let message = format!("the kernel does not load this probe: {}", rejection.errno);
+                Diagnostic::error(program.span, message)
+            } else {
+                rejection.diagnose(&plan.sources, program.span)
+            };
+            return Failure::Other(Error::run(diagnostic).log(log));
+        }
+    }
+    let diagnostic = match find_failed_map(messages) {
+        Some((bpf_name, errno)) => explain_map(plan, bpf_name, errno),
+        None => with_messages(
+            Diagnostic::global(format!("the compiled script does not load: {error}")),
+            messages,
+        ),
+    };
+    Failure::Other(Error::run(diagnostic).log(log))
+}
+
+/// `libbpf: map 'NAME': failed to create: ERRNO`
+fn find_failed_map(messages: &[String]) -> Option<(&str, &str)> {
+    messages.iter().find_map(|m| {
+        let (name, errno) = m.strip_prefix("libbpf: map '")?.split_once("': failed to create: ")?;
+        Some((name, errno.trim_end()))
+    })
+}
+
+fn explain_map(plan: &Plan, bpf_name: &str, errno: &str) -> Diagnostic {
+    let Some(map) = plan.maps.iter().find(|m| m.bpf_name == bpf_name) else {
+        let message = format!("the kernel does not make the map `{bpf_name}`: {errno}");
+        return Diagnostic::global(message);
+    };
+    let diagnostic =
+        Diagnostic::global(format!("the kernel does not make the map `{}`: {errno}", map.name));
+    let diagnostic = diagnostic.note(format!(
+        "it has {} entries with {} bytes of key and {} bytes of value{}",
+        map.max_entries,
+        map.key_size,
+        map.value_size,
+        if map.per_cpu { " for each CPU" } else { "" },
+    ));
+    // PCPU_MIN_UNIT_SIZE in linux/percpu.h; KMALLOC_MAX_SIZE for the others.
+    if map.per_cpu && map.value_size > 32 << 10 {
+        diagnostic.note("a value of a per-CPU map can be 32 KiB long at most")
+    } else {
+        diagnostic.help("make it smaller with the config variable `max_map_keys`")
+    }
+}
+
+/// Adds what libbpf said.
+fn with_messages(mut diagnostic: Diagnostic, messages: &[String]) -> Diagnostic {
+    for message in messages {
+        diagnostic = diagnostic.note(message.trim_end().to_owned());
+    }
+    diagnostic
+}
+
+/// What libbpf said since the last call of [`heard`].
+static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps libbpf's warnings from the terminal; or shows all that it says.
+fn listen(show: bool) {
+    set_print(Some(if show {
+        (PrintLevel::Debug, show_message)
+    } else {
+        (PrintLevel::Warn, keep)
+    }));
+}
+
+fn keep(_: PrintLevel, message: String) {
+    MESSAGES.lock().unwrap_or_else(|e| e.into_inner()).push(message);
+}
+
+fn show_message(level: PrintLevel, message: String) {
+    let tag = match level {
+        PrintLevel::Debug => "DEBUG",
+        PrintLevel::Info => "INFO",
+        PrintLevel::Warn => "WARN",
+    };
+    show(&format!("[{tag}] {message}"));
+    if level == PrintLevel::Warn {
+        keep(level, message);
+    }
+}
+
+/// Debug output, which is no part of the script's.
+fn show(text: &str) {
+    use std::io::Write;
+    // Nobody to tell if even that fails.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn heard() -> Vec<String> {
+    std::mem::take(&mut *MESSAGES.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_event_buffer_fits_the_events_and_the_machine() {
+        let mut plan = super::super::tests::empty_plan();
+        assert_eq!(buffer_size(&plan, 4096, u64::MAX), 4096);
+        plan.events.push(super::super::tests::exit_event());
+        assert_eq!(buffer_size(&plan, 4096, u64::MAX), MIN_BUFFER);
+        assert_eq!(buffer_size(&plan, 4096, 600 << 10), 512 << 10);
+        assert_eq!(buffer_size(&plan, 4096, 0), 256 << 10);
+        plan.events.iter_mut().for_each(|e| e.size = 2000);
+        assert_eq!(buffer_size(&plan, 4096, u64::MAX), MAX_BUFFER);
+        plan.config.perf_rb_pages = 3;
+        assert_eq!(buffer_size(&plan, 4096, 0), 16 << 10);
+    }
+
+    #[test]
+    fn a_map_that_cannot_be_made_is_named() {
+        let messages = ["libbpf: map 'm_a': failed to create: -E2BIG\n".to_owned()];
+        assert_eq!(find_failed_map(&messages), Some(("m_a", "-E2BIG")));
+    }
+}

@@ -1,0 +1,352 @@
+//! The life of a run after attaching: events come in, something ends it, what
+//! is left is shown.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use libbpf_rs::MapCore;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::error::Error;
+use super::ledger::{Ledger, Tally};
+use super::load::{Loaded, damaged};
+use super::maps::{KernelMap, MapData, MapReader, Merged};
+use super::output::{self, Maps, Output};
+use super::ring::Ring;
+use crate::diag::Diagnostic;
+use crate::plan::{self, Layout, MapValue, Plan};
+
+/// How long an event may wait if the kernel does not wake us.
+const LATENCY: u16 = 100;
+
+/// How often the loss counters are looked at.
+const LEDGER_PERIOD: Duration = Duration::from_secs(1);
+
+/// Records after which there is time for something else.
+const BATCH: usize = 4096;
+
+/// Why events are no longer processed, or a run cannot go on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nobody reads the output any more.
+    Closed,
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl From<output::Error> for Stop {
+    fn from(error: output::Error) -> Stop {
+        match error {
+            output::Error::Closed => Stop::Closed,
+            output::Error::Io(e) => {
+                let message = format!("cannot write the output: {e}");
+                Stop::Error(Error::run(Diagnostic::global(message)))
+            }
+        }
+    }
+}
+
+/// What ended the processing of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// `exit()`: what comes after it is thrown away.
+    Exit,
+    /// A signal, or the end of the traced process.
+    Outside,
+}
+
+/// What can end a run from outside.
+pub(super) struct Watched<'a> {
+    /// Readable once a signal came.
+    pub signals: BorrowedFd<'a>,
+    /// Readable once the process ended, which ends the run.
+    pub processes: Vec<BorrowedFd<'a>>,
+    /// The output, if its other end may go away.
+    pub output: Option<BorrowedFd<'a>>,
+}
+
+/// Events on their way from the ring buffer to the output.
+pub(super) struct Events<'s, 'o> {
+    plan: &'s Plan,
+    ring: Option<Ring<'s>>,
+    maps: ScriptMaps<'s>,
+    losses: Losses<'s>,
+    output: &'o mut Output,
+    /// The status that `exit()` gave.
+    status: u8,
+}
+
+/// The BPF maps behind a plan.
+pub(super) struct Opened<'s> {
+    events: Option<libbpf_rs::Map<'s>>,
+    losses: Option<libbpf_rs::Map<'s>>,
+    script: Vec<libbpf_rs::Map<'s>>,
+}
+
+impl<'s> Opened<'s> {
+    /// Finds the maps of a loaded object.
+    ///
+    /// # Errors
+    /// One that the plan names is not there.
+    pub(super) fn of(loaded: &'s Loaded) -> Result<Opened<'s>, Error> {
+        let missing = |name: &str| damaged(&format!("it has no map `{name}`"));
+        let find = |name: &str| loaded.map(name).ok_or_else(|| missing(name));
+        let plan = &loaded.plan;
+        Ok(Opened {
+            events: if plan.events.is_empty() { None } else { Some(find(plan::EVENTS_MAP)?) },
+            losses: if plan.losses.is_empty() { None } else { Some(find(plan::LOSSES_MAP)?) },
+            script: plan.maps.iter().map(|m| find(&m.bpf_name)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'s, 'o> Events<'s, 'o> {
+    /// Gets ready to read events.
+    ///
+    /// # Errors
+    /// The ring buffer cannot be mapped.
+    pub(super) fn open(
+        plan: &'s Plan,
+        opened: &'s Opened<'s>,
+        output: &'o mut Output,
+    ) -> Result<Events<'s, 'o>, Error> {
+        let ring = opened.events.as_ref().map(|map| Ring::open(map.as_fd(), map.max_entries()));
+        let ring = ring.transpose().map_err(|e| {
+            Error::run(Diagnostic::global(format!("cannot map the event buffer: {e}")))
+        })?;
+        let maps = ScriptMaps { plan, maps: &opened.script };
+        let losses = Losses::of(plan, opened.losses.as_ref());
+        Ok(Events { plan, ring, maps, losses, output, status: 0 })
+    }
+
+    /// The output, between events.
+    pub(super) fn output(&mut self) -> &mut Output {
+        self.output
+    }
+
+    /// Processes events until something ends that.
+    ///
+    /// # Errors
+    /// See [`Stop`].
+    pub(super) fn process(&mut self, watched: &Watched<'_>) -> Result<End, Stop> {
+        let mut seen = Seen::default();
+        let mut next_look = Instant::now() + LEDGER_PERIOD;
+        loop {
+            let taken = self.take(BATCH)?;
+            if taken == Taken::Exit {
+                return Ok(End::Exit);
+            }
+            if Instant::now() >= next_look {
+                self.look_at_losses()?;
+                next_look = Instant::now() + LEDGER_PERIOD;
+            }
+            if taken == Taken::All {
+                self.output.settle()?;
+                // All that happened before the end has been processed now.
+                if seen.end {
+                    return Ok(End::Outside);
+                }
+            }
+            if seen.signal {
+                return Ok(End::Outside);
+            }
+            if seen.closed {
+                return Err(Stop::Closed);
+            }
+            seen = self.wait(watched, if taken == Taken::All { LATENCY } else { 0 })?;
+        }
+    }
+
+    /// Throws away all events that are there.
+    pub(super) fn skip(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.skip();
+        }
+    }
+
+    /// Processes the events that are there. Gives whether one was `exit()`,
+    /// which ends that.
+    ///
+    /// # Errors
+    /// See [`Stop`].
+    pub(super) fn drain(&mut self) -> Result<End, Stop> {
+        match self.take(usize::MAX)? {
+            Taken::Exit => Ok(End::Exit),
+            Taken::Some | Taken::All => Ok(End::Outside),
+        }
+    }
+
+    /// The last words: losses, and the maps if they are wanted. Gives the
+    /// status of the run.
+    ///
+    /// # Errors
+    /// See [`Stop`].
+    pub(super) fn finish(mut self) -> Result<u8, Stop> {
+        self.look_at_losses()?;
+        self.output.end_of_events()?;
+        if self.plan.config.print_maps_on_exit {
+            for (index, map) in self.plan.maps.iter().enumerate() {
+                match self.maps.read(u32::try_from(index).unwrap_or(u32::MAX)) {
+                    Ok(data) => self.output.last_map(&data)?,
+                    Err(e) => self.output.failure(&format!("cannot read `{}`: {e}", map.name))?,
+                }
+            }
+        }
+        for notice in self.losses.ledger.finish() {
+            self.output.notice(&notice)?;
+        }
+        self.output.flush()?;
+        Ok(self.status)
+    }
+
+    /// Processes up to `limit` records.
+    fn take(&mut self, limit: usize) -> Result<Taken, Stop> {
+        let Some(ring) = &mut self.ring else { return Ok(Taken::All) };
+        for _ in 0..limit {
+            let Some(record) = ring.next() else { return Ok(Taken::All) };
+            let event = event_of(self.plan, record)?;
+            if let Some(status) = self.output.event(event, record, &mut self.maps)? {
+                self.status = status;
+                return Ok(Taken::Exit);
+            }
+        }
+        Ok(Taken::Some)
+    }
+
+    /// Waits for events or an end, but not longer than so many milliseconds.
+    fn wait(&self, watched: &Watched<'_>, milliseconds: u16) -> Result<Seen, Stop> {
+        let mut fds = vec![PollFd::new(watched.signals, PollFlags::POLLIN)];
+        fds.extend(watched.processes.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        let processes = fds.len();
+        fds.extend(self.ring.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
+        let before_output = fds.len();
+        // Errors are always reported.
+        fds.extend(watched.output.map(|fd| PollFd::new(fd, PollFlags::empty())));
+        match nix::poll::poll(&mut fds, PollTimeout::from(milliseconds)) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => {
+                let message = format!("cannot wait for events: {e}");
+                return Err(Error::run(Diagnostic::global(message)).into());
+            }
+        }
+        let happened = |i: usize| fds.get(i).is_some_and(|fd| fd.any().unwrap_or(false));
+        let closed = fds.get(before_output).and_then(PollFd::revents);
+        Ok(Seen {
+            signal: happened(0),
+            end: (1..processes).any(happened),
+            closed: closed.is_some_and(|r| r.contains(PollFlags::POLLERR)),
+        })
+    }
+
+    fn look_at_losses(&mut self) -> Result<(), Stop> {
+        for notice in self.losses.look() {
+            self.output.notice(&notice)?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of a batch of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// There are more.
+    Some,
+    All,
+    Exit,
+}
+
+/// What happened while waiting.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    signal: bool,
+    end: bool,
+    closed: bool,
+}
+
+fn event_of<'p>(plan: &'p Plan, record: &[u8]) -> Result<&'p plan::Event, Error> {
+    let index = record.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    let event = index.and_then(|i| plan.events.get(usize::try_from(i).ok()?));
+    event.ok_or_else(|| damaged("it sends an event that its plan does not know"))
+}
+
+/// The script's maps, for the output.
+struct ScriptMaps<'s> {
+    plan: &'s Plan,
+    maps: &'s [libbpf_rs::Map<'s>],
+}
+
+impl<'s> ScriptMaps<'s> {
+    fn kernel(&self, index: u32) -> io::Result<(&'s plan::Map, KernelMap<'s>)> {
+        let index = index as usize;
+        let both = self.plan.maps.get(index).zip(self.maps.get(index));
+        let (map, opened) = both.ok_or(io::ErrorKind::NotFound)?;
+        Ok((map, KernelMap::of(opened.as_fd(), map)?))
+    }
+}
+
+impl Maps for ScriptMaps<'_> {
+    fn read(&mut self, map: u32) -> io::Result<MapData<'_>> {
+        let (map, mut kernel) = self.kernel(map)?;
+        MapData::read(map, &mut kernel)
+    }
+
+    fn find(&mut self, map: u32, key: &[u8]) -> io::Result<Option<(&plan::Map, Merged)>> {
+        let (map, kernel) = self.kernel(map)?;
+        Ok(kernel.find(key)?.map(|values| (map, Merged::of(map, &values))))
+    }
+
+    fn clear(&mut self, map: u32) -> io::Result<()> {
+        self.kernel(map)?.1.clear()
+    }
+
+    fn zero(&mut self, map: u32) -> io::Result<()> {
+        self.kernel(map)?.1.zero()
+    }
+}
+
+/// The loss counters, and what was said about them.
+struct Losses<'s> {
+    map: Option<&'s libbpf_rs::Map<'s>>,
+    /// Their map, described as one of the script's, so that it is read alike.
+    described: plan::Map,
+    ledger: Ledger,
+}
+
+impl<'s> Losses<'s> {
+    fn of(plan: &Plan, map: Option<&'s libbpf_rs::Map<'s>>) -> Losses<'s> {
+        let word = |size, signed| Layout::Int { size, signed };
+        let described = plan::Map {
+            name: plan::LOSSES_MAP.to_owned(),
+            bpf_name: plan::LOSSES_MAP.to_owned(),
+            key: Some(word(4, false)),
+            key_size: 4,
+            value: MapValue::Plain(word(8, false)),
+            value_size: plan::LOSS_CELL,
+            per_cpu: true,
+            max_entries: u32::try_from(plan.losses.len()).unwrap_or(u32::MAX),
+        };
+        Losses { map, described, ledger: Ledger::of(plan) }
+    }
+
+    /// What there is to say about losses since the last look. A failure to
+    /// read them is no reason to end a run.
+    fn look(&mut self) -> Vec<super::ledger::Notice> {
+        let Some(map) = self.map else { return vec![] };
+        let mut tallies = vec![Tally::default(); self.described.max_entries as usize];
+        let read = KernelMap::of(map.as_fd(), &self.described).and_then(|mut kernel| {
+            kernel.read(&mut |key, cells| {
+                let index = key.first_chunk().map(|k| u32::from_ne_bytes(*k) as usize);
+                if let Some(tally) = index.and_then(|i| tallies.get_mut(i)) {
+                    *tally = Tally::of(cells);
+                }
+            })
+        });
+        if read.is_err() { vec![] } else { self.ledger.update(&tallies) }
+    }
+}

@@ -1,0 +1,55 @@
+// Programs that send events, for what the run side does about them.
+
+#include "rt.h"
+
+SEC("raw_tp") int p_begin(void *ctx)
+{
+	send(0, 1);
+	return 0;
+}
+
+SEC("raw_tp") int p_end(void *ctx)
+{
+	send(0, 2);
+	return 0;
+}
+
+SEC("raw_tp") int p_begin_exit(void *ctx)
+{
+	send(1, 7);
+	send(0, 99);
+	return 0;
+}
+
+// Two on the same spot, to see which runs first.
+SEC("uprobe") int p_first(void *ctx)
+{
+	send(0, 10);
+	return 0;
+}
+
+SEC("uprobe") int p_second(void *ctx)
+{
+	send(0, 20);
+	return 0;
+}
+
+// Ends the run at the fifth call.
+SEC("uprobe") int p_fifth(void *ctx)
+{
+	u32 key = 0;
+	u64 *value = map_lookup(&hits, &key);
+	if (value && __sync_fetch_and_add(value, 1) == 4)
+		send(1, 3);
+	else
+		send(0, 30);
+	return 0;
+}
+
+// More than the ring buffer holds.
+SEC("uprobe") int p_flood(void *ctx)
+{
+	for (int i = 0; i < 300; i++)
+		send(0, i);
+	return 0;
+}
