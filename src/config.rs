@@ -210,14 +210,8 @@ pub static KEYS: &[Key] = &[
 const BOOL: &str = "true or false";
 const INT: &str = "an integer";
 const FEATURE: &str = "enable, warn or error";
-const LICENSES: &[&str] = &[
-    "GPL",
-    "GPL v2",
-    "GPL and additional rights",
-    "Dual BSD/GPL",
-    "Dual MIT/GPL",
-    "Dual MPL/GPL",
-];
+const LICENSES: &[&str] =
+    &["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
 
 /// Old names and what they are now; the flag says that the value is negated.
 const RENAMED: &[(&str, &str, bool)] = &[

@@ -1,10 +1,14 @@
 //! rtrace.
 pub mod builtins;
+pub mod cli;
 #[cfg(feature = "llvm")]
 pub mod codegen;
 pub mod config;
 pub mod diag;
+#[cfg(all(feature = "llvm", feature = "bpf"))]
+pub mod driver;
 pub mod host;
+pub mod info;
 pub mod ir;
 pub mod lexer;
 pub mod object;

@@ -1,1 +1,21 @@
-fn main() {}
+//! Arguments in, exit status out.
+
+use std::process::ExitCode;
+
+use rtrace::cli::Invocation;
+use rtrace::driver;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let status = match Invocation::parse(&args) {
+        Ok(Invocation::Script(cli)) => driver::script(&cli),
+        Ok(Invocation::Build(build)) => driver::build(&build),
+        Ok(Invocation::Run(run)) => driver::run_object(&run),
+        Err(error) => {
+            // Help goes to standard output, wrong use to standard error.
+            let _ = error.print();
+            u8::from(error.use_stderr())
+        }
+    };
+    ExitCode::from(status)
+}

@@ -13,14 +13,13 @@ use crate::types::Aggregation;
 const MAX_BUCKETS: i128 = 1000;
 
 pub(super) const ROWS: &[Builtin] = &[
-    Builtin { name: "count", usage: "@m = count()", doc: "Counts how often it is reached.", ..BASE },
     Builtin {
-        name: "sum",
-        usage: "@m = sum(n)",
-        doc: "Adds up a number.",
-        args: (1, 1),
+        name: "count",
+        usage: "@m = count()",
+        doc: "Counts how often it is reached.",
         ..BASE
     },
+    Builtin { name: "sum", usage: "@m = sum(n)", doc: "Adds up a number.", args: (1, 1), ..BASE },
     Builtin {
         name: "avg",
         usage: "@m = avg(n)",

@@ -121,8 +121,7 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Full name of the probe that fired, or its label.",
         bare: true,
         check: |c, call| {
-            let names: Vec<&String> =
-                c.instance.attach.iter().flat_map(|a| &a.probes).collect();
+            let names: Vec<&String> = c.instance.attach.iter().flat_map(|a| &a.probes).collect();
             let longest = names.iter().map(|n| n.len()).max().unwrap_or(0);
             match names.as_slice() {
                 [only] => tree::Expr::new(
@@ -180,7 +179,8 @@ pub(super) const ROWS: &[Builtin] = &[
         check: |c, call| {
             let ty = Type::int(1, false);
             if c.instance.context.registers.is_none() {
-                let user = i128::from(matches!(c.instance.context.provider, "begin" | "end" | "self"));
+                let user =
+                    i128::from(matches!(c.instance.context.provider, "begin" | "end" | "self"));
                 return tree::Expr::new(ExprKind::Int(user), ty, call.span);
             }
             let cs = c.register("cs", "usermode", call.span);

@@ -63,8 +63,9 @@ pub(super) const ROWS: &[Builtin] = &[
                     return c.fail(d);
                 }
                 if !c.host.has(Feature::ForEachMapElem) {
-                    let d = Diagnostic::error(call.span, "this kernel cannot count the keys of a map")
-                        .note("it lacks the helper `bpf_for_each_map_elem` (Linux 5.13)");
+                    let d =
+                        Diagnostic::error(call.span, "this kernel cannot count the keys of a map")
+                            .note("it lacks the helper `bpf_for_each_map_elem` (Linux 5.13)");
                     return c.fail(d);
                 }
                 let detail = Detail::Map { map, numbers: vec![] };
@@ -103,7 +104,7 @@ pub(super) const ROWS: &[Builtin] = &[
         check: check_whole,
         lower: Lowering::Action(|l, call| {
             let Detail::Map { map, .. } = call.detail else { return };
-            l.event(Action::Clear { map: crate::sema::lower::index(*map) }, &[]);
+            l.event(Action::Clear { map: l.plan_map(*map) }, &[]);
         }),
         ..BASE
     },
@@ -116,7 +117,7 @@ pub(super) const ROWS: &[Builtin] = &[
         check: check_whole,
         lower: Lowering::Action(|l, call| {
             let Detail::Map { map, .. } = call.detail else { return };
-            l.event(Action::Zero { map: crate::sema::lower::index(*map) }, &[]);
+            l.event(Action::Zero { map: l.plan_map(*map) }, &[]);
         }),
         ..BASE
     },
@@ -141,8 +142,9 @@ fn check_whole(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
             c.typed_with(call, vec![], Type::Void, detail)
         }
         None => {
-            let d = Diagnostic::error(call.span, format!("`{}` takes a whole map", call.builtin.name))
-                .help(format!("write `{}`", call.builtin.usage));
+            let d =
+                Diagnostic::error(call.span, format!("`{}` takes a whole map", call.builtin.name))
+                    .help(format!("write `{}`", call.builtin.usage));
             c.fail(d)
         }
     }
@@ -175,8 +177,9 @@ fn check_delete(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         }
         of = Some(map);
         if key.is_none() && matches!(c.map(map).keyed, Some((true, _))) {
-            let d = Diagnostic::error(arg.span, format!("`@{name}` has keys; say which one to delete"))
-                .help(format!("write `delete(@{name}, key)`, or `clear(@{name})` for all"));
+            let d =
+                Diagnostic::error(arg.span, format!("`@{name}` has keys; say which one to delete"))
+                    .help(format!("write `delete(@{name}, key)`, or `clear(@{name})` for all"));
             return c.fail(d);
         }
         match c.key_of(map, key.as_deref(), arg.span) {

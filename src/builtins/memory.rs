@@ -69,8 +69,7 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "0 if the first n bytes of two strings are equal, else 1.",
         args: (3, 3),
         check: |c, call| {
-            let list: Vec<tree::Expr> =
-                call.args.iter().take(2).map(|a| c.expression(a)).collect();
+            let list: Vec<tree::Expr> = call.args.iter().take(2).map(|a| c.expression(a)).collect();
             for value in &list {
                 if value.is_error() {
                     return tree::Expr::error(call.span);
@@ -404,11 +403,7 @@ fn lower_buf(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
         Space::User => Helper::ProbeReadUser,
         Space::Kernel | Space::None => Helper::ProbeReadKernel,
     };
-    let args = vec![
-        Arg::Address(to.at(4)),
-        Arg::Value(n),
-        Arg::Value(Lower::address(&remote)),
-    ];
+    let args = vec![Arg::Address(to.at(4)), Arg::Value(n), Arg::Value(Lower::address(&remote))];
     l.checked_call(helper, args);
 }
 

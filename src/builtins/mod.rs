@@ -13,9 +13,9 @@ mod time;
 
 use crate::ir;
 use crate::parser::ast;
+use crate::sema::Checker;
 use crate::sema::lower::Lower;
 use crate::sema::tree::{self, Detail};
-use crate::sema::Checker;
 use crate::source::Span;
 use crate::types::Type;
 
@@ -99,17 +99,9 @@ pub(crate) const BASE: Builtin = Builtin {
 
 /// Every builtin, by subject.
 pub fn all() -> impl Iterator<Item = &'static Builtin> {
-    [
-        task::ROWS,
-        time::ROWS,
-        context::ROWS,
-        memory::ROWS,
-        map::ROWS,
-        aggregate::ROWS,
-        output::ROWS,
-    ]
-    .into_iter()
-    .flatten()
+    [task::ROWS, time::ROWS, context::ROWS, memory::ROWS, map::ROWS, aggregate::ROWS, output::ROWS]
+        .into_iter()
+        .flatten()
 }
 
 /// The builtin of that name.

@@ -264,10 +264,8 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         if let Some((Aggregation::Stats { .. }, _)) = &c.map(map).aggregation
             && !numbers.is_empty()
         {
-            c.diags.push(Diagnostic::warning(
-                call.span,
-                "`top` and `div` have no effect on `stats`",
-            ));
+            c.diags
+                .push(Diagnostic::warning(call.span, "`top` and `div` have no effect on `stats`"));
         }
         return c.typed_with(call, vec![], Type::Void, Detail::Map { map, numbers });
     }
@@ -304,8 +302,7 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         return value;
     }
     if value.ty == Type::Void {
-        let d = Diagnostic::error(value.span, "there is nothing to print")
-            .at("this has no value");
+        let d = Diagnostic::error(value.span, "there is nothing to print").at("this has no value");
         return c.fail(d);
     }
     c.typed_with(call, vec![value], Type::Void, Detail::None)
@@ -314,10 +311,9 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
 fn lower_print(l: &mut Lower<'_>, call: &Lowered<'_>) {
     match (call.detail, call.args) {
         (Detail::Map { map, numbers }, []) => {
-            let number = |n: usize| {
-                numbers.get(n).and_then(|n| u64::try_from(*n).ok()).unwrap_or(0)
-            };
-            let map = crate::sema::lower::index(*map);
+            let number =
+                |n: usize| numbers.get(n).and_then(|n| u64::try_from(*n).ok()).unwrap_or(0);
+            let map = l.plan_map(*map);
             let action = Action::PrintMap { map, top: number(0), div: number(1) };
             l.event(action, &[]);
         }
@@ -325,7 +321,7 @@ fn lower_print(l: &mut Lower<'_>, call: &Lowered<'_>) {
             // The run side looks the key up, so it must be complete.
             let script_map = l.script_map(*map);
             let place = l.key(&script_map, Some(key));
-            let map = crate::sema::lower::index(*map);
+            let map = l.plan_map(*map);
             let ty = script_map.key.unwrap_or(Type::INT64);
             l.event_memory(Action::PrintMapElement { map }, place, &ty);
         }
@@ -393,7 +389,8 @@ fn check_signal(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
             .at(format!("this is `{}`", value.ty));
         return c.fail(d);
     }
-    let number = tree::Expr { kind: ExprKind::Cast(Box::new(value)), ..tree::Expr::literal(0, call.span) };
+    let number =
+        tree::Expr { kind: ExprKind::Cast(Box::new(value)), ..tree::Expr::literal(0, call.span) };
     let number = tree::Expr { ty: Type::INT64, flexible: false, ..number };
     c.typed_with(call, vec![number], Type::Void, Detail::None)
 }

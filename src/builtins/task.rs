@@ -1,8 +1,8 @@
 //! Who is running: processes, threads, users, CPUs, cgroups.
 
 use super::{BASE, Builtin, Call, Lowering};
-use crate::host::features::Feature;
 use crate::diag::Diagnostic;
+use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::plan::Param;
 use crate::sema::Checker;
@@ -122,10 +122,9 @@ pub(super) const ROWS: &[Builtin] = &[
             let task = btf.ok().and_then(|b| {
                 b.find_type(Some(crate::parser::ast::TypeTag::Struct), "task_struct")
             });
-            let ty = task.map_or(
-                Type::Int { size: 8, signed: false, space: Space::Kernel },
-                |t| Type::ptr(t, Space::Kernel),
-            );
+            let ty = task.map_or(Type::Int { size: 8, signed: false, space: Space::Kernel }, |t| {
+                Type::ptr(t, Space::Kernel)
+            });
             c.typed(call, ty, Detail::None)
         },
         lower: Lowering::Word(|l, _| l.call(Helper::GetCurrentTask, vec![])),
@@ -164,11 +163,9 @@ pub(super) const ROWS: &[Builtin] = &[
         check: |c, call| {
             let Some(path) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
             match c.host.inode(&path) {
-                Some(inode) => tree::Expr::new(
-                    ExprKind::Int(i128::from(inode)),
-                    Type::UINT64,
-                    call.span,
-                ),
+                Some(inode) => {
+                    tree::Expr::new(ExprKind::Int(i128::from(inode)), Type::UINT64, call.span)
+                }
                 None => {
                     let d = Diagnostic::error(call.span, format!("there is no cgroup `{path}`"));
                     c.fail(d.help("name a directory below the cgroup2 mount, `/sys/fs/cgroup`"))

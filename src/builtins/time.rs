@@ -27,9 +27,12 @@ pub(super) const ROWS: &[Builtin] = &[
                 },
             };
             if clock == Clock::Tai && !c.host.has(Feature::KtimeTai) {
-                let d = Diagnostic::error(call.span, "this kernel does not give programs the TAI clock")
-                    .note("it lacks the helper `bpf_ktime_get_tai_ns` (Linux 6.1)")
-                    .help("use `nsecs`, and `strftime` for wall-clock time");
+                let d = Diagnostic::error(
+                    call.span,
+                    "this kernel does not give programs the TAI clock",
+                )
+                .note("it lacks the helper `bpf_ktime_get_tai_ns` (Linux 6.1)")
+                .help("use `nsecs`, and `strftime` for wall-clock time");
                 return c.fail(d);
             }
             c.typed_with(call, vec![], Type::UINT64, Detail::Clock(clock))
@@ -104,8 +107,11 @@ pub(super) const ROWS: &[Builtin] = &[
             };
             let clock = match &stamp.kind {
                 ExprKind::Call { detail: Detail::Clock(Clock::Monotonic), .. } => {
-                    let d = Diagnostic::error(stamp.span, "the monotonic clock cannot be shown as a date")
-                        .help("use `nsecs`");
+                    let d = Diagnostic::error(
+                        stamp.span,
+                        "the monotonic clock cannot be shown as a date",
+                    )
+                    .help("use `nsecs`");
                     return c.fail(d);
                 }
                 ExprKind::Call { detail: Detail::Clock(Clock::Tai), .. } => 2,

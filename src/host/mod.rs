@@ -77,6 +77,13 @@ impl Host {
         Host { features, ..self }
     }
 
+    /// The same machine as if it lacked some features (`--no-feature`).
+    #[must_use]
+    pub fn hiding(self, hidden: &[Feature]) -> Host {
+        let features = hidden.iter().fold(self.features, |all, f| all.without(*f));
+        Host { features, ..self }
+    }
+
     /// The same machine, its traceable functions listed in another file
     /// (`--traceable-functions`; lines of `symbol` or `symbol [module]`).
     #[must_use]

@@ -271,15 +271,13 @@ impl Checker<'_> {
                 let space = ty.space();
                 let word = Type::Int { size: 8, signed: false, space };
                 let at = value.span;
-                let pointer = Expr::new(
-                    ExprKind::Cast(Box::new(value)),
-                    Type::ptr(word.clone(), space),
-                    at,
-                );
+                let pointer =
+                    Expr::new(ExprKind::Cast(Box::new(value)), Type::ptr(word.clone(), space), at);
                 Expr::new(ExprKind::Deref(Box::new(pointer)), word, span)
             }
             ty => {
-                let d = Diagnostic::error(span, "`*` needs a pointer").at(format!("this is `{ty}`"));
+                let d =
+                    Diagnostic::error(span, "`*` needs a pointer").at(format!("this is `{ty}`"));
                 self.fail(d)
             }
         }
@@ -324,7 +322,8 @@ impl Checker<'_> {
                 (inherit(to, *space), None)
             }
             ty => {
-                let d = Diagnostic::error(span, "this cannot be indexed").at(format!("it is `{ty}`"));
+                let d =
+                    Diagnostic::error(span, "this cannot be indexed").at(format!("it is `{ty}`"));
                 return self.fail(d);
             }
         };
@@ -377,26 +376,24 @@ impl Checker<'_> {
     /// A type in a script.
     pub(super) fn type_expr(&mut self, t: &ast::TypeExpr) -> Option<Type> {
         let (mut ty, suffixes) = match &t.node {
-            TypeExprKind::Named { tag, name, suffixes } => {
-                match self.named_type(*tag, name) {
-                    Some(ty) => (ty, suffixes),
-                    None => {
-                        let shown = match tag {
-                            Some(ast::TypeTag::Struct) => format!("struct {name}"),
-                            Some(ast::TypeTag::Union) => format!("union {name}"),
-                            Some(ast::TypeTag::Enum) => format!("enum {name}"),
-                            None => name.clone(),
-                        };
-                        let mut d = Diagnostic::error(t.span, format!("unknown type `{shown}`"));
-                        d = match self.host.btf() {
-                            Ok(_) => d.note("neither the language nor this kernel's BTF knows it"),
-                            Err(e) => d.note(e.to_string()),
-                        };
-                        self.fail(d);
-                        return None;
-                    }
+            TypeExprKind::Named { tag, name, suffixes } => match self.named_type(*tag, name) {
+                Some(ty) => (ty, suffixes),
+                None => {
+                    let shown = match tag {
+                        Some(ast::TypeTag::Struct) => format!("struct {name}"),
+                        Some(ast::TypeTag::Union) => format!("union {name}"),
+                        Some(ast::TypeTag::Enum) => format!("enum {name}"),
+                        None => name.clone(),
+                    };
+                    let mut d = Diagnostic::error(t.span, format!("unknown type `{shown}`"));
+                    d = match self.host.btf() {
+                        Ok(_) => d.note("neither the language nor this kernel's BTF knows it"),
+                        Err(e) => d.note(e.to_string()),
+                    };
+                    self.fail(d);
+                    return None;
                 }
-            }
+            },
             TypeExprKind::Typeof { of, suffixes } => {
                 let ty = match &**of {
                     TypeOrExpr::Type(t) => self.type_expr(t)?,
@@ -483,7 +480,10 @@ impl Checker<'_> {
         let from = value.ty.clone();
         let ty = match (&wanted, &from) {
             (_, Type::Unknown) => inherit(&wanted, space),
-            (Type::Int { size, signed, .. }, t) if t.is_integer() || matches!(t, Type::Ptr { .. } | Type::Ksym | Type::Username) => {
+            (Type::Int { size, signed, .. }, t)
+                if t.is_integer()
+                    || matches!(t, Type::Ptr { .. } | Type::Ksym | Type::Username) =>
+            {
                 if let Some(n) = value.constant() {
                     let cut = cut(n, *size, *signed);
                     let ty = Type::int(*size, *signed);
@@ -498,7 +498,9 @@ impl Checker<'_> {
             }
             (Type::Int { .. }, Type::Usym) => wanted.clone(),
             (Type::Bool, t) if t.is_integer() || matches!(t, Type::Ptr { .. }) => Type::Bool,
-            (Type::Ptr { to, .. }, t) if t.is_integer() || matches!(t, Type::Ptr { .. } | Type::Ksym) => {
+            (Type::Ptr { to, .. }, t)
+                if t.is_integer() || matches!(t, Type::Ptr { .. } | Type::Ksym) =>
+            {
                 Type::Ptr { to: to.clone(), space }
             }
             (Type::Ptr { to, .. }, Type::Array { .. } | Type::Str(_)) if from.size() == 8 => {
@@ -554,9 +556,7 @@ pub(super) fn inherit(ty: &Type, space: Space) -> Type {
     match ty {
         Type::Ptr { to, space: Space::User } => Type::Ptr { to: to.clone(), space: Space::User },
         Type::Ptr { to, .. } => Type::Ptr { to: to.clone(), space },
-        Type::Array { of, len } => {
-            Type::Array { of: Box::new(inherit(of, space)), len: *len }
-        }
+        Type::Array { of, len } => Type::Array { of: Box::new(inherit(of, space)), len: *len },
         other => other.clone(),
     }
 }

@@ -71,7 +71,8 @@ impl Checker<'_> {
         if value.is_error() {
             return None;
         }
-        if value.ty.is_integer() || matches!(value.ty, Type::Ptr { .. } | Type::Ksym | Type::Unknown)
+        if value.ty.is_integer()
+            || matches!(value.ty, Type::Ptr { .. } | Type::Ksym | Type::Unknown)
         {
             return Some(value);
         }
@@ -113,8 +114,11 @@ impl Checker<'_> {
     /// Arguments `@m, key`.
     pub(crate) fn map_and_key(&mut self, call: &Call<'_>) -> Option<(MapId, Expr)> {
         let Some(map) = self.whole_map(call, 0) else {
-            let d = Diagnostic::error(call.span, format!("`{}` takes a map and a key", call.builtin.name))
-                .help(format!("write `{}`", call.builtin.usage));
+            let d = Diagnostic::error(
+                call.span,
+                format!("`{}` takes a map and a key", call.builtin.name),
+            )
+            .help(format!("write `{}`", call.builtin.usage));
             self.fail(d);
             return None;
         };

@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
+use super::Options;
 use super::constants::Constants;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
-use super::Options;
 use crate::builtins::Call;
 use crate::config::Config;
 use crate::diag::{self, Diagnostic, Diagnostics};
@@ -125,10 +125,12 @@ pub(super) fn check<'a>(
     for item in &script.items {
         match item {
             Item::MapDecl(decl) => checker.declare_map(decl, &mut declarations),
-            Item::Function(f) => declarations
-                .push(Diagnostic::error(f.name.span, "functions are not supported yet")),
-            Item::Macro(m) => declarations
-                .push(Diagnostic::error(m.name.span, "macros are not supported yet")),
+            Item::Function(f) => {
+                declarations.push(Diagnostic::error(f.name.span, "functions are not supported yet"))
+            }
+            Item::Macro(m) => {
+                declarations.push(Diagnostic::error(m.name.span, "macros are not supported yet"))
+            }
             Item::Probe(_) => {}
         }
     }
@@ -182,13 +184,7 @@ impl<'a> Checker<'a> {
                 var.ty = Type::INT64;
             }
         }
-        tree::Probe {
-            instance: self.instance.clone(),
-            vars,
-            predicate,
-            body,
-            span: probe.span,
-        }
+        tree::Probe { instance: self.instance.clone(), vars, predicate, body, span: probe.span }
     }
 
     fn declare_map(&mut self, decl: &ast::MapDecl, diags: &mut Diagnostics) {
@@ -231,11 +227,17 @@ impl<'a> Checker<'a> {
     fn check_maps(&mut self) {
         for map in self.maps.clone() {
             let name = format!("@{}", map.name);
-            if map.keyed.is_none() && map.declared.is_none() || map.declared.is_none() && !map.assigned && !map.read {
+            if map.keyed.is_none() && map.declared.is_none()
+                || map.declared.is_none() && !map.assigned && !map.read
+            {
                 let mut d = Diagnostic::error(map.span, format!("undefined map `{name}`"))
                     .at("nothing is ever stored in it");
-                let others: Vec<String> =
-                    self.maps.iter().filter(|m| m.assigned).map(|m| format!("@{}", m.name)).collect();
+                let others: Vec<String> = self
+                    .maps
+                    .iter()
+                    .filter(|m| m.assigned)
+                    .map(|m| format!("@{}", m.name))
+                    .collect();
                 if let Some(near) = diag::nearest(&name, others.iter().map(String::as_str)) {
                     d = d.help(format!("did you mean `{near}`?"));
                 }

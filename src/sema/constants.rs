@@ -90,7 +90,9 @@ impl Reader {
                 }
             }
             "pragma" | "error" | "warning" => {}
-            other => diags.push(Diagnostic::error(line.span, format!("unknown directive `#{other}`"))),
+            other => {
+                diags.push(Diagnostic::error(line.span, format!("unknown directive `#{other}`")))
+            }
         }
     }
 

@@ -70,14 +70,13 @@ impl Checker<'_> {
             E::Comptime(value) => {
                 let value = self.expression(value);
                 if value.constant().is_none() && value.text().is_none() && !value.is_error() {
-                    let d = Diagnostic::error(span, "this is not known when the script is compiled");
+                    let d =
+                        Diagnostic::error(span, "this is not known when the script is compiled");
                     return self.fail(d);
                 }
                 value
             }
-            E::Typeinfo(_) => {
-                self.fail(Diagnostic::error(span, "`typeinfo` is not supported yet"))
-            }
+            E::Typeinfo(_) => self.fail(Diagnostic::error(span, "`typeinfo` is not supported yet")),
             E::TypeArg(_) => self.fail(Diagnostic::error(span, "a type is no value")),
             E::Error => Expr::error(span),
         }
@@ -130,8 +129,9 @@ impl Checker<'_> {
     fn string(&mut self, bytes: &[u8], span: Span) -> Expr {
         let limit = self.config.max_strlen;
         if bytes.len() as u64 >= limit {
-            let d = Diagnostic::error(span, format!("this string is longer than {} bytes", limit - 1))
-                .help("raise `max_strlen` in a config block");
+            let d =
+                Diagnostic::error(span, format!("this string is longer than {} bytes", limit - 1))
+                    .help("raise `max_strlen` in a config block");
             return self.fail(d);
         }
         Expr::new(ExprKind::Str(bytes.to_vec()), Type::Str(length(bytes) + 1), span)
@@ -144,7 +144,9 @@ impl Checker<'_> {
                 let mut d = Diagnostic::error(span, format!("undefined variable `${name}`"));
                 d = match self.nearest_var(name) {
                     Some(near) => d.at(format!("did you mean `${near}`?")),
-                    None => d.at("nothing was assigned to it in this block or around it".to_string()),
+                    None => {
+                        d.at("nothing was assigned to it in this block or around it".to_string())
+                    }
                 };
                 self.fail(d.note(
                     "a variable lives to the end of the block of its first assignment; `let` before the block declares it",
@@ -200,9 +202,10 @@ impl Checker<'_> {
                 Type::int(8, a.signed())
             }
             Some((a, at)) => {
-                let d = Diagnostic::error(span, format!("a `{}` value cannot be read", a.function()))
-                    .label(*at, "assigned here")
-                    .help(format!("print the whole map: `print(@{})`", state.name));
+                let d =
+                    Diagnostic::error(span, format!("a `{}` value cannot be read", a.function()))
+                        .label(*at, "assigned here")
+                        .help(format!("print the whole map: `print(@{})`", state.name));
                 return self.fail(d);
             }
             None => state.value.ty.clone(),
@@ -272,14 +275,18 @@ impl Checker<'_> {
 
     fn call(&mut self, name: &Spanned<String>, args: &[ast::Expr], span: Span) -> Expr {
         if let Some(aggregation) = builtins::aggregation(&name.node) {
-            let d = Diagnostic::error(span, format!("`{aggregation}()` must be assigned directly to a map"))
-                .help(format!("write `@name = {aggregation}(…);`"));
+            let d = Diagnostic::error(
+                span,
+                format!("`{aggregation}()` must be assigned directly to a map"),
+            )
+            .help(format!("write `@name = {aggregation}(…);`"));
             return self.fail(d);
         }
         match builtins::find(&name.node) {
             Some(builtin) => self.call_builtin(builtin, args, name.span, span),
             None => {
-                let mut d = Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
+                let mut d =
+                    Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
                 let names = builtins::all().map(|b| b.name);
                 if let Some(near) = diag::nearest(&name.node, names) {
                     d = d.at(format!("did you mean `{near}`?"));
@@ -313,9 +320,10 @@ impl Checker<'_> {
             return self.fail(d);
         }
         if builtin.needs_unsafe && !self.options.unsafe_mode {
-            let d = Diagnostic::error(span, format!("`{}` can change the traced system", builtin.name))
-                .at("unsafe")
-                .help("run with `--unsafe` if that is meant");
+            let d =
+                Diagnostic::error(span, format!("`{}` can change the traced system", builtin.name))
+                    .at("unsafe")
+                    .help("run with `--unsafe` if that is meant");
             return self.fail(d);
         }
         (builtin.check)(self, &Call { builtin, args, name_span, span })
@@ -325,7 +333,8 @@ impl Checker<'_> {
         let mut fields: Vec<(String, Expr)> = Vec::new();
         for (name, value) in list {
             if fields.iter().any(|f| f.0 == name.node) {
-                let d = Diagnostic::error(name.span, format!("the field `{}` stands twice", name.node));
+                let d =
+                    Diagnostic::error(name.span, format!("the field `{}` stands twice", name.node));
                 return self.fail(d);
             }
             let value = self.expression(value);
@@ -396,11 +405,8 @@ impl Checker<'_> {
             }
         }
         let flexible = then.flexible && els.flexible;
-        let kind = ExprKind::Ternary {
-            cond: Box::new(cond),
-            then: Box::new(then),
-            els: Box::new(els),
-        };
+        let kind =
+            ExprKind::Ternary { cond: Box::new(cond), then: Box::new(then), els: Box::new(els) };
         Expr { kind, ty, span, flexible }
     }
 
@@ -443,11 +449,14 @@ impl Checker<'_> {
                 _ => wrong(self, &value),
             },
             UnaryOp::BitNot => match (&value.ty, value.constant()) {
-                (_, Some(n)) => Expr::literal(if n > i128::from(i64::MAX) {
-                    i128::from(!u64::try_from(n).unwrap_or(u64::MAX))
-                } else {
-                    !n
-                }, span),
+                (_, Some(n)) => Expr::literal(
+                    if n > i128::from(i64::MAX) {
+                        i128::from(!u64::try_from(n).unwrap_or(u64::MAX))
+                    } else {
+                        !n
+                    },
+                    span,
+                ),
                 (t, None) if t.is_integer() || *t == Type::Unknown => {
                     let ty = Type::int(8, t.is_signed());
                     Expr::new(ExprKind::BitNot(Box::new(value)), ty, span)
@@ -487,7 +496,9 @@ impl Checker<'_> {
         }
         let numeric = |t: &Type| t.is_integer() || *t == Type::Unknown;
         match (&left.ty, &right.ty) {
-            (a, b) if numeric(a) && numeric(b) => self.arithmetic(op, left, right, comparison, span),
+            (a, b) if numeric(a) && numeric(b) => {
+                self.arithmetic(op, left, right, comparison, span)
+            }
             (Type::Ptr { .. }, b) if numeric(b) => self.pointer(op, left, right, comparison, span),
             (a, Type::Ptr { .. }) if numeric(a) && (comparison || op == BinaryOp::Add) => {
                 if comparison {
@@ -601,11 +612,8 @@ impl Checker<'_> {
             let s = e.span;
             Expr::new(ExprKind::Cast(Box::new(e)), Type::int(8, signed), s)
         };
-        let kind = ExprKind::Binary {
-            op,
-            left: Box::new(as_type(left)),
-            right: Box::new(as_type(right)),
-        };
+        let kind =
+            ExprKind::Binary { op, left: Box::new(as_type(left)), right: Box::new(as_type(right)) };
         Expr::new(kind, Type::Bool, span)
     }
 
@@ -644,8 +652,7 @@ impl Checker<'_> {
                 Expr::new(kind, Type::INT64, number_span)
             }
         };
-        let kind =
-            ExprKind::Binary { op, left: Box::new(pointer), right: Box::new(scaled) };
+        let kind = ExprKind::Binary { op, left: Box::new(pointer), right: Box::new(scaled) };
         Expr::new(kind, ty, span)
     }
 
@@ -697,7 +704,8 @@ impl Checker<'_> {
             BinaryOp::Gt => a > b,
             BinaryOp::Ge => a >= b,
             _ => {
-                let d = Diagnostic::error(span, format!("`{}` does not work on strings", op.text()));
+                let d =
+                    Diagnostic::error(span, format!("`{}` does not work on strings", op.text()));
                 return self.fail(d);
             }
         };
@@ -846,7 +854,6 @@ fn parse_constant(text: &Spanned<String>) -> Option<ast::Expr> {
     let mut files = vec![empty; usize::from(text.span.file)];
     files.push(crate::source::Source { name: String::new(), text: padded });
     let sources = crate::source::Sources { files };
-    let (parsed, diags) =
-        crate::parser::parse_expr(&sources, text.span.file, &builtins::is_value);
+    let (parsed, diags) = crate::parser::parse_expr(&sources, text.span.file, &builtins::is_value);
     (!diags.has_errors()).then_some(parsed)
 }

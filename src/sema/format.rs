@@ -85,16 +85,8 @@ fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), FormatError> {
         c.precision = Some(n);
         rest = tail;
     }
-    let lengths: [(&[u8], u8); 8] = [
-        (b"hh", 1),
-        (b"h", 2),
-        (b"ll", 8),
-        (b"l", 8),
-        (b"j", 8),
-        (b"z", 8),
-        (b"t", 8),
-        (b"L", 8),
-    ];
+    let lengths: [(&[u8], u8); 8] =
+        [(b"hh", 1), (b"h", 2), (b"ll", 8), (b"l", 8), (b"j", 8), (b"z", 8), (b"t", 8), (b"L", 8)];
     for (prefix, bytes) in lengths {
         if let Some(tail) = rest.strip_prefix(prefix) {
             c.bytes = bytes;

@@ -65,9 +65,7 @@ fn nested(ty: &Type, host: &Host, depth: u32) -> Layout {
         Type::Username => Layout::Username,
         Type::Timestamp => Layout::Timestamp,
         Type::CgroupPath => Layout::CgroupPath,
-        Type::Aggregate(a) => {
-            Layout::Int { size: 8, signed: a.signed() }
-        }
+        Type::Aggregate(a) => Layout::Int { size: 8, signed: a.signed() },
     }
 }
 

@@ -47,17 +47,14 @@ pub fn promote(a: &Type, a_flexible: bool, b: &Type, b_flexible: bool) -> Option
             } else if **x == Type::Void {
                 (**y).clone()
             } else {
-                promote(x, false, y, false).filter(|p| p.size() == x.size() && x.size() == y.size())?
+                promote(x, false, y, false)
+                    .filter(|p| p.size() == x.size() && x.size() == y.size())?
             };
             Some(Type::ptr(to, space))
         }
         // A pointer and an address kept as a number.
-        (Type::Ptr { space, .. }, Type::Int { .. }) if b_flexible => {
-            Some(with_space(a, *space))
-        }
-        (Type::Int { .. }, Type::Ptr { space, .. }) if a_flexible => {
-            Some(with_space(b, *space))
-        }
+        (Type::Ptr { space, .. }, Type::Int { .. }) if b_flexible => Some(with_space(a, *space)),
+        (Type::Int { .. }, Type::Ptr { space, .. }) if a_flexible => Some(with_space(b, *space)),
         (Type::Tuple(x), Type::Tuple(y)) if x.len() == y.len() => {
             let list: Option<Vec<Type>> =
                 x.iter().zip(y).map(|(x, y)| promote_element(x, y)).collect();
@@ -108,10 +105,8 @@ fn with_space(ty: &Type, space: Space) -> Type {
 
 /// Language.md §13.3. Both are `Type::Int`.
 fn integers(a: &Type, a_flexible: bool, b: &Type, b_flexible: bool) -> Type {
-    let (
-        Type::Int { size: m, signed: s, space: x },
-        Type::Int { size: n, signed: t, space: y },
-    ) = (a, b)
+    let (Type::Int { size: m, signed: s, space: x }, Type::Int { size: n, signed: t, space: y }) =
+        (a, b)
     else {
         unreachable!("bug: both types are integers");
     };

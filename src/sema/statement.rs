@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::check::Checker;
 use super::promote::Joined;
-use super::tree::{Block, Expr, ExprKind, MapId, Stmt, StmtKind, Target, VarId, Var};
+use super::tree::{Block, Expr, ExprKind, MapId, Stmt, StmtKind, Target, Var, VarId};
 use crate::builtins;
 use crate::diag::{self, Diagnostic};
 use crate::host::features::Feature;
@@ -72,7 +72,10 @@ impl Checker<'_> {
                 let count = self.expression(count);
                 let Some(n) = count.constant().filter(|n| (1..=100).contains(n)) else {
                     if !count.is_error() {
-                        let d = Diagnostic::error(count_span, "`unroll` takes a constant from 1 to 100");
+                        let d = Diagnostic::error(
+                            count_span,
+                            "`unroll` takes a constant from 1 to 100",
+                        );
                         self.diags.push(d.help("write `for ($i : 0..n)` for other counts"));
                     }
                     return None;
@@ -203,7 +206,10 @@ impl Checker<'_> {
                     return Some(StmtKind::Assign { target: Target::Var(var), value });
                 }
                 if let Some(call) = self.aggregation_call(value) {
-                    let d = Diagnostic::error(value.span, format!("`{call}()` must be assigned directly to a map"));
+                    let d = Diagnostic::error(
+                        value.span,
+                        format!("`{call}()` must be assigned directly to a map"),
+                    );
                     self.diags.push(d.help(format!("write `@{} = {call}(…)`", name.node)));
                     return None;
                 }
@@ -252,11 +258,8 @@ impl Checker<'_> {
         if ty == Type::Unknown {
             ty = Type::INT64;
         }
-        let left = Expr::new(
-            ExprKind::Map { map, key: key.clone().map(Box::new) },
-            ty.clone(),
-            target,
-        );
+        let left =
+            Expr::new(ExprKind::Map { map, key: key.clone().map(Box::new) }, ty.clone(), target);
         if ty.is_integer() && value.ty.is_integer() {
             let result = self.binary(op, left, value.clone(), span);
             self.assign_map(map, &result)?;
@@ -434,7 +437,12 @@ impl Checker<'_> {
         }
     }
 
-    pub(super) fn assign_var(&mut self, var: VarId, value: &Expr, name: &Spanned<String>) -> Option<()> {
+    pub(super) fn assign_var(
+        &mut self,
+        var: VarId,
+        value: &Expr,
+        name: &Spanned<String>,
+    ) -> Option<()> {
         if value.is_error() {
             return None;
         }

@@ -50,16 +50,43 @@ pub struct Stmt {
 pub enum StmtKind {
     /// Sets a variable to zero.
     Declare(VarId),
-    Assign { target: Target, value: Expr },
+    Assign {
+        target: Target,
+        value: Expr,
+    },
     /// `@m[k] = count()` and the like.
-    Aggregate { map: MapId, key: Option<Expr>, function: Aggregation, value: Option<Expr> },
+    Aggregate {
+        map: MapId,
+        key: Option<Expr>,
+        function: Aggregation,
+        value: Option<Expr>,
+    },
     /// `target = target op value`, the target read once. Only integers.
-    Update { target: Target, op: BinaryOp, value: Expr },
+    Update {
+        target: Target,
+        op: BinaryOp,
+        value: Expr,
+    },
     Expr(Expr),
-    While { cond: Expr, body: Block },
-    ForMap { var: VarId, map: MapId, body: Block },
-    ForRange { var: VarId, from: Expr, to: Expr, body: Block },
-    Unroll { count: u64, body: Block },
+    While {
+        cond: Expr,
+        body: Block,
+    },
+    ForMap {
+        var: VarId,
+        map: MapId,
+        body: Block,
+    },
+    ForRange {
+        var: VarId,
+        from: Expr,
+        to: Expr,
+        body: Block,
+    },
+    Unroll {
+        count: u64,
+        body: Block,
+    },
     Break,
     Continue,
     Return(Option<Expr>),
@@ -90,7 +117,10 @@ pub enum ExprKind {
     Var(VarId),
     /// The value of a scalar map or map element; of aggregations, the element
     /// as an integer if the type of the expression is one.
-    Map { map: MapId, key: Option<Box<Expr>> },
+    Map {
+        map: MapId,
+        key: Option<Box<Expr>>,
+    },
     /// A map as a whole, as an argument of `print`, `clear`, ….
     MapName(MapId),
     /// `args.x`, `argN`, `retval`.
@@ -98,31 +128,68 @@ pub enum ExprKind {
     /// `args` as a value: every field.
     Args(Vec<Argument>),
     /// A type as an argument (`sizeof`-like functions fold; this stays for macros).
-    Call { builtin: &'static Builtin, args: Vec<Expr>, detail: Detail },
+    Call {
+        builtin: &'static Builtin,
+        args: Vec<Expr>,
+        detail: Detail,
+    },
     /// Negation, complement and not, on words.
     Neg(Box<Expr>),
     BitNot(Box<Expr>),
     Not(Box<Expr>),
     /// Arithmetic and comparison of integers and pointers (already scaled).
-    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr> },
+    Binary {
+        op: BinaryOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `==` and `!=` of strings, arrays, buffers, tuples and records.
-    CompareMemory { equal: bool, left: Box<Expr>, right: Box<Expr> },
+    CompareMemory {
+        equal: bool,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `&&` and `||`.
-    Logical { and: bool, left: Box<Expr>, right: Box<Expr> },
-    Ternary { cond: Box<Expr>, then: Box<Expr>, els: Box<Expr> },
+    Logical {
+        and: bool,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    Ternary {
+        cond: Box<Expr>,
+        then: Box<Expr>,
+        els: Box<Expr>,
+    },
     /// Between scalars, or of memory read as another type of the same size.
     Cast(Box<Expr>),
     /// A member of a struct, or of what a pointer points to.
-    Member { base: Box<Expr>, member: Member },
+    Member {
+        base: Box<Expr>,
+        member: Member,
+    },
     /// What a pointer points to.
     Deref(Box<Expr>),
-    Index { base: Box<Expr>, index: Box<Expr> },
+    Index {
+        base: Box<Expr>,
+        index: Box<Expr>,
+    },
     Tuple(Vec<Expr>),
     Record(Vec<(String, Expr)>),
     /// Element of a tuple or field of a record, by number.
-    Element { base: Box<Expr>, index: usize },
-    IncDec { target: Box<Target>, increment: bool, prefix: bool },
-    If { cond: Box<Expr>, then: Block, els: Option<Block> },
+    Element {
+        base: Box<Expr>,
+        index: usize,
+    },
+    IncDec {
+        target: Box<Target>,
+        increment: bool,
+        prefix: bool,
+    },
+    If {
+        cond: Box<Expr>,
+        then: Block,
+        els: Option<Block>,
+    },
     Block(Block),
 }
 
@@ -134,9 +201,16 @@ pub enum Detail {
     Text(String),
     Number(i64),
     Numbers(Vec<i64>),
-    Stack { user: bool, mode: StackMode, limit: u32 },
+    Stack {
+        user: bool,
+        mode: StackMode,
+        limit: u32,
+    },
     Clock(Clock),
-    Map { map: MapId, numbers: Vec<i64> },
+    Map {
+        map: MapId,
+        numbers: Vec<i64>,
+    },
     /// Load a context word at this offset (registers).
     Register(u32),
 }

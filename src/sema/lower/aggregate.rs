@@ -31,9 +31,9 @@ pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
             ProgramKind::Special => continue,
             ProgramKind::Uprobe => usize::MAX,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
-            ProgramKind::Trampoline
-            | ProgramKind::RawTracepoint
-            | ProgramKind::BtfTracepoint => number + 1,
+            ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {
+                number + 1
+            }
         };
         block(&probe.body, &mut |map| {
             if let Some(list) = writers.get_mut(map)
@@ -287,7 +287,13 @@ impl Lower<'_> {
             });
         });
         let to = self.shared.param(Param::CpuCount);
-        self.emit(StmtKind::ForRange { index: cpu, from: Expr::Const(0), to, callback: false, body });
+        self.emit(StmtKind::ForRange {
+            index: cpu,
+            from: Expr::Const(0),
+            to,
+            callback: false,
+            body,
+        });
         match aggregation {
             Aggregation::Avg { signed } => {
                 let result = self.local("average");
@@ -304,4 +310,3 @@ impl Lower<'_> {
         }
     }
 }
-

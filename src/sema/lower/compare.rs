@@ -75,10 +75,8 @@ impl Lower<'_> {
             let rest = bytes.len() - at;
             let offset = super::index(at);
             let align = self.align_of(&place.at(offset)) as usize;
-            let size = [8usize, 4, 2, 1]
-                .into_iter()
-                .find(|n| *n <= rest && *n <= align)
-                .unwrap_or(1);
+            let size =
+                [8usize, 4, 2, 1].into_iter().find(|n| *n <= rest && *n <= align).unwrap_or(1);
             let mut word = [0u8; 8];
             for (to, from) in word.iter_mut().zip(bytes.iter().skip(at).take(size)) {
                 *to = *from;

@@ -337,10 +337,34 @@ impl Lower<'_> {
             BinaryOp::Shr => B::LShr,
             BinaryOp::Eq => B::Eq,
             BinaryOp::Ne => B::Ne,
-            BinaryOp::Lt => if comparison_signed { B::SLt } else { B::ULt },
-            BinaryOp::Le => if comparison_signed { B::SLe } else { B::ULe },
-            BinaryOp::Gt => if comparison_signed { B::SGt } else { B::UGt },
-            BinaryOp::Ge => if comparison_signed { B::SGe } else { B::UGe },
+            BinaryOp::Lt => {
+                if comparison_signed {
+                    B::SLt
+                } else {
+                    B::ULt
+                }
+            }
+            BinaryOp::Le => {
+                if comparison_signed {
+                    B::SLe
+                } else {
+                    B::ULe
+                }
+            }
+            BinaryOp::Gt => {
+                if comparison_signed {
+                    B::SGt
+                } else {
+                    B::UGt
+                }
+            }
+            BinaryOp::Ge => {
+                if comparison_signed {
+                    B::SGe
+                } else {
+                    B::UGe
+                }
+            }
             BinaryOp::And | BinaryOp::Or => unreachable!("bug: `&&` and `||` are `Logical`"),
         };
         Val::Word(Expr::binary(op, a, b))
@@ -468,11 +492,8 @@ impl Lower<'_> {
                 let place = if place.index.is_some() || place.base == ir::Base::Context {
                     // One index at a time: copy the inner array out.
                     let copy = self.temp("array", base.ty.size());
-                    let copied = StmtKind::Copy {
-                        to: copy.clone(),
-                        from: place,
-                        size: base.ty.size(),
-                    };
+                    let copied =
+                        StmtKind::Copy { to: copy.clone(), from: place, size: base.ty.size() };
                     self.emit(copied);
                     copy
                 } else {
@@ -564,7 +585,8 @@ impl Lower<'_> {
         }
         // A negative length is a very large one, as upstream has it.
         let fits = Expr::binary(B::ULt, length.clone(), most.clone());
-        let cut = Expr::Select { cond: Box::new(fits), then: Box::new(length), els: Box::new(most) };
+        let cut =
+            Expr::Select { cond: Box::new(fits), then: Box::new(length), els: Box::new(most) };
         self.spill("length", cut)
     }
 

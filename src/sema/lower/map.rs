@@ -7,9 +7,9 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, StmtKind};
 use crate::plan::{self, Cause, MapValue};
+use crate::sema::MapState;
 use crate::sema::layout;
 use crate::sema::tree;
-use crate::sema::MapState;
 use crate::types::{Aggregation, Type};
 
 /// The ring buffer and the loss counters come first in every module.
@@ -206,12 +206,17 @@ impl Lower<'_> {
 
     fn missing(&mut self, map: tree::MapId) {
         if self.options.verbose_warnings {
-            self.loss(Cause::LookupMissing { map: super::index(map) }, None);
+            self.loss(Cause::LookupMissing { map: self.plan_map(map) }, None);
         }
     }
 
     /// A scalar out of a map; zero if it is not there.
-    pub(super) fn map_word(&mut self, id: tree::MapId, key: Option<&tree::Expr>, ty: &Type) -> Expr {
+    pub(super) fn map_word(
+        &mut self,
+        id: tree::MapId,
+        key: Option<&tree::Expr>,
+        ty: &Type,
+    ) -> Expr {
         let map = self.script_map(id);
         let key = self.key(&map, key);
         if let Some(aggregation) = &map.aggregation {
@@ -318,7 +323,7 @@ impl Lower<'_> {
         let error = self.spill("error", call);
         let failed = Expr::binary(B::SLt, error.clone(), Expr::Const(0));
         self.when(failed, |l| {
-            l.loss(Cause::MapUpdate { map: super::index(id) }, Some(error));
+            l.loss(Cause::MapUpdate { map: l.plan_map(id) }, Some(error));
         });
     }
 
@@ -362,14 +367,19 @@ impl Lower<'_> {
                     map,
                     key,
                     |l, place| f(l, &place),
-                    |l| l.loss(Cause::MapUpdate { map: super::index(id) }, Some(error)),
+                    |l| l.loss(Cause::MapUpdate { map: l.plan_map(id) }, Some(error)),
                 );
             },
         );
     }
 
     /// Adds to an integer in a map and gives what was there before.
-    pub(super) fn map_add(&mut self, id: tree::MapId, key: Option<&tree::Expr>, step: Expr) -> Expr {
+    pub(super) fn map_add(
+        &mut self,
+        id: tree::MapId,
+        key: Option<&tree::Expr>,
+        step: Expr,
+    ) -> Expr {
         let map = self.script_map(id);
         let key = self.key(&map, key);
         let step = self.spill("step", step);
@@ -445,7 +455,7 @@ impl Lower<'_> {
         if discarded {
             let missing = Expr::binary(B::Eq, Expr::Local(result), Expr::Const(0));
             self.when(missing, |l| {
-                l.loss(Cause::DeleteMissing { map: super::index(id) }, None);
+                l.loss(Cause::DeleteMissing { map: l.plan_map(id) }, None);
             });
         }
         Expr::Local(result)

@@ -72,11 +72,7 @@ impl Lower<'_> {
             }
             (ExprKind::Ternary { cond, then, els }, _) => {
                 let cond = self.word(cond);
-                self.either(
-                    cond,
-                    |l| l.into(then, ty, to, full),
-                    |l| l.into(els, ty, to, full),
-                );
+                self.either(cond, |l| l.into(then, ty, to, full), |l| l.into(els, ty, to, full));
             }
             (ExprKind::If { cond, then, els: Some(els) }, _) => {
                 let cond = self.word(cond);
@@ -122,11 +118,8 @@ impl Lower<'_> {
         full: bool,
         e: &tree::Expr,
     ) {
-        let value = tree::Expr::new(
-            ExprKind::Argument(argument.clone()),
-            argument.ty.clone(),
-            e.span,
-        );
+        let value =
+            tree::Expr::new(ExprKind::Argument(argument.clone()), argument.ty.clone(), e.span);
         self.into(&value, ty, to, full);
     }
 
@@ -267,8 +260,10 @@ impl Lower<'_> {
             }
             Home::Memory(place, ty) => {
                 // The value may read the variable itself.
-                if matches!(value.kind, ExprKind::Str(_) | ExprKind::Call { .. } | ExprKind::Map { .. })
-                {
+                if matches!(
+                    value.kind,
+                    ExprKind::Str(_) | ExprKind::Call { .. } | ExprKind::Map { .. }
+                ) {
                     self.into(value, &ty, &place, false);
                 } else {
                     let temp = self.temp("assigned", ty.size());

@@ -148,9 +148,7 @@ pub(super) fn lower(
     shared.size_losses();
     let (programs, plans): (Vec<_>, Vec<_>) = lowered.into_iter().unzip();
     let mut maps: Vec<plan::Map> = shared.script_maps.iter().map(|m| m.plan.clone()).collect();
-    // Events name maps by their index, so the order stays; the run side prints
-    // them by name.
-    maps.iter_mut().for_each(|m| m.name.shrink_to_fit());
+    maps.sort_by(|a, b| a.name.cmp(&b.name));
     let plan = Plan {
         version: plan::VERSION,
         arch: host.arch().name.to_string(),
@@ -285,9 +283,10 @@ impl Lower<'_> {
     /// A temporary of that size, free again after the statement. Aligned to 8.
     pub(crate) fn temp(&mut self, name: &str, size: u32) -> Place {
         let size = size.max(1).next_multiple_of(8);
-        let reuse = self.free.iter().position(|s| {
-            self.slots.get(s.0 as usize).is_some_and(|slot| slot.size == size)
-        });
+        let reuse = self
+            .free
+            .iter()
+            .position(|s| self.slots.get(s.0 as usize).is_some_and(|slot| slot.size == size));
         let id = match reuse {
             Some(at) => self.free.swap_remove(at),
             None => self.slot(name, size),
@@ -341,11 +340,8 @@ impl Lower<'_> {
             self.shared.losses.len() - 1
         });
         let key = self.temp("loss", 4);
-        let store = StmtKind::Store {
-            to: key.clone(),
-            size: 4,
-            value: Expr::Const(i64::from(index(at))),
-        };
+        let store =
+            StmtKind::Store { to: key.clone(), size: 4, value: Expr::Const(i64::from(index(at))) };
         self.emit(store);
         let cell = self.ptr();
         let found = self.block(|l| {
@@ -376,6 +372,12 @@ impl Lower<'_> {
     /// The kind of the program at hand.
     pub(crate) fn kind(&self) -> ir::ProgramKind {
         self.instance.kind
+    }
+
+    /// The index of a map in the plan, whose maps are sorted by name.
+    pub(crate) fn plan_map(&self, map: tree::MapId) -> u32 {
+        let name = &self.script_map(map).plan.name;
+        index(self.shared.script_maps.iter().filter(|m| m.plan.name < *name).count())
     }
 
     /// Lowers a typed argument to a word. For builtins.

@@ -202,8 +202,7 @@ impl Lower<'_> {
     fn compat_filter(&mut self, syscalls: &Syscalls) {
         let compat = &syscalls.compat;
         let typed = self.host.has(crate::host::features::Feature::CurrentTaskBtf);
-        let helper =
-            if typed { ir::Helper::GetCurrentTaskBtf } else { ir::Helper::GetCurrentTask };
+        let helper = if typed { ir::Helper::GetCurrentTaskBtf } else { ir::Helper::GetCurrentTask };
         let task = self.call(helper, Vec::new());
         let status = if typed {
             Expr::LoadTyped {

@@ -123,7 +123,13 @@ impl Lower<'_> {
         Expr::binary(op, old, operand)
     }
 
-    fn for_range(&mut self, var: tree::VarId, from: &tree::Expr, to: &tree::Expr, body: &tree::Block) {
+    fn for_range(
+        &mut self,
+        var: tree::VarId,
+        from: &tree::Expr,
+        to: &tree::Expr,
+        body: &tree::Block,
+    ) {
         let Home::Word(local, ty) = self.home(var).clone() else {
             unreachable!("bug: a range counts in integers");
         };

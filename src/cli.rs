@@ -1,0 +1,269 @@
+//! The command line: every flag, and nothing that has effects.
+//!
+//! Two shapes: `rtrace [options] SCRIPT [params…]` with bpftrace's spellings,
+//! and the commands `build` and `run` for stored objects.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::Styles;
+use clap::{Parser, ValueEnum};
+
+/// `rtrace [options] SCRIPT [params…]`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace",
+    about = "Trace Linux with a small language: counts, histograms, stacks, lines",
+    override_usage = "rtrace [OPTIONS] FILE [PARAMS...]\n       \
+                      rtrace [OPTIONS] -e 'PROGRAM' [PARAMS...]\n       \
+                      rtrace -l [PATTERN | FILE]\n       \
+                      rtrace build [OPTIONS] FILE -o OBJECT\n       \
+                      rtrace run [OPTIONS] OBJECT",
+    after_help = EXAMPLES,
+    infer_long_args = true,
+    disable_version_flag = true,
+    styles = Styles::plain(),
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Program text
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub program: Option<String>,
+
+    /// List probes that match a pattern, or those of a script
+    #[arg(short = 'l', long)]
+    pub list: bool,
+
+    /// Say more; with -l, show arguments
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+
+    /// Trace this process
+    #[arg(short = 'p', long, value_name = "PID")]
+    pub pid: Option<String>,
+
+    /// Run this command and trace it
+    #[arg(short = 'c', long = "cmd", value_name = "COMMAND")]
+    pub command: Option<String>,
+
+    /// Write the output to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Format of the output
+    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+
+    /// When the output is flushed
+    #[arg(short = 'B', value_name = "MODE", default_value = "line")]
+    pub buffering: Buffering,
+
+    /// Do not say how many probes are attached
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+
+    /// Warn about failed reads and lookups too
+    #[arg(short = 'k', long, conflicts_with = "no_warnings")]
+    pub warnings: bool,
+
+    /// Suppress all warnings
+    #[arg(long)]
+    pub no_warnings: bool,
+
+    /// Allow functions that change the traced system
+    #[arg(long = "unsafe")]
+    pub unsafe_mode: bool,
+
+    /// Where to look for included files (may be repeated)
+    #[arg(short = 'I', value_name = "DIR")]
+    pub include_dirs: Vec<PathBuf>,
+
+    /// Show a stage and go on: ast, types, codegen, codegen-opt, libbpf, verifier, all
+    #[arg(short = 'd', long, value_name = "STAGE", value_delimiter = ',')]
+    pub debug: Vec<DebugStage>,
+
+    /// Show the result of a stage and stop
+    #[arg(long, value_name = "STAGE")]
+    pub emit: Option<Stage>,
+
+    /// Write the BPF object to a file as well
+    #[arg(long, value_name = "FILE")]
+    pub emit_elf: Option<PathBuf>,
+
+    /// End as soon as everything is attached
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Show what this kernel and this rtrace can do
+    #[arg(long)]
+    pub info: bool,
+
+    /// Pretend that the kernel lacks these features
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub no_feature: Vec<String>,
+
+    /// Keep only probes whose name matches
+    #[arg(long, value_name = "REGEX")]
+    pub probe_filter: Option<String>,
+
+    /// A list of traceable functions, instead of the kernel's
+    #[arg(long, value_name = "FILE")]
+    pub traceable_functions: Option<PathBuf>,
+
+    /// Compile for a recorded machine (for --emit and tests)
+    #[arg(long, value_name = "DIR")]
+    pub host: Option<PathBuf>,
+
+    /// Show the version
+    #[arg(short = 'V', long)]
+    pub version: bool,
+
+    /// Accepted for old scripts, without effect
+    #[arg(short = 'b', long, hide = true)]
+    pub btf: bool,
+
+    /// Accepted for old scripts, without effect
+    #[arg(long, hide = true)]
+    pub usdt_file_activation: bool,
+
+    /// Script file (`-` for standard input), then its parameters
+    #[arg(value_name = "FILE | PARAMS")]
+    pub args: Vec<String>,
+}
+
+/// `rtrace build FILE -o OBJECT`.
+#[derive(Debug, Parser)]
+#[command(name = "rtrace build", about = "Compile a script to a BPF object", styles = Styles::plain())]
+pub struct Build {
+    /// Where the object goes
+    #[arg(short = 'o', long, value_name = "OBJECT")]
+    pub output: PathBuf,
+
+    /// Program text
+    #[arg(short = 'e', value_name = "PROGRAM")]
+    pub program: Option<String>,
+
+    /// Allow functions that change the traced system
+    #[arg(long = "unsafe")]
+    pub unsafe_mode: bool,
+
+    /// Script file (`-` for standard input), then its parameters
+    #[arg(value_name = "FILE | PARAMS")]
+    pub args: Vec<String>,
+}
+
+/// `rtrace run OBJECT`.
+#[derive(Debug, Parser)]
+#[command(name = "rtrace run", about = "Run a compiled script", styles = Styles::plain())]
+pub struct Run {
+    /// Trace this process
+    #[arg(short = 'p', long, value_name = "PID")]
+    pub pid: Option<String>,
+
+    /// Run this command and trace it
+    #[arg(short = 'c', long = "cmd", value_name = "COMMAND")]
+    pub command: Option<String>,
+
+    /// Write the output to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Format of the output
+    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    pub format: OutputFormat,
+
+    /// When the output is flushed
+    #[arg(short = 'B', value_name = "MODE", default_value = "line")]
+    pub buffering: Buffering,
+
+    /// Do not say how many probes are attached
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+
+    /// Say more
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+
+    /// Suppress all warnings
+    #[arg(long)]
+    pub no_warnings: bool,
+
+    /// End as soon as everything is attached
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The compiled script
+    pub object: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Buffering {
+    Line,
+    Full,
+    None,
+}
+
+/// What `-d` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DebugStage {
+    Ast,
+    Types,
+    Codegen,
+    CodegenOpt,
+    Libbpf,
+    Verifier,
+    All,
+}
+
+/// What `--emit` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    Tokens,
+    Ast,
+    Ir,
+    Plan,
+    Llvm,
+    LlvmOpt,
+    Asm,
+    Obj,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rtrace -e 'tracepoint:syscalls:sys_enter_read { @[comm] = count(); }'
+      count reads by program
+  rtrace -e 'kprobe:vfs_read < @bytes = hist(arg2); >'
+      a histogram of read sizes
+  rtrace -l 'tracepoint:syscalls:*'
+      list probes
+  rtrace scripts/opensnoop.bt
+      show files as they are opened";
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Invocation {
+    Script(Box<Cli>),
+    Build(Build),
+    Run(Run),
+}
+
+impl Invocation {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// What to print, and whether it goes to standard output (help) with
+    /// status 0 or to standard error with status 1.
+    pub fn parse(args: &[String]) -> Result<Invocation, clap::Error> {
+        let rest = || args.iter().take(1).chain(args.iter().skip(2));
+        match args.get(1).map(String::as_str) {
+            Some("build") => Build::try_parse_from(rest()).map(Invocation::Build),
+            Some("run") => Run::try_parse_from(rest()).map(Invocation::Run),
+            _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),
+        }
+    }
+}

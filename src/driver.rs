@@ -1,0 +1,455 @@
+//! The pipelines, each on one screen: run, build, list, emit.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::builtins;
+use crate::cli::{self, Build, Cli, DebugStage, Run, Stage};
+use crate::codegen;
+use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::host::Host;
+use crate::host::features::{Feature, Features};
+use crate::info;
+use crate::ir;
+use crate::lexer;
+use crate::object::Object;
+use crate::parser;
+use crate::probes::{self, ListOptions};
+use crate::runtime::{self, features, output::Output};
+use crate::sema::{self, Checked};
+use crate::source::{FileId, Source, Sources};
+
+/// Exit status of wrong use and wrong scripts.
+const USAGE: u8 = 1;
+
+/// Why a pipeline ended early: its messages are shown already.
+struct Failed(u8);
+
+type Outcome = Result<u8, Failed>;
+
+/// Runs or lists a script.
+pub fn script(cli: &Cli) -> u8 {
+    let outcome = if cli.version {
+        say(&format!("rtrace v{}\n", env!("CARGO_PKG_VERSION")))
+    } else if cli.info {
+        say(&info::text(&host(cli)))
+    } else if cli.list {
+        list(cli)
+    } else if let Some(stage) = cli.emit {
+        emit(cli, stage)
+    } else {
+        run(cli)
+    };
+    outcome.unwrap_or_else(|Failed(status)| status)
+}
+
+/// Compiles a script and runs it.
+fn run(cli: &Cli) -> Outcome {
+    let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+    let host = host(cli);
+    let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+    let checked = check(cli, source, &host, &options)?;
+    if checked.plan.programs.is_empty() {
+        if !cli.quiet {
+            say("No probes to attach\n")?;
+        }
+        return Ok(USAGE);
+    }
+    let elf = compile(&checked, &host)?;
+    if let Some(path) = &cli.emit_elf {
+        write(path, &elf)?;
+    }
+    let setup = runtime::Options {
+        pid: options.pid,
+        command: cli.command.clone(),
+        quiet: cli.quiet,
+        verbose: cli.verbose,
+        show_libbpf: shows(cli, DebugStage::Libbpf),
+        show_verifier: shows(cli, DebugStage::Verifier),
+        dry_run: cli.dry_run,
+        on_stdout: cli.output.is_none(),
+    };
+    let style = Style {
+        output: cli.output.as_deref(),
+        format: cli.format,
+        buffering: cli.buffering,
+        warnings: !cli.no_warnings,
+    };
+    execute(elf, &setup, &host, &style)
+}
+
+/// Runs a stored object.
+pub fn run_object(run: &Run) -> u8 {
+    let start = || {
+        let elf = fs::read(&run.object)
+            .map_err(|e| fail(format!("cannot read `{}`: {e}", run.object.display())))?;
+        let setup = runtime::Options {
+            pid: pid(run.pid.as_deref())?,
+            command: run.command.clone(),
+            quiet: run.quiet,
+            verbose: run.verbose,
+            dry_run: run.dry_run,
+            on_stdout: run.output.is_none(),
+            ..runtime::Options::default()
+        };
+        let style = Style {
+            output: run.output.as_deref(),
+            format: run.format,
+            buffering: run.buffering,
+            warnings: !run.no_warnings,
+        };
+        execute(elf, &setup, &live(Path::new("/")), &style)
+    };
+    start().unwrap_or_else(|Failed(status)| status)
+}
+
+/// Compiles a script to an object file.
+pub fn build(build: &Build) -> u8 {
+    let start = || {
+        let (source, params) = read(build.program.as_deref(), &build.args)?;
+        let host = live(Path::new("/"));
+        let options = sema::Options {
+            params,
+            unsafe_mode: build.unsafe_mode,
+            environment: environment(),
+            ..sema::Options::default()
+        };
+        let (sources, file) = sources(source);
+        let checked = checked(&sources, file, &host, &options, true)?;
+        let elf = compile(&checked, &host)?;
+        write(&build.output, &elf)?;
+        Ok(0)
+    };
+    let outcome: Outcome = start();
+    outcome.unwrap_or_else(|Failed(status)| status)
+}
+
+/// How the output looks and where it goes.
+struct Style<'a> {
+    output: Option<&'a Path>,
+    format: cli::OutputFormat,
+    buffering: cli::Buffering,
+    warnings: bool,
+}
+
+/// Loads an object, attaches it and shows what it says.
+fn execute(elf: Vec<u8>, setup: &runtime::Options, host: &Host, style: &Style<'_>) -> Outcome {
+    let object = Object::from_bytes(elf).map_err(fail)?;
+    let out: Box<dyn Write> = match style.output {
+        Some(path) => Box::new(
+            fs::File::create(path)
+                .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?,
+        ),
+        None => Box::new(io::stdout()),
+    };
+    let looks = runtime::output::Options {
+        json: style.format == cli::OutputFormat::Json,
+        buffering: match style.buffering {
+            cli::Buffering::Line => runtime::output::Buffering::Line,
+            cli::Buffering::Full => runtime::output::Buffering::Full,
+            cli::Buffering::None => runtime::output::Buffering::None,
+        },
+        terminal: style.output.is_none() && io::stdout().is_terminal(),
+        color: color(),
+        warnings: style.warnings,
+    };
+    let sources = object.plan.sources.clone();
+    let mut output = Output::new(&object.plan, out, Box::new(io::stderr()), looks);
+    runtime::run(object, setup, host, &mut output).map_err(|error| {
+        eprint!("{}", error.diagnostics.render(&sources, color()));
+        if let (Some(log), true) = (&error.log, setup.verbose) {
+            eprintln!("{log}");
+        }
+        Failed(error.status)
+    })
+}
+
+/// `-l`: probes by pattern, or those of a script.
+fn list(cli: &Cli) -> Outcome {
+    let host = host(cli);
+    let mut params = cli.args.clone();
+    let script = match (&cli.program, params.first()) {
+        (Some(_), _) => true,
+        (None, Some(first)) => Path::new(first).is_file(),
+        (None, None) => false,
+    };
+    if script {
+        let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+        let (sources, file) = sources(source);
+        let (tree, mut diags) = parser::parse(&sources, file, &builtins::is_value);
+        let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+        if !diags.has_errors() {
+            let (names, found) = sema::expand_names(&tree, &host, &options);
+            diags.append(found);
+            for name in names {
+                say(&format!("{name}\n"))?;
+            }
+        }
+        return shown(&diags, &sources, !cli.no_warnings).map(|()| 0);
+    }
+    if params.len() > 1 {
+        return Err(fail("`-l` takes one pattern; quote it, so that the shell leaves it alone"));
+    }
+    let pattern = params.pop();
+    let options = ListOptions { verbose: cli.verbose, pid: pid(cli.pid.as_deref())? };
+    let mut diags = Diagnostics::default();
+    let lines = probes::list(&host, pattern.as_deref(), options, &mut diags);
+    if !lines.is_empty() {
+        say(&(lines.join("\n") + "\n"))?;
+    }
+    shown(&diags, &Sources::default(), !cli.no_warnings).map(|()| 0)
+}
+
+/// `--emit`: a stage's result, for reading.
+fn emit(cli: &Cli, stage: Stage) -> Outcome {
+    let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+    let (sources, file) = sources(source.clone());
+    if stage == Stage::Tokens {
+        return say(&lexer::print(&sources, file, &builtins::is_value));
+    }
+    if stage == Stage::Ast {
+        let (tree, diags) = parser::parse(&sources, file, &builtins::is_value);
+        shown(&diags, &sources, true)?;
+        return say(&parser::print::print_grouped(&tree));
+    }
+    let host = host(cli);
+    let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+    let checked = checked(&sources, file, &host, &options, !cli.no_warnings)?;
+    let cpu = cpu(&host);
+    let text = |result: Result<String, String>| result.map_err(bug);
+    match stage {
+        Stage::Tokens | Stage::Ast => Ok(0),
+        Stage::Ir => say(&ir::print(&checked.module)),
+        Stage::Plan => {
+            let json = serde_json::to_string_pretty(&checked.plan);
+            say(&(json.expect("bug: a plan is plain data") + "\n"))
+        }
+        Stage::Llvm => say(&text(codegen::llvm(&checked.module, &checked.plan, &cpu))?),
+        Stage::LlvmOpt => say(&text(codegen::llvm_opt(&checked.module, &checked.plan, &cpu))?),
+        Stage::Asm => say(&text(codegen::asm(&checked.module, &checked.plan, &cpu))?),
+        Stage::Obj => {
+            let elf = compile(&checked, &host)?;
+            match &cli.output {
+                Some(path) => write(path, &elf)?,
+                None => {
+                    io::stdout().write_all(&elf).map_err(|_| Failed(0))?;
+                }
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// Parses and checks; shows the stages that `-d` asks for.
+fn check(
+    cli: &Cli,
+    source: Source,
+    host: &Host,
+    options: &sema::Options,
+) -> Result<Checked, Failed> {
+    let (sources, file) = sources(source);
+    if shows(cli, DebugStage::Ast) {
+        let (tree, _) = parser::parse(&sources, file, &builtins::is_value);
+        eprint!("{}", parser::print::print_grouped(&tree));
+    }
+    let checked = checked(&sources, file, host, options, !cli.no_warnings)?;
+    if shows(cli, DebugStage::Types) {
+        say(&ir::print(&checked.module))?;
+    }
+    let cpu = cpu(host);
+    if shows(cli, DebugStage::Codegen) {
+        say(&codegen::llvm(&checked.module, &checked.plan, &cpu).map_err(bug)?)?;
+    }
+    if shows(cli, DebugStage::CodegenOpt) {
+        say(&codegen::llvm_opt(&checked.module, &checked.plan, &cpu).map_err(bug)?)?;
+    }
+    Ok(checked)
+}
+
+fn checked(
+    sources: &Sources,
+    file: FileId,
+    host: &Host,
+    options: &sema::Options,
+    warnings: bool,
+) -> Result<Checked, Failed> {
+    let (tree, mut diags) = parser::parse(sources, file, &builtins::is_value);
+    let mut result = None;
+    if !diags.has_errors() {
+        let (checked, found) = sema::check(&tree, sources, host, options);
+        diags.append(found);
+        result = checked;
+    }
+    shown(&diags, sources, warnings)?;
+    let checked = result.ok_or(Failed(USAGE))?;
+    if cfg!(debug_assertions)
+        && let Err(broken) = ir::verify::verify(&checked.module)
+    {
+        return Err(bug(broken));
+    }
+    Ok(checked)
+}
+
+fn compile(checked: &Checked, host: &Host) -> Result<Vec<u8>, Failed> {
+    match codegen::compile(&checked.module, &checked.plan, &cpu(host)) {
+        Ok(compiled) => Ok(compiled.elf),
+        Err(message) => Err(bug(message)),
+    }
+}
+
+/// The newest instruction set that the kernel runs.
+fn cpu(host: &Host) -> codegen::Options {
+    let cpu = if host.has(Feature::CpuV4) {
+        codegen::Cpu::V4
+    } else if host.has(Feature::CpuV3) {
+        codegen::Cpu::V3
+    } else {
+        codegen::Cpu::V2
+    };
+    codegen::Options { cpu }
+}
+
+/// The script and what follows it on the command line.
+fn read(program: Option<&str>, args: &[String]) -> Result<(Source, Vec<String>), Failed> {
+    if let Some(text) = program {
+        let source = Source { name: "stdin".into(), text: text.to_string() };
+        return Ok((source, args.to_vec()));
+    }
+    let Some((file, params)) = args.split_first() else {
+        eprintln!("{}", <Cli as clap::CommandFactory>::command().render_help());
+        return Err(Failed(USAGE));
+    };
+    let bytes = if file == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(file)
+    };
+    let bytes = bytes.map_err(|e| fail(format!("cannot read the script `{file}`: {e}")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| fail(format!("the script `{file}` is not UTF-8 text")))?;
+    let name = if file == "-" { "stdin".to_string() } else { file.clone() };
+    Ok((Source { name, text }, params.to_vec()))
+}
+
+fn sources(source: Source) -> (Sources, FileId) {
+    let mut sources = Sources::default();
+    let file = sources.add(source);
+    (sources, file)
+}
+
+fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Options, Failed> {
+    if pid.is_some() && cli.command.is_some() {
+        return Err(fail("`-p` and `-c` exclude each other"));
+    }
+    Ok(sema::Options {
+        params,
+        unsafe_mode: cli.unsafe_mode,
+        verbose_warnings: cli.warnings,
+        pid,
+        has_child: cli.command.is_some(),
+        no_feature: cli.no_feature.clone(),
+        environment: environment(),
+        probe_filter: cli.probe_filter.clone(),
+    })
+}
+
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect()
+}
+
+/// Largest process id (`PID_MAX_LIMIT` of linux/threads.h).
+const MAX_PID: u32 = 0x40_0000;
+
+fn pid(text: Option<&str>) -> Result<Option<u32>, Failed> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<u32>() {
+        Ok(pid) if (1..=MAX_PID).contains(&pid) => Ok(Some(pid)),
+        _ => Err(fail(format!("`{text}` is no process id"))),
+    }
+}
+
+/// The traced machine: this one, or a recorded one.
+fn host(cli: &Cli) -> Host {
+    let mut host = match &cli.host {
+        Some(dir) => Host::at(dir),
+        None => live(Path::new("/")),
+    };
+    if let Some(file) = &cli.traceable_functions {
+        host = host.with_traceable_functions(file);
+    }
+    if !cli.no_feature.is_empty() {
+        let hidden: Vec<Feature> = cli.no_feature.iter().filter_map(|n| Feature::find(n)).collect();
+        host = host.hiding(&hidden);
+    }
+    host
+}
+
+fn live(root: &Path) -> Host {
+    let root: PathBuf = root.to_owned();
+    let host = Host::at(&root);
+    host.with_features(live_features(root))
+}
+
+fn live_features(root: PathBuf) -> Features {
+    features::live(move |name| {
+        let host = Host::at(&root);
+        host.btf().ok().and_then(|b| b.function(name)).and_then(|f| match f.id {
+            crate::types::TypeId::Btf { module: 0, id } => Some(id),
+            _ => None,
+        })
+    })
+}
+
+fn shows(cli: &Cli, stage: DebugStage) -> bool {
+    cli.debug.contains(&stage) || cli.debug.contains(&DebugStage::All)
+}
+
+fn color() -> bool {
+    let wish = ["RTRACE_COLOR", "BPFTRACE_COLOR"].into_iter().find_map(|n| std::env::var(n).ok());
+    match wish.as_deref() {
+        Some("always") => true,
+        Some("never") => false,
+        _ if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) => false,
+        _ => io::stdout().is_terminal() && io::stderr().is_terminal(),
+    }
+}
+
+/// Shows messages; errors end the pipeline.
+fn shown(diags: &Diagnostics, sources: &Sources, warnings: bool) -> Result<(), Failed> {
+    let list = diags.list.iter().filter(|d| warnings || d.severity == Severity::Error);
+    let list = Diagnostics { list: list.cloned().collect() };
+    eprint!("{}", list.render(sources, color()));
+    if diags.has_errors() { Err(Failed(USAGE)) } else { Ok(()) }
+}
+
+/// Text on standard output. A closed pipe is a quiet end.
+fn say(text: &str) -> Outcome {
+    io::stdout().write_all(text.as_bytes()).map(|()| 0).map_err(|_| Failed(0))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
+    fs::write(path, bytes).map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))
+}
+
+/// Something about the world or the arguments is wrong.
+fn fail(message: impl Into<String>) -> Failed {
+    let mut diags = Diagnostics::default();
+    diags.push(Diagnostic::global(message));
+    eprint!("{}", diags.render(&Sources::default(), color()));
+    Failed(USAGE)
+}
+
+/// We are wrong.
+fn bug(message: String) -> Failed {
+    let mut diags = Diagnostics::default();
+    diags.push(
+        Diagnostic::global(format!("bug: {message}"))
+            .help("this is a fault of rtrace, not of the script; please report it"),
+    );
+    eprint!("{}", diags.render(&Sources::default(), color()));
+    Failed(255)
+}
