@@ -48,58 +48,75 @@ pub fn value(text: &str) -> Option<u64> {
 ///
 /// # Errors
 /// A diagnostic at the digit, the suffix or the whole literal.
-pub fn int(text: &str, at: Place) -> Result<u64, Diagnostic> {
+pub fn int(text: &str, at: Place) -> Result<u64, Vec<Diagnostic>> {
     let (radix, start) = radix(text);
-    let error = |range: Range<usize>, message: String| Diagnostic::error(at.span(range), message);
     let digits = run(text, start, |b| b == b'_' || is_digit(b, radix.max(10)));
-    let mut end = start + digits.len();
-    let mut number = digits_value(digits, radix).map_err(|problem| match problem {
-        BadDigits::None => error(0..text.len(), format!("`{text}` has no digits")),
-        BadDigits::LastIsSeparator => {
-            error(end - 1..end, "a number cannot end with `_`".to_owned())
-        }
-        BadDigits::Digit(i) => bad_digit(text, start + i, radix, at),
-        BadDigits::TooLarge => too_large(text, at),
+    let end = start + digits.len();
+    let number = digits_value(digits, radix).map_err(|problem| {
+        vec![match problem {
+            BadDigits::None => error(at, 0..text.len(), format!("`{text}` has no digits")),
+            BadDigits::LastIsSeparator => {
+                error(at, end - 1..end, "a number cannot end with `_`".to_owned())
+            }
+            BadDigits::Digit(i) => bad_digit(text, start + i, radix, at),
+            BadDigits::TooLarge => too_large(text, at),
+        }]
     })?;
-    let mut suffix = text.get(end..).unwrap_or("");
-    if radix == 10 && suffix.starts_with(['e', 'E']) {
-        let exponent = run(text, end + 1, |b| b.is_ascii_digit());
-        if exponent.is_empty() {
-            let found = error(end..text.len(), format!("`{text}` has no exponent"));
-            return Err(found
-                .at("digits must follow")
-                .note("numbers are whole, so an exponent has no sign"));
-        }
-        // Ten to the twentieth does not fit, so longer exponents need not be read.
-        let power = exponent.parse().ok().and_then(|e| 10u64.checked_pow(e));
-        number = match (number, power) {
-            (0, _) => 0,
-            (n, Some(p)) => n.checked_mul(p).ok_or_else(|| too_large(text, at))?,
-            (_, None) => return Err(too_large(text, at)),
-        };
-        end += 1 + exponent.len();
-        suffix = text.get(end..).unwrap_or("");
-    }
+    let (number, end) = match text.as_bytes().get(end) {
+        Some(b'e' | b'E') if radix == 10 => scientific(text, number, end, at)?,
+        _ => (number, end),
+    };
+    let suffix = text.get(end..).unwrap_or("");
     if let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == suffix && radix == 10) {
         return number.checked_mul(*scale).ok_or_else(|| {
-            error(0..text.len(), "the duration is too long".to_owned())
-                .at("more than 2^64 nanoseconds")
+            let error = error(at, 0..text.len(), "the duration is too long".to_owned());
+            vec![error.at("more than 2^64 nanoseconds")]
         });
     }
     let largest = match suffix.to_ascii_lowercase().as_str() {
         "" | "ul" | "ull" | "lu" | "llu" => u64::MAX,
         "u" => u64::from(u32::MAX),
-        "l" | "ll" => i64::MAX as u64,
+        "l" | "ll" => i64::MAX.unsigned_abs(),
         _ => {
-            return Err(error(end..text.len(), format!("unknown suffix `{suffix}` on a number"))
-                .help("suffixes are u, l, ul, ll, ull, and for times ns, us, ms, s, m, h, d"));
+            let message = format!("unknown suffix `{suffix}` on a number");
+            return Err(vec![
+                error(at, end..text.len(), message)
+                    .help("suffixes are u, l, ul, ll, ull, and for times ns, us, ms, s, m, h, d"),
+            ]);
         }
     };
     if number > largest {
-        return Err(error(0..text.len(), "the number does not fit its suffix".to_owned())
-            .at(format!("the largest with `{suffix}` is {largest}")));
+        let error = error(at, 0..text.len(), "the number does not fit its suffix".to_owned());
+        return Err(vec![error.at(format!("the largest with `{suffix}` is {largest}"))]);
     }
     Ok(number)
+}
+
+fn error(at: Place, range: Range<usize>, message: String) -> Diagnostic {
+    Diagnostic::error(at.span(range), message)
+}
+
+/// The value of `number` with the exponent whose `e` is at `end`, and where the
+/// exponent ends.
+fn scientific(
+    text: &str,
+    number: u64,
+    end: usize,
+    at: Place,
+) -> Result<(u64, usize), Vec<Diagnostic>> {
+    let exponent = run(text, end + 1, |b| b.is_ascii_digit());
+    if exponent.is_empty() {
+        let error = error(at, end..text.len(), format!("`{text}` has no exponent"));
+        let error = error.at("digits must follow");
+        return Err(vec![error.note("numbers are whole, so an exponent has no sign")]);
+    }
+    // Ten to the twentieth does not fit, so longer exponents need not be read.
+    let power = exponent.parse().ok().and_then(|e| 10u64.checked_pow(e));
+    let value = if number == 0 { Some(0) } else { power.and_then(|p| number.checked_mul(p)) };
+    match value {
+        Some(value) => Ok((value, end + 1 + exponent.len())),
+        None => Err(vec![too_large(text, at)]),
+    }
 }
 
 /// The base of a literal, and where its digits start.
@@ -139,15 +156,12 @@ fn digits_value(digits: &str, radix: u32) -> Result<u64, BadDigits> {
 
 fn bad_digit(text: &str, index: usize, radix: u32, at: Place) -> Diagnostic {
     let digit = text.get(index..=index).unwrap_or("");
-    let base = if radix == 8 { "octal" } else { "binary" };
-    let error = Diagnostic::error(
-        at.span(index..index + 1),
-        format!("`{digit}` is not a digit of an {base} number").replace("an binary", "a binary"),
-    );
-    if radix == 8 {
-        return error.note("a leading `0` makes a number octal");
+    let range = index..index + 1;
+    if radix == 2 {
+        return error(at, range, format!("`{digit}` is not a digit of a binary number"));
     }
-    error
+    let error = error(at, range, format!("`{digit}` is not a digit of an octal number"));
+    error.note("a leading `0` makes a number octal")
 }
 
 fn too_large(text: &str, at: Place) -> Diagnostic {
@@ -228,7 +242,7 @@ mod tests {
     use super::*;
 
     fn err(text: &str) -> (String, &str) {
-        let d = int(text, Place::default()).expect_err(text);
+        let d = int(text, Place::default()).expect_err(text).remove(0);
         let span = d.primary.expect("has a place").0;
         (d.message, &text[span.start as usize..span.end as usize])
     }

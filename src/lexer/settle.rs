@@ -97,14 +97,14 @@ pub(super) fn settle(
                 None
             }
             Token::Semi => {
-                headers.last_mut().map(|n| *n = 0);
+                set(&mut headers, |_| 0);
                 None
             }
             word if matches!(before, Token::Dot | Token::Arrow) => {
                 word.word().map(|name| Token::Ident(name.to_owned()))
             }
             Token::If | Token::While | Token::For | Token::Unroll => {
-                headers.last_mut().map(|n| *n += 1);
+                set(&mut headers, |n| n + 1);
                 (*token == Token::If && starts_statement).then_some(Token::StmtIf)
             }
             Token::Offsetof => {
@@ -116,6 +116,12 @@ pub(super) fn settle(
         if let (Some(settled), Some(token)) = (settled, tokens.get_mut(i)) {
             token.node = settled;
         }
+    }
+}
+
+fn set(headers: &mut [u32], count: impl Fn(u32) -> u32) {
+    if let Some(last) = headers.last_mut() {
+        *last = count(*last);
     }
 }
 
@@ -142,10 +148,9 @@ fn member_name(tokens: &mut [Spanned<Token>], partners: &[usize], offsetof: usiz
     let end = partners.get(offsetof + 1).copied().unwrap_or(0);
     let comma =
         (offsetof + 1..end).rev().find(|&i| tokens.get(i).is_some_and(|t| t.node == Token::Comma));
-    if let Some(member) = comma.and_then(|c| tokens.get_mut(c + 1)) {
-        if let Some(name) = member.node.word() {
-            member.node = Token::Ident(name.to_owned());
-        }
+    let member = comma.and_then(|c| tokens.get_mut(c + 1));
+    if let Some((name, member)) = member.and_then(|m| Some((m.node.word()?, m))) {
+        member.node = Token::Ident(name.to_owned());
     }
 }
 
@@ -154,7 +159,7 @@ struct View<'a> {
     partners: &'a [usize],
 }
 
-/// A type found in the tokens.
+/// A type without tag found in the tokens.
 struct Found {
     /// Index of the token after it.
     end: usize,
@@ -163,7 +168,7 @@ struct Found {
 
 #[derive(PartialEq, Eq)]
 enum Certainty {
-    /// `struct x`, `x *`, `x[]`, `typeof(x)`.
+    /// `x *`, `x[]`, `typeof(x)`.
     Type,
     /// `x[3]`
     Array,
@@ -182,6 +187,11 @@ impl View<'_> {
             matches!(before, Token::Sizeof | Token::Offsetof | Token::Typeof | Token::Typeinfo);
         if matches!(before, Token::Ident(_)) {
             return None;
+        }
+        // With a tag it is a type even if what follows is wrong.
+        let tagged = matches!(self.at(i + 1)?, Token::Struct | Token::Union | Token::Enum);
+        if tagged {
+            return Some(if after_keyword { Token::TypeParen } else { Token::CastParen });
         }
         let found = self.type_at(i + 1)?;
         let name = match self.at(i + 1) {
@@ -211,9 +221,6 @@ impl View<'_> {
     /// The type that starts at `i`, if one can.
     fn type_at(&self, i: usize) -> Option<Found> {
         let (mut end, mut certainty) = match (self.at(i)?, self.at(i + 1)) {
-            (Token::Struct | Token::Union | Token::Enum, Some(Token::Ident(_))) => {
-                (i + 2, Certainty::Type)
-            }
             (Token::Typeof, Some(Token::LParen)) => {
                 let close = self.partners.get(i + 1).copied().filter(|&c| c > 0)?;
                 (close + 1, Certainty::Type)

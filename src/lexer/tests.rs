@@ -1,7 +1,8 @@
 //! What the lexer settles, shown as text: tokens separated by blanks, those that
 //! the lexer decided about by names of their own.
 
-use super::{Token, lex, lex_items};
+use super::{Token, lex, lex_items, print};
+use crate::source::{Source, Sources};
 
 const VALUES: [&str; 6] = ["pid", "comm", "retval", "cpu", "has_key", "nsecs"];
 
@@ -361,6 +362,18 @@ fn an_open_block_ends_at_the_next_head() {
         ("k:f { f();\nbegin(1); }", "[k:f] { f ( ) ; begin ( 1 ) ; }"),
         ("k:f { if $x ==\nend { } }", "[k:f] { IF $x == end { } }"),
     ]);
+}
+
+#[test]
+fn printed_tokens() {
+    let mut sources = Sources::default();
+    let text = "#define A \\\n 1\nkprobe:f /1/ {\n  $\u{e9} < \"\u{e9}\"; }".to_owned();
+    sources.add(Source { name: "stdin".to_owned(), text });
+    let want = "1:1 c-definition #define A \\\\n 1\n3:1 attach-point kprobe:f\n\
+                3:10 predicate-open /\n3:11 integer 1\n3:12 predicate-close /\n\
+                3:14 punctuation {\n4:3 bad $\n4:4 unknown \u{e9}\n4:6 punctuation <\n\
+                4:8 string \"\u{e9}\"\n4:11 punctuation ;\n4:13 punctuation }\n";
+    assert_eq!(print(&sources, 0, &is_value), want);
 }
 
 #[test]

@@ -348,7 +348,7 @@ fn here(lex: &Lexer<'_, Token>) -> Place {
 }
 
 fn int(lex: &mut Lexer<'_, Token>) -> Result<u64, Problem> {
-    literal::int(lex.slice(), here(lex)).map_err(|d| vec![d])
+    literal::int(lex.slice(), here(lex))
 }
 
 fn param(lex: &mut Lexer<'_, Token>) -> Result<u64, Problem> {

@@ -5,7 +5,7 @@
 
 use lalrpop_util::ErrorRecovery;
 
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::Diagnostic;
 use crate::lexer::Token;
 use crate::lexer::token::AttachText;
 use crate::parser::ast::*;
@@ -16,7 +16,8 @@ pub(crate) struct Context {
     file: FileId,
     /// Grammar errors after which the parser went on.
     pub(crate) recovered: Vec<ErrorRecovery<usize, Token, ()>>,
-    pub(crate) diagnostics: Diagnostics,
+    /// Shapes that parse and mean nothing.
+    pub(crate) refused: Vec<Diagnostic>,
 }
 
 /// One part of a script.
@@ -43,7 +44,7 @@ pub(crate) enum Entry {
 
 impl Context {
     pub(crate) fn new(file: FileId) -> Context {
-        Context { file, recovered: Vec::new(), diagnostics: Diagnostics::default() }
+        Context { file, recovered: Vec::new(), refused: Vec::new() }
     }
 
     pub(crate) fn span(&self, start: usize, end: usize) -> Span {
@@ -138,7 +139,7 @@ pub(crate) fn assign(
         ExprKind::Ident(_) => "names of variables start with `$`, names of maps with `@`",
         _ => "only variables, maps and map elements can be assigned",
     };
-    cx.diagnostics.push(
+    cx.refused.push(
         Diagnostic::error(target.span, "this cannot be assigned")
             .at("not a variable or map")
             .note(why),
@@ -161,7 +162,7 @@ pub(crate) fn for_loop((var, range): (Spanned<String>, ForRange), body: Block) -
 
 pub(crate) fn for_map(cx: &mut Context, over: Expr) -> ForRange {
     if !matches!(over.node, ExprKind::Map { key: None, .. } | ExprKind::Error) {
-        cx.diagnostics.push(
+        cx.refused.push(
             Diagnostic::error(over.span, "a `for` loop cannot run over this")
                 .at("neither a map nor a range")
                 .help("write `for ($kv : @map)`, or `for ($i : 0..10)`"),
@@ -197,7 +198,7 @@ pub(crate) fn unary(cx: &mut Context, start: usize, op: UnaryOp, value: Expr) ->
     let span = cx.up_to(start, value.span);
     let has_address = matches!(value.node, ExprKind::Var(_) | ExprKind::Map { key: None, .. });
     if op == UnaryOp::AddrOf && !has_address && value.node != ExprKind::Error {
-        cx.diagnostics.push(
+        cx.refused.push(
             Diagnostic::error(span, "the address of this cannot be taken")
                 .at("not a variable or a whole map")
                 .note("`&` is for variables and whole maps"),
@@ -233,7 +234,7 @@ fn inc_dec(cx: &mut Context, span: Span, increment: bool, prefix: bool, target: 
         ExprKind::Error => return target,
         _ => {
             let op = if increment { "++" } else { "--" };
-            cx.diagnostics.push(
+            cx.refused.push(
                 Diagnostic::error(span, format!("`{op}` cannot change this"))
                     .at("not a variable or map")
                     .note(format!("`{op}` is for variables, maps and map elements")),
@@ -263,7 +264,7 @@ pub(crate) fn field(base: Expr, name: Spanned<String>) -> Expr {
 pub(crate) fn tuple_field(cx: &mut Context, base: Expr, index: Spanned<u64>) -> Expr {
     let span = base.span.to(index.span);
     if matches!(base.node, ExprKind::Int(_)) {
-        cx.diagnostics.push(
+        cx.refused.push(
             Diagnostic::error(span, "there are no floating-point numbers")
                 .help("scale the numbers, and divide when printing"),
         );

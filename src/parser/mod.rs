@@ -201,16 +201,18 @@ impl Parser<'_> {
         let input =
             tokens.into_iter().map(|t| Ok((t.span.start as usize, t.node, t.span.end as usize)));
         let result = grammar::RootParser::new().parse(&mut cx, input);
-        let Context { recovered, diagnostics, .. } = cx;
+        let Context { recovered, refused, .. } = cx;
         if recovered.is_empty() && result.is_ok() {
-            self.diagnostics.append(diagnostics);
+            for diagnostic in refused.into_iter().take(MAX_ERRORS) {
+                self.diagnostics.push(diagnostic);
+            }
             return result.ok();
         }
         let text = self.again.text;
         let tokens = self.again.tokens(range);
         let mut found = Vec::new();
         let mut mute = Mute::default();
-        for error in recovered {
+        for error in recovered.into_iter().take(MAX_ERRORS) {
             let fault = fault(&error.error, tokens);
             if !mute.covers(fault.start(tokens)) {
                 found.extend(report::explain(text, tokens, &fault));
@@ -228,7 +230,8 @@ impl Parser<'_> {
             }
         };
         let start = |d: &Diagnostic| d.primary.as_ref().map_or(0, |p| p.0.start);
-        found.extend(diagnostics.list.into_iter().filter(|d| !mute.covers(start(d))));
+        let refused = refused.into_iter().take(MAX_ERRORS);
+        found.extend(refused.filter(|d| !mute.covers(start(d))));
         for diagnostic in found {
             self.diagnostics.push(diagnostic);
         }

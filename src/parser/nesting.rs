@@ -16,29 +16,38 @@ pub(super) fn too_deep(tokens: &[Spanned<Token>]) -> Option<Span> {
     if tokens.len() <= MAX_DEPTH as usize {
         return None;
     }
-    let mut levels = vec![0_u32];
+    // Operators in each open bracket, and whether it counts only while open.
+    let mut levels = vec![(0_u32, false)];
     let mut depth = 0_u32;
     let mut before = &Token::Semi;
     for token in tokens {
-        let level = levels.last_mut()?;
+        let (operators, _) = levels.last_mut()?;
         let ends_statement = *before == Token::RBrace && starts_statement(&token.node);
         if ends_statement || matches!(token.node, Token::Semi | Token::Comma) {
-            depth -= *level;
-            *level = 0;
+            depth -= *operators;
+            *operators = 0;
         }
         match token.node {
             Token::RParen | Token::RBracket | Token::RBrace | Token::AngleClose => {
-                depth -= *level;
-                levels.pop();
-                if levels.is_empty() {
-                    levels.push(0);
+                let (operators, passing) = levels.pop()?;
+                depth -= operators;
+                match levels.last_mut() {
+                    Some((outer, _)) if passing => {
+                        *outer -= 1;
+                        depth -= 1;
+                    }
+                    Some(_) => {}
+                    // One bracket too many.
+                    None => levels.push((0, false)),
                 }
             }
             _ if adds_level(&token.node) => {
-                *level += 1;
+                *operators += 1;
                 depth += 1;
                 if opens(&token.node) {
-                    levels.push(0);
+                    // `(a)(b)c` casts twice, and `a[1][2]` looks up twice.
+                    let stays = matches!(token.node, Token::LBracket | Token::CastParen);
+                    levels.push((0, !stays));
                 }
             }
             _ => {}

@@ -160,6 +160,12 @@ impl Scene<'_> {
             return Some(error);
         }
         match last.node {
+            // No provider has such names without quotes.
+            Token::Attach(ref point) if point.text.contains('(') && !point.text.contains(':') => {
+                let shown = self.shown(last);
+                let error = Diagnostic::error(last.span, format!("{shown} is not an attach point"));
+                Some(error.help("statements stand in the block of a probe"))
+            }
             Token::Attach(_) | Token::PredicateClose | Token::Comma if self.expects("{") => {
                 let error = Diagnostic::error(last.span, "the probe has no block");
                 Some(error.at("expected `{` after this").help("write `{ }` to do nothing"))
@@ -244,7 +250,12 @@ impl Scene<'_> {
             (Token::Eq, Token::Var(_)) if self.in_loop_head(at) => {
                 Some(self.c_loop(error("unexpected `=`")))
             }
-            (token, _) if is_assignment(token) => Some(
+            (Token::Ident(_), _) if self.expects("variable") && !self.expects("integer") => {
+                let found = self.shown(found);
+                let error = error(&format!("unexpected {found}")).at("expected a variable");
+                Some(error.help("names of variables start with `$`"))
+            }
+            (token, before) if is_assignment(token) && before.ends_operand() => Some(
                 error("an assignment is a statement, not an expression")
                     .help("to compare, write `==`"),
             ),

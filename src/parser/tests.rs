@@ -194,7 +194,7 @@ fn statements() {
     }
 }
 
-const SCRIPTS: [&str; 24] = [
+const SCRIPTS: [&str; 30] = [
     "",
     "#!/usr/bin/env bpftrace\n",
     "BEGIN{}END{}",
@@ -217,6 +217,13 @@ const SCRIPTS: [&str; 24] = [
     "fn f($a : int64, $b : struct foo*,) : int64 { return $a; } fn g() : void { }",
     "fn f($a : typeof(1)) : string[4] { return \"a\"; }",
     "BEGIN { { { } } };;",
+    "tracepoint:syscalls:sys_enter_open,\ntracepoint:syscalls:sys_enter_openat\n{\n  \
+     @name[tid] = args->filename;\n}\n\n// The end.\nEND\n{\n  clear(@name);\n}",
+    "kretprobe:f\n/@start[tid] && (retval != 0)/\n{ @ns[comm, kstack(3)] = hist((nsecs - @start[tid]) / 1e3); }",
+    "kprobe:f { $s = (struct sock *)arg0; $p = ($s->port >> 8) | (($s->port << 8) & 0x00FF00); }",
+    "kprobe:f { $v = (uint64)*(uint32*)($p + 4); @ = lhist($v, -10, 10, 1); return }",
+    "interval:s:1 { print(@, 5, 1000); printf(\"%-6d %s\\n\", pid, str(args.name, 16)) }",
+    "watchpoint:0x1000:8:rw { } hardware:cache-misses:1e6 { } usdt:./x:\"a b\":* { } iter:task { }",
     "BEGIN /*$p/ { }\n*/ { }",
     "BEGIN / *$p / { } END /-1/{ f(/*x*/) // }\n}",
 ];
@@ -431,6 +438,26 @@ fn a_missing_semicolon_is_after_the_statement() {
     let (_, diagnostics) = parsed(text);
     let span = diagnostics.list[0].primary.as_ref().expect("has a place").0;
     assert_eq!((span.start, span.end), (14, 14));
+}
+
+/// The deepest trees that are allowed fit on the stack of a test thread.
+#[test]
+fn deep_trees() {
+    let deep = [
+        format!("BEGIN {{ $x = {}1 }}", "!".repeat(490)),
+        format!("BEGIN {{ $x = {}1{} }}", "f(".repeat(490), ")".repeat(490)),
+        format!("BEGIN {{ $x = 1{} }}", " + 1".repeat(490)),
+        format!("BEGIN {}{}", "{ ".repeat(490), "} ".repeat(490)),
+        format!("BEGIN {{ if 1 {{ }} {} }}", "else if 1 { } ".repeat(490)),
+    ];
+    for text in deep {
+        let script = parses(&text);
+        let plain = print::print(&script);
+        assert_eq!(print::print(&parses(&plain)), plain);
+    }
+    let text = format!("BEGIN {{ $x = {}1 }} END {{ 1 2 }}", "!".repeat(600));
+    let messages: Vec<_> = errors(&text).into_iter().map(|e| e.0).collect();
+    assert_eq!(messages, ["this is nested too deeply", "expected `;`"]);
 }
 
 #[test]
