@@ -112,6 +112,17 @@ impl<'a, 'c> Builder<'a, 'c> {
         self.inner.position_at_end(block);
     }
 
+    /// Goes on in a block, which takes its place after all that has been
+    /// written, so that jumps lead forwards.
+    pub(super) fn continue_in(&self, block: Block<'c>) {
+        let function = block.get_parent().expect("bug: a block without a function");
+        let last = function.get_last_basic_block().filter(|l| *l != block);
+        if let Some(last) = last {
+            block.move_after(last).expect(BUILDS);
+        }
+        self.inner.position_at_end(block);
+    }
+
     /// The place in the script of the instructions that follow.
     pub(super) fn set_location(&self, location: Meta<'c>) {
         // SAFETY: builder and location belong to the same context, which is alive.

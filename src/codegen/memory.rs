@@ -6,8 +6,9 @@ use super::program::Emitter;
 use crate::ir::{Base, BinaryOp, Expr, Home, Index, Place, SlotId};
 
 /// Words that are copied or zeroed by instructions of their own; more take a
-/// loop.
-const INLINE_WORDS: u32 = 128;
+/// loop. Measured: from here on, both are equally fast, and
+/// `bpf_probe_read_kernel` takes twice as long at any size.
+const INLINE_WORDS: u32 = 32;
 
 /// Words that one round of such a loop moves.
 const ROUND_WORDS: u32 = 8;
@@ -135,16 +136,12 @@ impl<'c> Emitter<'_, 'c> {
         let from = self.address(from);
         let b = &self.shared.builder;
         let step = to.step().min(from.step());
-        let whole = match context {
-            Some(_) => 0,
-            None => self.rounds(size, step, |at| {
-                for word in 0..ROUND_WORDS {
-                    let [to, from] =
-                        [to, from].map(|a| b.offset(b.element(a.pointer, at), word * 8));
-                    b.store(to, 8, b.load(from, 8, false, 8), 8);
-                }
-            }),
-        };
+        let whole = self.rounds(size, to.strict || from.strict, |at| {
+            for word in 0..ROUND_WORDS {
+                let [to, from] = [to, from].map(|a| b.offset(b.element(a.pointer, at), word * 8));
+                b.store(to, 8, b.load(from, 8, false, 8), 8);
+            }
+        });
         for (offset, bytes) in pieces(whole, size, step) {
             let value = match context {
                 Some(start) => {
@@ -161,7 +158,7 @@ impl<'c> Emitter<'_, 'c> {
         let to = self.address(to);
         let b = &self.shared.builder;
         let zero = b.constant(0);
-        let whole = self.rounds(size, to.step(), |at| {
+        let whole = self.rounds(size, to.strict, |at| {
             for word in 0..ROUND_WORDS {
                 b.store(b.offset(b.element(to.pointer, at), word * 8), 8, zero, 8);
             }
@@ -172,10 +169,11 @@ impl<'c> Emitter<'_, 'c> {
     }
 
     /// For more than [`INLINE_WORDS`]: a loop that makes one round for every
-    /// [`ROUND_WORDS`] words. Gives the bytes that it has done.
-    fn rounds(&self, size: u32, step: u32, round: impl FnOnce(Word<'c>)) -> u32 {
+    /// [`ROUND_WORDS`] words. Gives the bytes that it has done. What lies on
+    /// the stack is never that large.
+    fn rounds(&self, size: u32, strict: bool, round: impl FnOnce(Word<'c>)) -> u32 {
         let bytes = ROUND_WORDS * 8;
-        if size <= INLINE_WORDS * 8 || step < 8 {
+        if size <= INLINE_WORDS * 8 || strict {
             return 0;
         }
         let b = &self.shared.builder;
@@ -184,14 +182,14 @@ impl<'c> Emitter<'_, 'c> {
         b.store(counter, 8, b.constant(0), 8);
         let [head, done] = ["copy", "done"].map(|n| b.block(self.function.value, n));
         b.jump(head);
-        b.move_to(head);
+        b.continue_in(head);
         let at = b.hide(b.load(counter, 8, false, 8));
         round(at);
         let next = b.binary(BinaryOp::Add, at, b.constant(bytes.into()));
         b.store(counter, 8, next, 8);
         let more = b.compare(BinaryOp::ULt, next, b.constant(whole.into()));
         b.branch(more.expect("bug: it is a comparison"), head, done);
-        b.move_to(done);
+        b.continue_in(done);
         whole
     }
 }

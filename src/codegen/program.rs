@@ -67,6 +67,7 @@ pub(super) struct Function<'c> {
     pub(super) scope: Scope<'c>,
     /// Holds the allocations; ends in a jump to what follows.
     entry: Block<'c>,
+    start: Block<'c>,
     pub(super) exit: Exit<'c>,
     pub(super) loops: Vec<Target<'c>>,
     /// Only in the program itself.
@@ -144,7 +145,7 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
     emitter.make_frame();
     emitter.block(&program.body);
     b.jump(exit);
-    b.move_to(exit);
+    b.continue_in(exit);
     emitter.locate(program.span);
     b.give(b.load(result, 8, false, 8));
     emitter.finish_function();
@@ -188,6 +189,7 @@ impl<'c> Function<'c> {
             value,
             scope,
             entry,
+            start,
             exit: Exit::Callback,
             loops: Vec::new(),
             context: None,
@@ -231,8 +233,7 @@ impl<'c> Emitter<'_, 'c> {
     pub(super) fn finish_function(&self) {
         let b = &self.shared.builder;
         b.move_to(self.function.entry);
-        let start = self.function.entry.get_next_basic_block();
-        b.jump(start.expect("bug: a function has a start"));
+        b.jump(self.function.start);
     }
 
     /// Allocates what callbacks share and fills in what is known.
@@ -346,7 +347,7 @@ impl<'c> Emitter<'_, 'c> {
             let entry = b.call_pointer(helpers::MAP_LOOKUP_ELEM, &args);
             let found = b.block(self.function.value, "scratch");
             b.branch(b.is_null(entry), exit, found);
-            b.move_to(found);
+            b.continue_in(found);
             b.hide_pointer(entry)
         };
         b.store(index, 4, b.constant(first.into()), 4);
@@ -368,22 +369,22 @@ impl<'c> Emitter<'_, 'c> {
                     let mine = b.block(self.function.value, "mine");
                     let taken = b.block(self.function.value, "taken");
                     b.branch(alone.expect("bug: it is a comparison"), mine, taken);
-                    b.move_to(mine);
+                    b.continue_in(mine);
                     b.store_pointer(owned, entry);
                     b.jump(ready);
-                    b.move_to(taken);
+                    b.continue_in(taken);
                     b.atomic_add(busy, 8, b.constant(-1));
                 }
                 b.jump(exit);
-                b.move_to(ready);
+                b.continue_in(ready);
                 let entry = b.load_pointer(owned);
                 let busy = b.offset(entry, scratch.busy);
                 let release = b.block(self.function.value, "release");
                 let here = b.position();
-                b.move_to(release);
+                b.continue_in(release);
                 b.atomic_add(busy, 8, b.constant(-1));
                 b.jump(exit);
-                b.move_to(here);
+                b.continue_in(here);
                 bound.release = Some((busy, self.function.exit));
                 self.function.exit = Exit::Program { result, block: release };
                 entry

@@ -91,19 +91,19 @@ impl<'c> Emitter<'_, 'c> {
         b.branch(cond, yes, no);
         for (block, list) in [(yes, then), (no, els)] {
             if block != join {
-                b.move_to(block);
+                b.continue_in(block);
                 self.block(list);
                 b.jump(join);
             }
         }
-        b.move_to(join);
+        b.continue_in(join);
     }
 
     /// Continues after a jump away: what follows in the block is dead, and
     /// LLVM drops it.
     fn after_jump(&self) {
         let b = &self.shared.builder;
-        b.move_to(b.block(self.function.value, "dead"));
+        b.continue_in(b.block(self.function.value, "dead"));
     }
 
     fn forever(&mut self, body: &[Stmt]) {
@@ -111,11 +111,11 @@ impl<'c> Emitter<'_, 'c> {
         let head = b.block(self.function.value, "loop");
         let done = b.block(self.function.value, "done");
         b.jump(head);
-        b.move_to(head);
+        b.continue_in(head);
         self.hide_written(body);
         self.round(body, Target::Blocks { next: head, done });
         b.jump(head);
-        b.move_to(done);
+        b.continue_in(done);
     }
 
     fn round(&mut self, body: &[Stmt], target: Target<'c>) {
@@ -163,19 +163,19 @@ impl<'c> Emitter<'_, 'c> {
         let [head, round, next, done] =
             ["count", "round", "next", "done"].map(|n| b.block(self.function.value, n));
         b.jump(head);
-        b.move_to(head);
+        b.continue_in(head);
         self.hide_written(body);
         let at = b.hide(b.load(counter, 8, false, 8));
         b.branch(self.less(at, to), round, done);
-        b.move_to(round);
+        b.continue_in(round);
         let place = self.local(index);
         b.store(place, 8, at, 8);
         self.round(body, Target::Blocks { next, done });
         b.jump(next);
-        b.move_to(next);
+        b.continue_in(next);
         b.store(counter, 8, b.binary(BinaryOp::Add, at, b.constant(1)), 8);
         b.jump(head);
-        b.move_to(done);
+        b.continue_in(done);
     }
 
     fn less(&self, left: Word<'c>, right: Word<'c>) -> super::builder::Truth<'c> {
@@ -294,7 +294,7 @@ impl<'c> Emitter<'_, 'c> {
         let noted = b.truth(b.load(self.in_frame(offset), 8, false, 8));
         let [leaves, stays] = ["leaves", "stays"].map(|n| b.block(self.function.value, n));
         b.branch(noted, leaves, stays);
-        b.move_to(leaves);
+        b.continue_in(leaves);
         match self.function.exit {
             Exit::Program { result, block } => {
                 b.store(result, 8, b.load(self.in_frame(offset + 8), 8, false, 8), 8);
@@ -302,7 +302,7 @@ impl<'c> Emitter<'_, 'c> {
             }
             Exit::Callback => b.give(b.constant(1)),
         }
-        b.move_to(stays);
+        b.continue_in(stays);
     }
 
     fn leave(&mut self, value: Word<'c>) {
@@ -391,12 +391,12 @@ impl<'c> Emitter<'_, 'c> {
         let b = &self.shared.builder;
         let [some, none, join] = ["some", "none", "join"].map(|n| b.block(self.function.value, n));
         b.branch(b.is_null(pointer), none, some);
-        b.move_to(some);
+        b.continue_in(some);
         there(self, b.hide_pointer(pointer));
         b.jump(join);
-        b.move_to(none);
+        b.continue_in(none);
         self.block(null);
         b.jump(join);
-        b.move_to(join);
+        b.continue_in(join);
     }
 }
