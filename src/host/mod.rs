@@ -9,6 +9,7 @@ pub mod arch;
 pub mod btf;
 pub mod features;
 mod libraries;
+mod mount;
 pub mod syscalls;
 pub mod tracefs;
 

@@ -13,6 +13,8 @@ pub struct Tracefs {
     /// As seen from here: the host's root is part of it.
     dir: PathBuf,
     events: OnceLock<Vec<Event>>,
+    /// Keeps a private mount alive.
+    _mount: Option<std::os::fd::OwnedFd>,
 }
 
 /// A tracepoint.
@@ -64,9 +66,14 @@ impl Tracefs {
         let mut denied = false;
         for dir in places {
             match fs::metadata(dir.join("events")) {
-                Ok(_) => return Ok(Tracefs { dir, events: OnceLock::new() }),
+                Ok(_) => return Ok(Tracefs { dir, events: OnceLock::new(), _mount: None }),
                 Err(e) => denied |= e.kind() == std::io::ErrorKind::PermissionDenied,
             }
+        }
+        if host.is_live()
+            && let Some((mount, dir)) = super::mount::detached(c"tracefs")
+        {
+            return Ok(Tracefs { dir, events: OnceLock::new(), _mount: Some(mount) });
         }
         if denied {
             return Err("the tracing file system cannot be read without more privileges".into());
