@@ -7,9 +7,11 @@
 
 pub mod arch;
 pub mod btf;
+pub mod elf;
 pub mod features;
 mod libraries;
 mod mount;
+mod paths;
 pub mod syscalls;
 pub mod tracefs;
 
@@ -227,6 +229,22 @@ impl Host {
         })
     }
 
+    /// The function of the kernel that an address lies in, and the distance from
+    /// its start.
+    pub fn kernel_symbol_at(&self, address: u64) -> Option<(String, u64)> {
+        let text = self.symbols.get_or_init(|| self.read("/proc/kallsyms").unwrap_or_default());
+        let symbol = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            let start = u64::from_str_radix(words.next()?, 16).ok()?;
+            let code = words.next()?.eq_ignore_ascii_case("t");
+            (code && start != 0).then_some((start, words.next()?.to_owned()))
+        };
+        let below = text.lines().filter_map(symbol).filter(|(start, _)| *start <= address);
+        // The first of several names at the same place.
+        let (start, name) = below.reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+        Some((name, address - start))
+    }
+
     /// The value of a kernel build option (`CONFIG_KPROBES` → `y`), `n` if it
     /// is off; `None` if the kernel's configuration is not readable.
     pub fn kernel_config(&self, option: &str) -> Option<String> {
@@ -283,6 +301,23 @@ impl Host {
     /// loader's cache or, without one, its standard directories.
     pub fn library(&self, name: &str) -> Option<PathBuf> {
         libraries::find(self, name)
+    }
+
+    /// Files that fit an absolute path with `*`, `?` or `[…]`, sorted.
+    pub fn glob(&self, pattern: &str) -> Vec<PathBuf> {
+        paths::glob(self, pattern)
+    }
+
+    /// Where the files of a process are to be looked for: `/`, or the root of
+    /// its mount namespace if that is not ours.
+    pub fn root_of(&self, pid: Option<u32>) -> PathBuf {
+        let namespace = |pid: &str| fs::read_link(self.path(format!("/proc/{pid}/ns/mnt"))).ok();
+        match pid.map(|p| p.to_string()) {
+            Some(pid) if namespace(&pid).is_some() && namespace(&pid) != namespace("self") => {
+                PathBuf::from(format!("/proc/{pid}/root"))
+            }
+            _ => PathBuf::from("/"),
+        }
     }
 
     /// Programs of that name in the directories of `$PATH`, in its order.

@@ -204,19 +204,16 @@ fn parse_field(line: &str) -> Option<Field> {
 }
 
 impl Field {
-    /// The field's type. Names that only BTF knows become integers without it;
-    /// integers take the size that they have in the record, which for arguments
-    /// of system calls is 8 bytes whatever the declaration says. Pointers and
-    /// integers are of `space`, except for data in the record itself, which the
-    /// kernel has copied.
-    pub fn convert(&self, btf: Option<&Btf>, space: Space) -> Type {
-        let known = match btf {
-            Some(btf) => btf.parse_type(&self.ty),
-            None => btf::parse_type(&self.ty, |tag, name| match tag {
-                None => btf::base_type(name),
-                Some(_) => None,
-            }),
-        };
+    /// The field's type. Names that only BTF knows become integers without it
+    /// (it is asked for only when needed, which costs time); integers take the
+    /// size that they have in the record, which for arguments of system calls is
+    /// 8 bytes whatever the declaration says. Pointers and integers are of
+    /// `space`, except for data in the record itself, which the kernel has copied.
+    pub fn convert<'b>(&self, btf: impl Fn() -> Option<&'b Btf>, space: Space) -> Type {
+        let known = btf::parse_type(&self.ty, |tag, name| {
+            let base = || if tag.is_none() { btf::base_type(name) } else { None };
+            base().or_else(|| btf()?.find_type(tag, name))
+        });
         if self.place != Place::Inline {
             let to = known.unwrap_or(Type::int(1, false));
             return Type::ptr(to, Space::Kernel);
@@ -262,7 +259,7 @@ mod tests {
 
     fn shown(text: &str) -> Vec<String> {
         let format = parse_format(text).unwrap();
-        let show = |f: &Field| format!("{}: {}", f.name, f.convert(None, Space::User));
+        let show = |f: &Field| format!("{}: {}", f.name, f.convert(|| None, Space::User));
         format.fields.iter().map(show).collect()
     }
 

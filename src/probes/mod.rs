@@ -6,13 +6,17 @@
 //!
 //! Adding a provider: a file with its row, and the row in [`PROVIDERS`].
 
+mod fentry;
+mod functions;
 mod group;
+mod kprobe;
 mod list;
 mod perf;
 mod rawtracepoint;
 mod special;
 mod text;
 mod tracepoint;
+mod uprobe;
 
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -54,8 +58,14 @@ enum Side {
 pub static PROVIDERS: &[&Provider] = &[
     &special::BEGIN,
     &special::END,
+    &kprobe::KPROBE,
+    &kprobe::KRETPROBE,
+    &fentry::FENTRY,
+    &fentry::FEXIT,
     &tracepoint::TRACEPOINT,
     &rawtracepoint::RAWTRACEPOINT,
+    &uprobe::UPROBE,
+    &uprobe::URETPROBE,
     &perf::SOFTWARE,
     &perf::HARDWARE,
     &perf::PROFILE,
@@ -181,10 +191,6 @@ fn nothing_matches(point: &AttachPoint, message: &str, options: &Options, diags:
 impl Request<'_> {
     fn span(&self) -> Span {
         self.point.span
-    }
-
-    fn error(&self, message: impl Into<String>) -> Box<Diagnostic> {
-        Box::new(Diagnostic::error(self.span(), message))
     }
 
     /// An error about one part.

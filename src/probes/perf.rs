@@ -217,22 +217,26 @@ fn instance(request: &Request<'_>, name: String, mechanism: Mechanism) -> Instan
 
 /// `struct bpf_perf_event_data *`; its name is looked up only if it matters.
 fn context_type(host: &Host, used: bool) -> Type {
-    let found = host
-        .btf()
-        .ok()
-        .filter(|_| used)
-        .and_then(|btf| btf.find_type(Some(TypeTag::Struct), "bpf_perf_event_data"));
+    let found = match used {
+        true => host.btf().ok(),
+        false => None,
+    };
+    let found = found.and_then(|b| b.find_type(Some(TypeTag::Struct), "bpf_perf_event_data"));
     Type::ptr(found.unwrap_or(Type::Void), Space::Kernel)
 }
 
 fn list_timer(query: &Query<'_>) -> Result<Vec<Line>, String> {
-    let name = query.provider.name;
-    Ok(["hz", "ms", "s", "us"].iter().map(|unit| Line::of(format!("{name}:{unit}:"))).collect())
+    Ok(listed(query, ["hz", "ms", "s", "us"]))
 }
 
 fn list_counter(query: &Query<'_>) -> Result<Vec<Line>, String> {
-    let name = query.provider.name;
     let (_, table) = counters(query.provider);
-    let names = table.iter().flat_map(|c| std::iter::once(c.name).chain(c.alias));
-    Ok(names.map(|event| Line::of(format!("{name}:{event}:"))).collect())
+    Ok(listed(query, table.iter().flat_map(|c| std::iter::once(c.name).chain(c.alias))))
+}
+
+/// The number after the last colon is for the reader to fill in.
+fn listed<'n>(query: &Query<'_>, names: impl IntoIterator<Item = &'n str>) -> Vec<Line> {
+    let provider = query.provider.name;
+    let wanted = names.into_iter().filter(|name| query.accepts(&[name]));
+    wanted.map(|name| Line::of(format!("{provider}:{name}:"))).collect()
 }

@@ -13,7 +13,6 @@ use super::{
     Access, Argument, Compat, Context, Expanded, Instance, Provider, Request, Side, Syscalls,
 };
 use crate::diag::{self, Diagnostic, Diagnostics};
-use crate::host::Host;
 use crate::host::arch::Arch;
 use crate::host::btf::Btf;
 use crate::host::features::Feature;
@@ -113,7 +112,6 @@ struct Call {
 
 impl Lookup<'_> {
     fn instances(&mut self, events: Vec<Event>) -> Expanded {
-        let host = self.request.host;
         let (mut enter, mut exit, mut perf) = (Vec::new(), Vec::new(), Vec::new());
         for (i, event) in events.into_iter().enumerate() {
             // One look is enough if nothing is asked for: see `group`.
@@ -123,13 +121,13 @@ impl Lookup<'_> {
             };
             match self.call(&event, fields.as_deref().unwrap_or_default()) {
                 Some((entering, raw, number)) => {
-                    let args = fields.map(|f| raw_arguments(&f, host, raw, entering));
+                    let args = fields.map(|f| self.raw_arguments(&f, raw, entering));
                     let target = Call { name: full_name(&event), number };
                     let list = if entering { &mut enter } else { &mut exit };
                     list.push(Match { target, args });
                 }
                 None => {
-                    let args = fields.map(|f| record_arguments(&f, host, &event));
+                    let args = fields.map(|f| self.record_arguments(&f, &event));
                     perf.push(Match { target: event, args });
                 }
             }
@@ -238,6 +236,59 @@ impl Lookup<'_> {
             syscalls: None,
         }
     }
+
+    /// The type of a field; fields that the block does not use are not worth
+    /// reading BTF for.
+    fn convert(&self, field: &Field, space: Space) -> Type {
+        let Request { needs, host, .. } = self.request;
+        let used = needs.whole_args || needs.args_fields.contains(&field.name);
+        field.convert(|| host.btf().ok().filter(|_| used), space)
+    }
+
+    /// Fields of a record as arguments.
+    fn record_arguments(&self, fields: &[Field], event: &Event) -> Vec<Argument> {
+        let space = if event.category == "syscalls" { Space::User } else { Space::Kernel };
+        let argument = |field: &Field| Argument {
+            name: field.name.clone(),
+            ty: self.convert(field, space),
+            access: match field.place {
+                Place::Inline => Access::Context { offset: field.offset, size: field.size },
+                Place::DataLocation => {
+                    Access::DataLocation { offset: field.offset, relative: false }
+                }
+                Place::RelativeLocation => {
+                    Access::DataLocation { offset: field.offset, relative: true }
+                }
+            },
+        };
+        fields.iter().map(argument).collect()
+    }
+
+    /// Fields of a system call's record as arguments of the raw tracepoint.
+    /// Fields that are not there (since Linux 7, texts that the kernel has
+    /// copied) are left out.
+    fn raw_arguments(&self, fields: &[Field], raw: Raw, enter: bool) -> Vec<Argument> {
+        let arch = self.request.host.arch();
+        let argument = |field: &Field| {
+            let access = if field.place != Place::Inline {
+                return None;
+            } else if field.name == NUMBER_FIELD && enter {
+                Access::Context { offset: 8, size: 8 }
+            } else if field.name == NUMBER_FIELD {
+                Access::SyscallRegister { offset: raw.number }
+            } else if enter {
+                let index = field.offset.checked_sub(SYSCALL_FIELDS)? / 8;
+                let register = arch.syscall_arguments.get(index as usize)?;
+                Access::SyscallRegister { offset: arch.register(register)? }
+            } else {
+                // The only field is what the call returned.
+                Access::Context { offset: 8, size: 8 }
+            };
+            let ty = self.convert(field, Space::User);
+            Some(Argument { name: field.name.clone(), ty, access })
+        };
+        fields.iter().filter_map(argument).collect()
+    }
 }
 
 impl Raw {
@@ -291,49 +342,6 @@ fn context(provider: &'static Provider, space: Space) -> Context {
         stacks: true,
         ..Context::none(provider, space)
     }
-}
-
-/// Fields of a record as arguments.
-fn record_arguments(fields: &[Field], host: &Host, event: &Event) -> Vec<Argument> {
-    let space = if event.category == "syscalls" { Space::User } else { Space::Kernel };
-    let argument = |field: &Field| Argument {
-        name: field.name.clone(),
-        ty: field.convert(host.btf().ok(), space),
-        access: match field.place {
-            Place::Inline => Access::Context { offset: field.offset, size: field.size },
-            Place::DataLocation => Access::DataLocation { offset: field.offset, relative: false },
-            Place::RelativeLocation => {
-                Access::DataLocation { offset: field.offset, relative: true }
-            }
-        },
-    };
-    fields.iter().map(argument).collect()
-}
-
-/// Fields of a system call's record as arguments of the raw tracepoint.
-/// Fields that are not there (since Linux 7, texts that the kernel has copied)
-/// are left out.
-fn raw_arguments(fields: &[Field], host: &Host, raw: Raw, enter: bool) -> Vec<Argument> {
-    let arch = host.arch();
-    let argument = |field: &Field| {
-        let access = if field.place != Place::Inline {
-            return None;
-        } else if field.name == NUMBER_FIELD && enter {
-            Access::Context { offset: 8, size: 8 }
-        } else if field.name == NUMBER_FIELD {
-            Access::SyscallRegister { offset: raw.number }
-        } else if enter {
-            let index = field.offset.checked_sub(SYSCALL_FIELDS)? / 8;
-            let register = arch.syscall_arguments.get(index as usize)?;
-            Access::SyscallRegister { offset: arch.register(register)? }
-        } else {
-            // The only field is what the call returned.
-            Access::Context { offset: 8, size: 8 }
-        };
-        let ty = field.convert(host.btf().ok(), Space::User);
-        Some(Argument { name: field.name.clone(), ty, access })
-    };
-    fields.iter().filter_map(argument).collect()
 }
 
 fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {

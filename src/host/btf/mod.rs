@@ -10,6 +10,7 @@
 mod raw;
 mod text;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -169,6 +170,21 @@ impl Btf {
         let base = (module != 0).then_some(&self.base);
         let id = raw.find(base, Kinds::of(Kind::Func), name)?;
         self.function_at(Ref { module, id })
+    }
+
+    /// Many functions of a module by name, in one pass; unknown ones are absent.
+    pub fn functions_in(&self, module: &str, names: &HashSet<&str>) -> HashMap<String, Function> {
+        let Some((module, raw)) = self.table(module) else { return HashMap::new() };
+        let known = raw.ids(Kinds::of(Kind::Func)).filter_map(|id| {
+            let at = Ref { module, id };
+            let name = self.string(at, raw.entry(id)?.name);
+            names.contains(name).then(|| Some((name.to_owned(), self.function_at(at)?)))?
+        });
+        let mut found = HashMap::new();
+        for (name, function) in known {
+            found.entry(name).or_insert(function);
+        }
+        found
     }
 
     /// The modules (`vmlinux` included) that have a function of this name.

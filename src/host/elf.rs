@@ -1,0 +1,238 @@
+//! User binaries: functions and where they lie in the file. The only file of
+//! the library side that knows the `object` crate.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use object::{Object, ObjectKind, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind};
+
+/// An executable or shared library.
+pub struct Binary {
+    path: PathBuf,
+    map: memmap2::Mmap,
+}
+
+/// A function of a binary.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ElfFunction {
+    /// As in the symbol table: C++ names are mangled.
+    pub name: String,
+    /// As the binary counts them, before it is moved by the loader.
+    pub address: u64,
+    /// In bytes; 0 if the table does not say.
+    pub size: u64,
+    /// In the file.
+    pub offset: u64,
+    /// The function only chooses the real one when the program starts (type
+    /// `STT_GNU_IFUNC`).
+    pub chooser: bool,
+}
+
+/// A C++ name as an attach point gives it.
+pub struct CppName {
+    text: String,
+    /// With a parameter list only that overload is meant.
+    exact: bool,
+    /// The last part of the name, which the mangled name has in it as it is.
+    word: String,
+}
+
+impl Binary {
+    /// Opens a file that can be traced: an executable or a shared library.
+    ///
+    /// # Errors
+    /// Why it cannot be, as a phrase for a diagnostic.
+    pub fn open(path: &Path) -> Result<Binary, String> {
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        let metadata = file.metadata().map_err(|e| e.to_string())?;
+        if metadata.len() == 0 || !metadata.is_file() {
+            return Err("it is not an ELF file".into());
+        }
+        // SAFETY: the map is private and only read. Another process that cuts the
+        // file while it is parsed could end this one; debuggers and symbolisers
+        // live with the same.
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
+            .map_err(|e| e.to_string())?;
+        let binary = Binary { path: path.to_owned(), map };
+        binary.check()?;
+        Ok(binary)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt;
+        let elf = self.parse()?;
+        match elf.kind() {
+            ObjectKind::Dynamic => Ok(()),
+            ObjectKind::Executable => {
+                let mode = self.path.metadata().map(|m| m.permissions().mode()).unwrap_or(0);
+                if mode & 0o111 == 0 { Err("it is not executable".into()) } else { Ok(()) }
+            }
+            ObjectKind::Relocatable => Err("it is an object file that is not linked yet".into()),
+            _ => Err("it is no executable or shared library".into()),
+        }
+    }
+
+    fn parse(&self) -> Result<object::File<'_>, String> {
+        object::File::parse(&*self.map).map_err(|_| "it is not an ELF file".into())
+    }
+
+    /// Functions whose names are wanted, sorted by name and address, without
+    /// repeats; from a separate file of debug symbols too if there is one.
+    pub fn functions(&self, wanted: &dyn Fn(&str) -> bool) -> Vec<ElfFunction> {
+        let Ok(elf) = self.parse() else { return Vec::new() };
+        let segments = executable_segments(&elf);
+        let mut found = Vec::new();
+        collect(&elf, &segments, wanted, &mut found);
+        // A stripped binary has only what the loader needs.
+        if elf.symbols().next().is_none()
+            && let Some(path) = self.debug_file(&elf)
+            && let Ok(file) = File::open(path)
+            // SAFETY: as above.
+            && let Ok(map) = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
+            && let Ok(symbols) = object::File::parse(&*map)
+        {
+            collect(&symbols, &segments, wanted, &mut found);
+        }
+        found.sort_unstable();
+        found.dedup_by(|a, b| a.name == b.name && a.address == b.address);
+        found
+    }
+
+    /// The file offset of an address in the program's code.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        offset_in(&executable_segments(&self.parse().ok()?), address)
+    }
+
+    /// Where separate debug symbols are by convention (the build id, or a link
+    /// by name; GDB's manual, "Debugging Information in Separate Files").
+    fn debug_file(&self, elf: &object::File<'_>) -> Option<PathBuf> {
+        let mut places = Vec::new();
+        if let Ok(Some([first, rest @ ..])) = elf.build_id() {
+            let rest: String = rest.iter().map(|b| format!("{b:02x}")).collect();
+            let name = format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug");
+            places.push(PathBuf::from(name));
+        }
+        if let Ok(Some((name, _))) = elf.gnu_debuglink()
+            && let (Ok(name), Some(dir)) = (std::str::from_utf8(name), self.path.parent())
+        {
+            let global = Path::new("/usr/lib/debug").join(dir.strip_prefix("/").unwrap_or(dir));
+            places.extend([dir.join(name), dir.join(".debug").join(name), global.join(name)]);
+        }
+        places.into_iter().find(|p| p.is_file() && *p != self.path)
+    }
+}
+
+/// Addresses, sizes and file offsets of what is loaded as code.
+fn executable_segments(elf: &object::File<'_>) -> Vec<(u64, u64, u64)> {
+    let code = |s: &object::Segment<'_, '_>| match s.flags() {
+        // PF_X of elf.h.
+        object::SegmentFlags::Elf { p_flags } => p_flags & 1 != 0,
+        _ => false,
+    };
+    elf.segments().filter(code).map(|s| (s.address(), s.size(), s.file_range().0)).collect()
+}
+
+fn offset_in(segments: &[(u64, u64, u64)], address: u64) -> Option<u64> {
+    segments.iter().find_map(|(start, size, offset)| {
+        let distance = address.checked_sub(*start).filter(|d| d < size)?;
+        offset.checked_add(distance)
+    })
+}
+
+fn collect(
+    elf: &object::File<'_>,
+    segments: &[(u64, u64, u64)],
+    wanted: &dyn Fn(&str) -> bool,
+    found: &mut Vec<ElfFunction>,
+) {
+    for symbol in elf.dynamic_symbols().chain(elf.symbols()) {
+        if symbol.kind() != SymbolKind::Text || symbol.is_undefined() {
+            continue;
+        }
+        // `fopen@@GLIBC_2.2.5`: some tables have the version in the name.
+        let name = symbol.name().ok().and_then(|n| n.split('@').next()).unwrap_or("");
+        if name.is_empty() || !wanted(name) {
+            continue;
+        }
+        let Some(offset) = offset_in(segments, symbol.address()) else { continue };
+        let chooser = match symbol.flags() {
+            // STT_GNU_IFUNC of elf.h.
+            SymbolFlags::Elf { st_info, .. } => st_info & 0xf == 10,
+            _ => false,
+        };
+        found.push(ElfFunction {
+            name: name.to_owned(),
+            address: symbol.address(),
+            size: symbol.size(),
+            offset,
+            chooser,
+        });
+    }
+}
+
+impl CppName {
+    /// Prepares the comparison with a name such as `ns::f` or `ns::f(int)`.
+    pub fn new(text: &str) -> CppName {
+        let base = text.split('(').next().unwrap_or("");
+        let word = base.rsplit("::").next().unwrap_or("");
+        // Not part of the mangled name as written.
+        let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'*');
+        let word = if plain && !word.starts_with("operator") { word } else { "" };
+        CppName { text: text.to_owned(), exact: text.contains('('), word: word.to_owned() }
+    }
+
+    /// Whether a mangled name is that of a function meant here; `*` in the name
+    /// stands for anything.
+    pub fn matches(&self, mangled: &str, fits: &dyn Fn(&str, &str) -> bool) -> bool {
+        if !mangled.starts_with("_Z") || !self.word.split('*').all(|w| mangled.contains(w)) {
+            return false;
+        }
+        demangle(mangled, self.exact).is_some_and(|name| fits(&self.text, &name))
+    }
+}
+
+/// The C++ name behind a mangled one; with or without its parameters.
+pub fn demangle(mangled: &str, parameters: bool) -> Option<String> {
+    if !mangled.starts_with("_Z") {
+        return None;
+    }
+    let options = cpp_demangle::DemangleOptions::new().no_return_type().recursion_limit(160);
+    let options = if parameters { options } else { options.no_params() };
+    cpp_demangle::Symbol::new(mangled).ok()?.demangle(&options).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_functions_are_found_where_they_are() {
+        let path = std::env::current_exe().unwrap();
+        let binary = Binary::open(&path).unwrap();
+        let found = binary.functions(&|name| name == "main");
+        assert_eq!(found.len(), 1);
+        assert_eq!(binary.file_offset(found[0].address), Some(found[0].offset));
+        assert!(found[0].size > 0);
+        assert!(binary.functions(&|n| n == "no such function").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_binary_is_refused() {
+        let reason = |path: &str| Binary::open(Path::new(path)).err().unwrap();
+        assert_eq!(reason("Cargo.toml"), "it is not an ELF file");
+        assert_eq!(reason("/dev/null"), "it is not an ELF file");
+        assert!(reason("/no/such").contains("No such file"));
+    }
+
+    #[test]
+    fn cpp_names() {
+        let equal = |a: &str, b: &str| a == b;
+        let (int, double) = ("_ZN2ns1fEi", "_ZN2ns1fEd");
+        assert!(CppName::new("ns::f").matches(int, &equal));
+        assert!(CppName::new("ns::f").matches(double, &equal));
+        assert!(CppName::new("ns::f(int)").matches(int, &equal));
+        assert!(!CppName::new("ns::f(int)").matches(double, &equal));
+        assert!(!CppName::new("f").matches(int, &equal));
+        assert!(!CppName::new("ns::f").matches("ns::f", &equal));
+    }
+}

@@ -1,0 +1,268 @@
+//! Entry and exit of kernel functions through trampolines: typed arguments,
+//! and the lowest cost. A program is loaded for one function, so every match is
+//! an instance of its own.
+
+use std::collections::HashSet;
+
+use super::functions;
+use super::list::{Line, Query};
+use super::text::Part;
+use super::{
+    Access, Argument, Context, Expanded, Func, Instance, Provider, Request, Side, in_register,
+};
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::host::btf::{Btf, Function, Param};
+use crate::host::features::Feature;
+use crate::ir::ProgramKind;
+use crate::plan::Mechanism;
+use crate::types::{Space, Type};
+
+pub(super) static FENTRY: Provider = Provider {
+    name: "fentry",
+    aliases: &["f", "kfunc"],
+    usage: &["fentry:vfs_read", "fentry:module:function"],
+    doc: "Fires when a kernel function is called, with typed arguments.",
+    side: Side::Kernel,
+    expand,
+    list,
+};
+
+pub(super) static FEXIT: Provider = Provider {
+    name: "fexit",
+    aliases: &["fr", "kretfunc"],
+    usage: &["fexit:vfs_read", "fexit:module:function"],
+    doc: "Fires when a kernel function returns, with its arguments and result.",
+    side: Side::Named,
+    expand,
+    list,
+};
+
+/// Functions that our own programs may run into while they use maps.
+const LOCKS: [&str; 4] = [
+    "_raw_spin_lock",
+    "_raw_spin_lock_irqsave",
+    "_raw_spin_unlock_irqrestore",
+    "queued_spin_lock_slowpath",
+];
+
+fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
+    let (module, function) = match request.parts.as_slice() {
+        [first, ..] if first.text == "bpf" && request.parts.len() > 1 => {
+            let d = Diagnostic::error(request.span(), "BPF programs cannot be traced");
+            return Err(Box::new(d.note("only functions of the kernel and of modules can")));
+        }
+        [function] => (None, function),
+        [module, function] => (Some(module), function),
+        _ => return Err(request.wrong_parts()),
+    };
+    if function.text.is_empty() {
+        return Err(request.wrong_parts());
+    }
+    let provider = request.provider.name;
+    let unavailable = |reason: String| {
+        let d = Diagnostic::error(request.span(), format!("this kernel has no {provider} probes"))
+            .note(reason);
+        Box::new(match functions::instead(request.host, provider, &function.text) {
+            Some(help) => d.help(help),
+            None => d,
+        })
+    };
+    let btf = request.host.btf().map_err(unavailable)?;
+    if !request.host.has(Feature::Fentry) {
+        let reason = "its BPF has no trampolines (they need `CONFIG_FUNCTION_TRACER` and \
+                      `CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS`)";
+        return Err(unavailable(reason.into()));
+    }
+    if function.is_wildcard() || module.is_some_and(Part::is_wildcard) {
+        return all_matching(request, btf, module, function, diags);
+    }
+    let found = match module {
+        Some(module) => btf.function_in(&module.text, &function.text),
+        None => match btf.function_in("vmlinux", &function.text) {
+            Some(found) => Some(found),
+            None => only_module(btf, function)?,
+        },
+    };
+    match found {
+        Some(found) => {
+            if LOCKS.contains(&function.text.as_str()) {
+                let message = format!("tracing `{}` may go wrong", function.text);
+                diags.push(
+                    Diagnostic::warning(function.span, message)
+                        .note("the program itself takes such locks when it uses maps"),
+                );
+            }
+            Ok(vec![instance(request, &function.text, found)])
+        }
+        None => request.missing(unknown(request.host, btf, module, function), diags),
+    }
+}
+
+/// The function of that name in a module, if only one has it.
+fn only_module(btf: &Btf, function: &Part) -> Result<Option<Function>, Box<Diagnostic>> {
+    let modules = btf.modules_of_function(&function.text);
+    if modules.len() > 1 {
+        let message = format!("several modules have a function `{}`", function.text);
+        let list = modules.join(", ");
+        let d = Diagnostic::error(function.span, message).note(format!("they are {list}"));
+        return Err(Box::new(d.help("write the module's name before the function's")));
+    }
+    Ok(modules.first().and_then(|module| btf.function_in(module, &function.text)))
+}
+
+fn unknown(host: &Host, btf: &Btf, module: Option<&Part>, function: &Part) -> Diagnostic {
+    if let Some(module) =
+        module.filter(|m| m.text != "vmlinux" && !btf.modules().any(|name| name == m.text))
+    {
+        let message = format!("there is no module `{}`", module.text);
+        return Diagnostic::error(module.span, message)
+            .note("a module must be loaded, and describe its types, to be traced");
+    }
+    let message = format!("there is no kernel function `{}`", function.text);
+    let d = Diagnostic::error(function.span, message);
+    match functions::nearest(host, &function.text) {
+        Some(near) => d.at(format!("did you mean `{near}`?")),
+        None => d.note("it may be inlined everywhere, or not exist in this kernel"),
+    }
+}
+
+fn all_matching(
+    request: &Request<'_>,
+    btf: &Btf,
+    module: Option<&Part>,
+    function: &Part,
+    diags: &mut Diagnostics,
+) -> Expanded {
+    let found = candidates(request.host, btf, module, &|name| function.matches(name));
+    if found.is_empty() {
+        let message = format!("no kernel function matches `{}`", function.text);
+        super::nothing_matches(request.point, &message, request.options, diags);
+    }
+    let mut instances = Vec::new();
+    for (module, names) in found {
+        let set: HashSet<&str> = names.iter().copied().collect();
+        let mut described = btf.functions_in(module, &set);
+        let known = names.iter().filter_map(|n| Some((*n, described.remove(*n)?)));
+        instances.extend(known.map(|(name, function)| instance(request, name, function)));
+    }
+    Ok(instances)
+}
+
+/// Functions that BTF describes and ftrace can trace, by module; sorted.
+fn candidates<'h>(
+    host: &'h Host,
+    btf: &'h Btf,
+    module: Option<&Part>,
+    accepts: &dyn Fn(&str) -> bool,
+) -> Vec<(&'h str, Vec<&'h str>)> {
+    let traceable: Option<HashSet<(Option<&str>, &str)>> =
+        functions::matching(host, None, accepts).ok().map(|list| list.into_iter().collect());
+    let modules = std::iter::once("vmlinux").chain(btf.modules());
+    let modules = modules.filter(|m| module.is_none_or(|p| p.matches(m)));
+    let of_module = |name: &'h str| {
+        let key = (name != "vmlinux").then_some(name);
+        let usable = |f: &&str| match &traceable {
+            Some(list) => list.contains(&(key, *f)),
+            None => accepts(f) && !functions::is_unsafe(f),
+        };
+        let mut functions: Vec<&str> = btf.functions(name).into_iter().filter(usable).collect();
+        functions.sort_unstable();
+        functions.dedup();
+        (!functions.is_empty()).then_some((name, functions))
+    };
+    modules.filter_map(of_module).collect()
+}
+
+fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
+    let exit = request.provider.name == FEXIT.name;
+    let module = function.module.clone();
+    let (args, end) = arguments(&function);
+    let args = match args.is_empty() {
+        true => Err(format!("`{name}` has no parameters")),
+        false => Ok(args),
+    };
+    let named = "arguments have names here; use `args.<name>`";
+    let retval = if !exit {
+        Err("the function has not run yet; use `fexit`".into())
+    } else {
+        match in_register(function.result, Space::Kernel) {
+            Type::Void => Err(format!("`{name}` returns nothing")),
+            ty => Ok(Argument {
+                name: "retval".into(),
+                ty,
+                access: Access::Context { offset: end, size: 8 },
+            }),
+        }
+    };
+    let context = Context {
+        args,
+        numbered: Err(named.into()),
+        retval,
+        ctx: Err(named.into()),
+        func: match request.host.has(Feature::FuncIp) {
+            true => Ok(Func::Helper { user: false }),
+            false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
+        },
+        stacks: true,
+        ..Context::none(request.provider, Space::Kernel)
+    };
+    let section = match module.as_str() {
+        "vmlinux" => format!("{}/{name}", request.provider.name),
+        module => format!("{}/{module}:{name}", request.provider.name),
+    };
+    let full_name = format!("{}:{module}:{name}", request.provider.name);
+    let mechanism = Mechanism::Trampoline { function: name.to_owned(), module, exit };
+    Instance {
+        kind: ProgramKind::Trampoline,
+        section,
+        context,
+        attach: vec![request.attach(vec![full_name], mechanism)],
+        syscalls: None,
+    }
+}
+
+/// Parameters, and where the result follows them. Small structs by value take
+/// the words that they fill.
+fn arguments(function: &Function) -> (Vec<Argument>, u32) {
+    let mut offset = 0;
+    let mut list = Vec::new();
+    for param in &function.params {
+        let words = match &param.ty {
+            Type::Struct(s) => s.size.div_ceil(8).max(1),
+            _ => 1,
+        };
+        list.push(Argument {
+            name: param.name.clone(),
+            ty: in_register(param.ty.clone(), Space::Kernel),
+            access: Access::Context { offset, size: 8 },
+        });
+        offset += 8 * words;
+    }
+    (list, offset)
+}
+
+fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
+    let btf = query.host.btf()?;
+    let provider = query.provider.name;
+    let mut lines = Vec::new();
+    for (module, names) in candidates(query.host, btf, None, &|_| true) {
+        let names: Vec<&str> =
+            names.into_iter().filter(|name| query.accepts(&[module, name])).collect();
+        let described = match query.verbose {
+            true => btf.functions_in(module, &names.iter().copied().collect()),
+            false => Default::default(),
+        };
+        for name in names {
+            let mut line = Line::of(format!("{provider}:{module}:{name}"));
+            if let Some(function) = described.get(name) {
+                line.details = function.params.iter().map(Param::shown).collect();
+                if provider == FEXIT.name {
+                    line.details.push(format!("{} retval", function.result_text));
+                }
+            }
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}

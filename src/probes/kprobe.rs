@@ -1,0 +1,461 @@
+//! Entry and return of kernel functions, by breakpoints or ftrace.
+//!
+//! A name is one perf kprobe. A pattern is one `kprobe.multi` link if the
+//! kernel has that, else many perf kprobes with the same program.
+
+use std::collections::{HashMap, HashSet};
+
+use super::functions;
+use super::group::{self, Match};
+use super::list::{Line, Query};
+use super::text::{self, Part};
+use super::{
+    Access, Argument, Context, Expanded, Func, Instance, Provider, Request, Side, in_register,
+};
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::host::arch::Arch;
+use crate::host::btf::Function;
+use crate::host::features::Feature;
+use crate::ir::ProgramKind;
+use crate::parser::ast::TypeTag;
+use crate::plan::{Attach, Mechanism};
+use crate::types::{Space, Type};
+
+pub(super) static KPROBE: Provider = Provider {
+    name: "kprobe",
+    aliases: &["k"],
+    usage: &["kprobe:vfs_read", "kprobe:module:function"],
+    doc: "Fires when a kernel function is called.",
+    side: Side::Kernel,
+    expand,
+    list,
+};
+
+pub(super) static KRETPROBE: Provider = Provider {
+    name: "kretprobe",
+    aliases: &["kr"],
+    usage: &["kretprobe:vfs_read", "kretprobe:module:function"],
+    doc: "Fires when a kernel function returns.",
+    side: Side::Named,
+    expand,
+    list,
+};
+
+/// A kernel function to attach to.
+struct Target {
+    module: Option<String>,
+    function: String,
+    offset: u64,
+    /// Full name of the probe.
+    name: String,
+}
+
+fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
+    let (module, function) = match request.parts.as_slice() {
+        [function] => (None, function),
+        [module, function] => (Some(module), function),
+        _ => return Err(request.wrong_parts()),
+    };
+    if function.text.is_empty() {
+        return Err(request.wrong_parts());
+    }
+    if !request.host.has(Feature::Kprobe) {
+        return Err(Box::new(no_kprobes(request, &function.text)));
+    }
+    let pattern = function.is_wildcard() || module.is_some_and(Part::is_wildcard);
+    let targets = if pattern {
+        all_matching(request, module, function, diags)?
+    } else {
+        match one(request, module, function)? {
+            Ok(target) => vec![target],
+            Err(unknown) => return request.missing(unknown, diags),
+        }
+    };
+    let plain = module.is_none() && pattern;
+    Ok(instances(request, targets, plain && request.host.has(Feature::KprobeMulti)))
+}
+
+fn no_kprobes(request: &Request<'_>, function: &str) -> Diagnostic {
+    let message = format!("this kernel has no {}s", request.provider.name);
+    let d = Diagnostic::error(request.span(), message)
+        .note("it was built without `CONFIG_KPROBES`, or they are not allowed here");
+    match functions::instead(request.host, request.provider.name, function) {
+        Some(help) => d.help(help),
+        None => d,
+    }
+}
+
+fn all_matching(
+    request: &Request<'_>,
+    module: Option<&Part>,
+    function: &Part,
+    diags: &mut Diagnostics,
+) -> Result<Vec<Target>, Box<Diagnostic>> {
+    let found = functions::matching(request.host, module, &|name| function.matches(name));
+    let found = found.map_err(|reason| {
+        let message = "the functions of the kernel cannot be looked up";
+        Box::new(Diagnostic::error(function.span, message).note(reason))
+    })?;
+    if found.is_empty() {
+        let message = format!("no kernel function matches `{}`", function.text);
+        super::nothing_matches(request.point, &message, request.options, diags);
+    }
+    let mut seen = HashSet::new();
+    let target = |(in_module, name): (Option<&str>, &str)| {
+        let named = module.is_some().then(|| in_module.unwrap_or("vmlinux"));
+        // Without a module, a name stands for whatever the kernel finds first.
+        (module.is_some() || seen.insert(name.to_owned()))
+            .then(|| Target::new(request.provider, named, name, 0))
+    };
+    Ok(found.into_iter().filter_map(target).collect())
+}
+
+impl Target {
+    fn new(provider: &Provider, module: Option<&str>, function: &str, offset: u64) -> Target {
+        let mut name = provider.name.to_owned();
+        for part in module.into_iter().chain([function]) {
+            name = name + ":" + part;
+        }
+        if offset > 0 {
+            name = format!("{name}+{offset}");
+        }
+        let module = module.filter(|m| *m != "vmlinux").map(str::to_owned);
+        Target { module, function: function.to_owned(), offset, name }
+    }
+}
+
+/// The target of an attach point without a pattern, or what is wrong with its
+/// name.
+fn one(
+    request: &Request<'_>,
+    module: Option<&Part>,
+    part: &Part,
+) -> Result<Result<Target, Diagnostic>, Box<Diagnostic>> {
+    let host = request.host;
+    if part.text.starts_with(|c: char| c.is_ascii_digit()) && module.is_none() {
+        return by_address(request, part).map(Ok);
+    }
+    let (function, offset) = offset_of(request, part)?;
+    if request.provider.name == KRETPROBE.name && part.text.contains('+') {
+        let d = request.error_at(part, "a return probe cannot have an offset");
+        return Err(Box::new(d.help(format!("write `kretprobe:{function}`"))));
+    }
+    let module_name = module.map(|m| m.text.as_str());
+    if let Some(m) = module.filter(|m| m.text != "vmlinux" && !host.modules().contains(&m.text)) {
+        let message = format!("there is no module `{}`", m.text);
+        let d = Diagnostic::error(m.span, message).note("a module must be loaded to be traced");
+        return Ok(Err(d));
+    }
+    let target = Target::new(request.provider, module_name, function, offset);
+    if request.options.unsafe_mode {
+        return Ok(Ok(target));
+    }
+    let why_not = if functions::is_unsafe(function) {
+        "tracing it is known to go wrong".to_owned()
+    } else if is_blacklisted(host, function) {
+        "the kernel forbids probes on it".to_owned()
+    } else {
+        match exists(host, module_name, function) {
+            true => return Ok(Ok(target)),
+            false => String::new(),
+        }
+    };
+    if !why_not.is_empty() {
+        let d = Diagnostic::error(part.span, format!("`{function}` cannot be traced"));
+        return Ok(Err(d.note(why_not).help("`--unsafe` tries it all the same")));
+    }
+    let d = Diagnostic::error(part.span, format!("there is no kernel function `{function}`"));
+    let d = match functions::nearest(host, function) {
+        Some(near) => d.at(format!("did you mean `{near}`?")),
+        None => d.note("it may be inlined everywhere, or not exist in this kernel"),
+    };
+    Ok(Err(d))
+}
+
+fn is_blacklisted(host: &Host, function: &str) -> bool {
+    host.kprobe_blacklist().iter().any(|name| name == function)
+}
+
+/// Whether there is such a function. The kernel's types know most of them, and
+/// are quicker to ask than the list of traceable functions.
+fn exists(host: &Host, module: Option<&str>, function: &str) -> bool {
+    let in_types =
+        host.btf().is_ok_and(|b| b.function_in(module.unwrap_or("vmlinux"), function).is_some());
+    if in_types {
+        return true;
+    }
+    match host.traceable_functions() {
+        Ok(mut list) => {
+            let here = |m: Option<&str>| module.is_none_or(|p| p == m.unwrap_or("vmlinux"));
+            list.any(|f| f.name == function && here(f.module))
+        }
+        // Nobody knows: the kernel will say.
+        Err(_) => host.kernel_symbol(function).is_some() || host.is_live(),
+    }
+}
+
+/// `function+offset`.
+fn offset_of<'p>(request: &Request<'_>, part: &'p Part) -> Result<(&'p str, u64), Box<Diagnostic>> {
+    let Some((function, offset)) = part.text.split_once('+') else { return Ok((&part.text, 0)) };
+    match text::number(offset) {
+        Some(offset) => Ok((function.trim(), offset)),
+        None => Err(Box::new(
+            request
+                .error_at(part, format!("`{offset}` is not a number"))
+                .help("an offset is a number of bytes, as in `kprobe:vfs_read+4`"),
+        )),
+    }
+}
+
+/// An address, as its symbol and the distance from it.
+fn by_address(request: &Request<'_>, part: &Part) -> Result<Target, Box<Diagnostic>> {
+    let address = text::number(&part.text)
+        .ok_or_else(|| request.error_at(part, format!("`{}` is not an address", part.text)))?;
+    if !request.options.unsafe_mode {
+        let d = request.error_at(part, "probing a bare address needs `--unsafe`");
+        return Err(Box::new(d.note("in the middle of an instruction it would break the kernel")));
+    }
+    let Some((function, offset)) = request.host.kernel_symbol_at(address) else {
+        let d = request.error_at(part, format!("no kernel function is at `{}`", part.text));
+        return Err(Box::new(d.note("`/proc/kallsyms` says where functions are")));
+    };
+    let name = format!("{}:{address}", request.provider.name);
+    Ok(Target { module: None, function, offset, name })
+}
+
+fn instances(request: &Request<'_>, targets: Vec<Target>, multi: bool) -> Vec<Instance> {
+    let mut args = arguments(request, &targets);
+    let matches = targets
+        .into_iter()
+        .map(|target| {
+            let args = args.remove(&(target.module.clone(), target.function.clone()));
+            Match { args: args.unwrap_or_else(|| Ok(Vec::new())), target }
+        })
+        .collect();
+    let cookies = request.host.has(Feature::AttachCookie);
+    let mut instances = Vec::new();
+    for group in group::by_arguments(matches, request.needs) {
+        if request.needs.probe_name && !cookies {
+            instances.extend(group.into_iter().map(|m| instance(request, vec![m], false)));
+        } else {
+            instances.push(instance(request, group, multi));
+        }
+    }
+    instances
+}
+
+fn instance(request: &Request<'_>, group: Vec<Match<Target>>, multi: bool) -> Instance {
+    let ret = request.provider.name == KRETPROBE.name;
+    let wants_cookies = request.needs.probe_name && group.len() > 1;
+    let section = match (group.as_slice(), multi) {
+        (_, true) => format!("{}.multi", request.provider.name),
+        ([only], false) => format!("{}/{}", request.provider.name, only.target.function),
+        (_, false) => request.provider.name.to_owned(),
+    };
+    let mut args = Ok(Vec::new());
+    let mut targets = Vec::new();
+    for (i, found) in group.into_iter().enumerate() {
+        if i == 0 {
+            args = found.args;
+        }
+        targets.push(found.target);
+    }
+    let cookies = |range: std::ops::Range<usize>| -> Vec<u64> {
+        if wants_cookies { range.map(|i| i as u64).collect() } else { Vec::new() }
+    };
+    let attach = if multi {
+        let count = targets.len();
+        let (names, functions) = targets.into_iter().map(|t| (t.name, t.function)).unzip();
+        let link = request.attach(names, Mechanism::KprobeMulti { functions, ret });
+        vec![Attach { cookies: cookies(0..count), ..link }]
+    } else {
+        let link = |(i, target): (usize, Target)| {
+            let Target { module, function, offset, name } = target;
+            let mechanism = Mechanism::Kprobe { function, module, offset, ret };
+            Attach { cookies: cookies(i..i + 1), ..request.attach(vec![name], mechanism) }
+        };
+        targets.into_iter().enumerate().map(link).collect()
+    };
+    let context = context(request, args);
+    Instance { kind: ProgramKind::Kprobe, section, context, attach, syscalls: None }
+}
+
+fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Context {
+    let host = request.host;
+    let arch = host.arch();
+    let none = Context::none(request.provider, Space::Kernel);
+    let base = Context {
+        ctx: Ok(registers_type(host, request.needs.raw_context)),
+        registers: Some(0),
+        stacks: true,
+        ..none.clone()
+    };
+    if request.provider.name == KPROBE.name {
+        return Context {
+            args,
+            numbered: Ok(numbered(arch, Space::Kernel)),
+            retval: Err("the function has not run yet; use a `kretprobe`".into()),
+            func: Ok(Func::InstructionPointer { user: false }),
+            ..base
+        };
+    }
+    let gone = "arguments are gone when a function returns; \
+                keep them in a map at its `kprobe`, by `tid`";
+    Context {
+        args: Err(gone.into()),
+        numbered: Err(gone.into()),
+        retval: result(arch, Space::Kernel).ok_or("the register is not known".into()),
+        func: match host.has(Feature::FuncIp) {
+            true => Ok(Func::Helper { user: false }),
+            false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
+        },
+        ..base
+    }
+}
+
+/// `struct pt_regs *`; its name is looked up only if it matters.
+pub(super) fn registers_type(host: &Host, used: bool) -> Type {
+    let found = match used {
+        true => host.btf().ok(),
+        false => None,
+    };
+    let found = found.and_then(|b| b.find_type(Some(TypeTag::Struct), "pt_regs"));
+    Type::ptr(found.unwrap_or(Type::Void), Space::Kernel)
+}
+
+/// Arguments in registers at the entry of a function.
+pub(super) fn numbered(arch: &Arch, space: Space) -> Vec<Argument> {
+    let argument = |(i, register): (usize, &&str)| {
+        Some(Argument {
+            name: format!("arg{i}"),
+            ty: Type::Int { size: 8, signed: false, space },
+            access: Access::Context { offset: arch.register(register)?, size: 8 },
+        })
+    };
+    arch.arguments.iter().enumerate().filter_map(argument).collect()
+}
+
+/// What a function returned.
+pub(super) fn result(arch: &Arch, space: Space) -> Option<Argument> {
+    Some(Argument {
+        name: "retval".into(),
+        ty: Type::Int { size: 8, signed: false, space },
+        access: Access::Context { offset: arch.register(arch.result)?, size: 8 },
+    })
+}
+
+type Arguments = HashMap<(Option<String>, String), Result<Vec<Argument>, String>>;
+
+/// Typed arguments of the targets, if the block uses any.
+fn arguments(request: &Request<'_>, targets: &[Target]) -> Arguments {
+    let host = request.host;
+    let mut found = Arguments::new();
+    if request.provider.name != KPROBE.name || !request.needs.args() {
+        return found;
+    }
+    let mut by_module: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for target in targets {
+        let module = target.module.as_deref().unwrap_or("vmlinux");
+        by_module.entry(module).or_default().insert(&target.function);
+    }
+    let mut functions: HashMap<&str, HashMap<String, Function>> = HashMap::new();
+    let btf = host.btf();
+    for (module, names) in &by_module {
+        if let Ok(btf) = &btf {
+            functions.insert(module, btf.functions_in(module, names));
+        }
+    }
+    for target in targets {
+        let module = target.module.as_deref().unwrap_or("vmlinux");
+        let key = (target.module.clone(), target.function.clone());
+        let args = if target.offset > 0 {
+            Err("arguments may be gone inside a function; use `reg()`".into())
+        } else if let Err(reason) = &btf {
+            Err(format!("{reason}; use `arg0` and on"))
+        } else {
+            match functions.get(module).and_then(|f| f.get(&target.function)) {
+                Some(function) => Ok(in_registers(function, host.arch())),
+                None => Err(format!(
+                    "the kernel's types do not describe `{}`; use `arg0` and on",
+                    target.function
+                )),
+            }
+        };
+        found.insert(key, args);
+    }
+    found
+}
+
+/// Parameters of a function as far as they are passed in registers.
+fn in_registers(function: &Function, arch: &Arch) -> Vec<Argument> {
+    let mut registers = arch.arguments.iter();
+    let mut list = Vec::new();
+    for param in &function.params {
+        match &param.ty {
+            // Floats have registers of their own.
+            Type::Unsupported(_) => {}
+            // Large ones are on the stack; small ones take the registers they fill.
+            Type::Struct(s) if s.size > 16 => {}
+            Type::Struct(s) => {
+                let words = s.size.div_ceil(8) as usize;
+                if registers.len() >= words {
+                    registers.nth(words.saturating_sub(1));
+                }
+            }
+            ty => {
+                let Some(offset) = registers.next().and_then(|r| arch.register(r)) else { break };
+                list.push(Argument {
+                    name: param.name.clone(),
+                    ty: in_register(ty.clone(), Space::Kernel),
+                    access: Access::Context { offset, size: 8 },
+                });
+            }
+        }
+    }
+    list
+}
+
+fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
+    let host = query.host;
+    let provider = query.provider.name;
+    // Modules are shown if they are asked for.
+    let with_module = query.parts().len() > 1;
+    let mut found = functions::matching(host, None, &|_| true)?;
+    found.retain(|(module, name)| match with_module {
+        true => query.accepts(&[module.unwrap_or("vmlinux"), name]),
+        false => query.accepts(&[name]),
+    });
+    let mut types: HashMap<&str, HashMap<String, Function>> = HashMap::new();
+    if query.verbose
+        && let Ok(btf) = host.btf()
+    {
+        let mut by_module: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (module, name) in &found {
+            by_module.entry(module.unwrap_or("vmlinux")).or_default().insert(name);
+        }
+        types.extend(by_module.into_iter().map(|(m, names)| (m, btf.functions_in(m, &names))));
+    }
+    let line = |(module, name): (Option<&str>, &str)| {
+        let module = module.unwrap_or("vmlinux");
+        let mut line = Line::of(match with_module {
+            true => format!("{provider}:{module}:{name}"),
+            false => format!("{provider}:{name}"),
+        });
+        if let Some(function) = types.get(module).and_then(|t| t.get(name)) {
+            line.details = match provider == KPROBE.name {
+                true => function
+                    .params
+                    .iter()
+                    .take(host.arch().arguments.len())
+                    .enumerate()
+                    .map(|(i, p)| format!("{} arg{i}", p.text))
+                    .collect(),
+                false if function.result == Type::Void => vec!["void".into()],
+                false => vec![format!("{} retval", function.result_text)],
+            };
+        }
+        line
+    };
+    Ok(found.into_iter().map(line).collect())
+}
