@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 
 from . import Trouble
-from .debian import HERE, say
+from .debian import HERE, KERNELS, say
 from .initramfs import Archive
 
 # Each of these saves boot time or keeps a slow, emulated machine from being taken
@@ -166,7 +166,10 @@ class Guest:
 
     def _script(self):
         """The command with the caller's environment, limits and working directory."""
-        environment = {**os.environ, **self._environment, "RTRACE_VM": self.kernel.version}
+        row = KERNELS[self.kernel.version]
+        known = {"RTRACE_VM": self.kernel.version,
+                 "RTRACE_VM_HAS": ",".join(row["has"]), "RTRACE_VM_LACKS": ",".join(row["lacks"])}
+        environment = {**os.environ, **self._environment, **known}
         names = [name for name in environment if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         # By its path: busybox's shell would take its own `cat` before the one in PATH.

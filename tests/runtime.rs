@@ -1,0 +1,33 @@
+//! Runs every script of `tests/runtime` on this machine's kernel and compares what it prints
+//! with what its header expects. `tests/runtime/README.md` says how to write one.
+//!
+//! Needs root. A missing privilege is a failure; with `RTRACE_ALLOW_UNPRIVILEGED_SKIP` set, for
+//! somebody who works on the front end, it is a skip.
+
+mod harness;
+
+use std::sync::{Arc, OnceLock};
+
+use harness::live::{self, Machine, Outcome};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let mut args = Arguments::from_args();
+    // One after the other: a script that counts everything would count its neighbour.
+    args.test_threads.get_or_insert(1);
+    let machine = Arc::new(OnceLock::new());
+    let trials = harness::cases("runtime").into_iter().map(|case| {
+        let machine = Arc::clone(&machine);
+        Trial::ignorable_test(case.name.clone(), move || {
+            let outcome = match live::not_root() {
+                None => live::run(&case, machine.get_or_init(Machine::this)),
+                Some(why) if std::env::var_os("RTRACE_ALLOW_UNPRIVILEGED_SKIP").is_some() => {
+                    Outcome::Skipped(why.into())
+                }
+                Some(why) => Outcome::Failed(why.into()),
+            };
+            outcome.completion()
+        })
+    });
+    libtest_mimic::run(&args, trials.collect()).exit();
+}
