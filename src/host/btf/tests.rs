@@ -1,3 +1,5 @@
+//! The BTF reader, on types that are written by hand.
+
 use super::*;
 
 /// BTF written by hand: `struct pair { int a : 3; int b : 7; union { char *name;
