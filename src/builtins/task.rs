@@ -51,8 +51,11 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Name of the current thread.",
         bare: true,
         check: |c, call| c.typed(call, Type::Str(COMM), Detail::None),
-        lower: Lowering::Memory(|l, _, to, _| {
-            // The helper fills what is behind the name with zeroes.
+        lower: Lowering::Memory(|l, _, to, full| {
+            // Some kernels (6.1) leave what is behind the name as it was.
+            if full {
+                l.emit(StmtKind::Zero { to: to.clone(), size: COMM });
+            }
             let args = vec![Arg::Address(to.clone()), Arg::Value(Expr::Const(i64::from(COMM)))];
             l.checked_call(Helper::GetCurrentComm, args);
         }),
