@@ -1,11 +1,10 @@
 //! rtrace.
 pub mod builtins;
 pub mod cli;
-#[cfg(feature = "llvm")]
+#[cfg_attr(not(feature = "llvm"), path = "codegen/absent.rs")]
 pub mod codegen;
 pub mod config;
 pub mod diag;
-#[cfg(all(feature = "llvm", feature = "bpf"))]
 pub mod driver;
 pub mod host;
 pub mod info;

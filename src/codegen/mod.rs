@@ -27,6 +27,9 @@ use crate::ir;
 use crate::plan::Plan;
 use object::Object;
 
+/// Whether this build can compile.
+pub const AVAILABLE: bool = true;
+
 /// How to compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {

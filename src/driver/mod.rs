@@ -1,24 +1,27 @@
 //! The pipelines, each on one screen: run, build, list, emit.
 
+#[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
+mod machine;
+
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::builtins;
 use crate::cli::{self, Build, Cli, DebugStage, Run, Stage};
 use crate::codegen;
 use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::host::Host;
-use crate::host::features::{Feature, Features};
+use crate::host::features::Feature;
 use crate::info;
 use crate::ir;
 use crate::lexer;
-use crate::object::Object;
 use crate::parser;
 use crate::probes::{self, ListOptions};
-use crate::runtime::{self, features, output::Output};
 use crate::sema::{self, Checked};
 use crate::source::{FileId, Source, Sources};
+
+use machine::{Setup, execute, live};
 
 /// Exit status of wrong use and wrong scripts.
 const USAGE: u8 = 1;
@@ -60,7 +63,7 @@ fn run(cli: &Cli) -> Outcome {
     if let Some(path) = &cli.emit_elf {
         write(path, &elf)?;
     }
-    let setup = runtime::Options {
+    let setup = Setup {
         pid: options.pid,
         command: cli.command.clone(),
         quiet: cli.quiet,
@@ -84,14 +87,14 @@ pub fn run_object(run: &Run) -> u8 {
     let start = || {
         let elf = fs::read(&run.object)
             .map_err(|e| fail(format!("cannot read `{}`: {e}", run.object.display())))?;
-        let setup = runtime::Options {
+        let setup = Setup {
             pid: pid(run.pid.as_deref())?,
             command: run.command.clone(),
             quiet: run.quiet,
             verbose: run.verbose,
             dry_run: run.dry_run,
             on_stdout: run.output.is_none(),
-            ..runtime::Options::default()
+            ..Setup::default()
         };
         let style = Style {
             output: run.output.as_deref(),
@@ -131,38 +134,6 @@ struct Style<'a> {
     format: cli::OutputFormat,
     buffering: cli::Buffering,
     warnings: bool,
-}
-
-/// Loads an object, attaches it and shows what it says.
-fn execute(elf: Vec<u8>, setup: &runtime::Options, host: &Host, style: &Style<'_>) -> Outcome {
-    let object = Object::from_bytes(elf).map_err(fail)?;
-    let out: Box<dyn Write> = match style.output {
-        Some(path) => Box::new(
-            fs::File::create(path)
-                .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?,
-        ),
-        None => Box::new(io::stdout()),
-    };
-    let looks = runtime::output::Options {
-        json: style.format == cli::OutputFormat::Json,
-        buffering: match style.buffering {
-            cli::Buffering::Line => runtime::output::Buffering::Line,
-            cli::Buffering::Full => runtime::output::Buffering::Full,
-            cli::Buffering::None => runtime::output::Buffering::None,
-        },
-        terminal: style.output.is_none() && io::stdout().is_terminal(),
-        color: color(),
-        warnings: style.warnings,
-    };
-    let sources = object.plan.sources.clone();
-    let mut output = Output::new(&object.plan, out, Box::new(io::stderr()), looks);
-    runtime::run(object, setup, host, &mut output).map_err(|error| {
-        eprint!("{}", error.diagnostics.render(&sources, color()));
-        if let (Some(log), true) = (&error.log, setup.verbose) {
-            eprintln!("{log}");
-        }
-        Failed(error.status)
-    })
 }
 
 /// `-l`: probes by pattern, or those of a script.
@@ -292,6 +263,9 @@ fn checked(
 }
 
 fn compile(checked: &Checked, host: &Host) -> Result<Vec<u8>, Failed> {
+    if !codegen::AVAILABLE {
+        return Err(fail("this rtrace was built without its compiler; `rtrace run` runs objects"));
+    }
     match codegen::compile(&checked.module, &checked.plan, &cpu(host)) {
         Ok(compiled) => Ok(compiled.elf),
         Err(message) => Err(bug(message)),
@@ -386,22 +360,6 @@ fn host(cli: &Cli) -> Host {
         host = host.hiding(&hidden);
     }
     host
-}
-
-fn live(root: &Path) -> Host {
-    let root: PathBuf = root.to_owned();
-    let host = Host::at(&root);
-    host.with_features(live_features(root))
-}
-
-fn live_features(root: PathBuf) -> Features {
-    features::live(move |name| {
-        let host = Host::at(&root);
-        host.btf().ok().and_then(|b| b.function(name)).and_then(|f| match f.id {
-            crate::types::TypeId::Btf { module: 0, id } => Some(id),
-            _ => None,
-        })
-    })
 }
 
 fn shows(cli: &Cli, stage: DebugStage) -> bool {

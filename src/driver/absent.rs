@@ -1,0 +1,31 @@
+//! What stands for the running kernel in a build without the feature `bpf`:
+//! scripts are checked and compiled, and nothing is loaded.
+
+use std::path::Path;
+
+use super::{Failed, Outcome, Style, fail};
+use crate::host::Host;
+
+/// How to run an object, if we could.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Setup {
+    pub pid: Option<u32>,
+    pub command: Option<String>,
+    pub quiet: bool,
+    pub verbose: bool,
+    pub show_libbpf: bool,
+    pub show_verifier: bool,
+    pub dry_run: bool,
+    pub on_stdout: bool,
+}
+
+/// Says why nothing runs.
+pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &Style<'_>) -> Outcome {
+    let failed: Failed = fail("this rtrace was built without its run side; it only compiles");
+    Err(failed)
+}
+
+/// The machine that we run on; what its BPF can do is not asked.
+pub(super) fn live(root: &Path) -> Host {
+    Host::at(root)
+}

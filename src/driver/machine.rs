@@ -1,0 +1,63 @@
+//! The side of the pipelines that needs the running kernel.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Failed, Outcome, Style, color, fail};
+use crate::cli;
+use crate::host::Host;
+use crate::host::features::Features;
+use crate::object::Object;
+pub(super) use crate::runtime::Options as Setup;
+use crate::runtime::{self, features, output::Output};
+
+/// Loads an object, attaches it and shows what it says.
+pub(super) fn execute(elf: Vec<u8>, setup: &runtime::Options, host: &Host, style: &Style<'_>) -> Outcome {
+    let object = Object::from_bytes(elf).map_err(fail)?;
+    let out: Box<dyn Write> = match style.output {
+        Some(path) => Box::new(
+            fs::File::create(path)
+                .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?,
+        ),
+        None => Box::new(io::stdout()),
+    };
+    let looks = runtime::output::Options {
+        json: style.format == cli::OutputFormat::Json,
+        buffering: match style.buffering {
+            cli::Buffering::Line => runtime::output::Buffering::Line,
+            cli::Buffering::Full => runtime::output::Buffering::Full,
+            cli::Buffering::None => runtime::output::Buffering::None,
+        },
+        terminal: style.output.is_none() && io::stdout().is_terminal(),
+        color: color(),
+        warnings: style.warnings,
+    };
+    let sources = object.plan.sources.clone();
+    let mut output = Output::new(&object.plan, out, Box::new(io::stderr()), looks);
+    runtime::run(object, setup, host, &mut output).map_err(|error| {
+        eprint!("{}", error.diagnostics.render(&sources, color()));
+        if let (Some(log), true) = (&error.log, setup.verbose) {
+            eprintln!("{log}");
+        }
+        Failed(error.status)
+    })
+}
+
+/// The machine that we run on.
+pub(super) fn live(root: &Path) -> Host {
+    let root: PathBuf = root.to_owned();
+    let host = Host::at(&root);
+    host.with_features(live_features(root))
+}
+
+fn live_features(root: PathBuf) -> Features {
+    features::live(move |name| {
+        let host = Host::at(&root);
+        host.btf().ok().and_then(|b| b.function(name)).and_then(|f| match f.id {
+            crate::types::TypeId::Btf { module: 0, id } => Some(id),
+            _ => None,
+        })
+    })
+}
+
