@@ -12,7 +12,6 @@
 mod builder;
 mod debug;
 mod expr;
-mod frame;
 mod helpers;
 mod map;
 mod memory;

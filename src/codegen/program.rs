@@ -15,10 +15,10 @@ use inkwell::module::{Linkage, Module};
 use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::FunctionValue;
 
-use super::builder::{Argument, Block, Builder, Pointer};
+use super::builder::{Argument, Block, Builder, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
-use super::frame::Frame;
 use super::{Cpu, helpers};
+use crate::ir::frame::Frame;
 use crate::ir::{self, BinaryOp, Home, LocalId, ProgramKind, Stmt, Use};
 use crate::source::Span;
 
@@ -59,6 +59,9 @@ pub(super) struct Emitter<'a, 'c> {
     /// Callbacks so far, and those of them for `bpf_loop`.
     pub(super) callbacks: usize,
     pub(super) ranges: usize,
+    /// Checked indices of the current statement, and the bytes that they add:
+    /// `a[i] = a[i] + 1` checks once.
+    pub(super) indices: Vec<(ir::Index, Word<'c>)>,
 }
 
 /// A function in the making.
@@ -136,6 +139,7 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         function,
         callbacks: 0,
         ranges: 0,
+        indices: Vec::new(),
     };
     let result = emitter.allocate_word("result");
     b.store(result, 8, b.constant(program.result), 8);

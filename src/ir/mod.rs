@@ -6,6 +6,7 @@
 //! names. Statements are structured (no jumps), so that code generation is one
 //! walk. What a module promises is stated and checked in [`verify`].
 
+pub mod frame;
 mod helper;
 mod print;
 mod uses;

@@ -295,7 +295,8 @@ fn rodata_text(rodata: &Rodata) -> String {
         Some(text) if text.iter().all(printable) => {
             format!("{:?}", String::from_utf8_lossy(text))
         }
-        Some(_) | None => rodata.bytes.iter().map(|b| format!("{b:02x}")).collect(),
+        Some(_) => rodata.bytes.iter().map(|b| format!("{b:02x}")).collect(),
+        None => "zero".to_owned(),
     };
     format!("{} align {} {bytes}", rodata.bytes.len(), rodata.align)
 }

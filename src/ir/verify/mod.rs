@@ -1,0 +1,388 @@
+//! What a module promises to code generation and to the kernel's verifier.
+//!
+//! Module
+//! 1. Names of programs and maps are C identifiers and differ from each
+//!    other; a map's name has at most 15 characters and is not that of the
+//!    scratch map, which code generation adds.
+//! 2. Sizes of maps are what their kind takes: a key of 4 bytes and a value
+//!    for arrays, both for hashes, none for ring buffers, whose size is a power
+//!    of two of at least a page; a value per CPU has at most 32 KiB.
+//! 3. Constant bytes are not empty; alignments are powers of two.
+//!
+//! Programs
+//! 4. Ids are in range. A pointer is used only where a statement binds it.
+//! 5. Accesses lie in their slot, value, key, record or constant, for every
+//!    value of an index; indices count at least one element.
+//! 6. Sizes of accesses are 1, 2, 4 or 8; atomic ones 4 or 8, and aligned.
+//! 7. The context is loaded from at constant, aligned offsets and never written;
+//!    constants and keys of an iteration are not written either.
+//! 8. An index is not into a stack slot: kernels before 5.12 refuse that.
+//! 9. Stack slots and what callbacks share take at most [`STACK`] bytes, and
+//!    scratch slots end within [`SCRATCH`].
+//! 10. `Break` and `Continue` stand in a loop; an event's body leaves neither
+//!     itself nor the program. Loops through callbacks nest at most
+//!     [`CALLBACK_DEPTH`] deep.
+//! 11. Lookups, iterations and events name a map of a kind that has them; a
+//!     lookup on another CPU, one that has a value per CPU.
+//! 12. Helpers get the number of arguments that they take, in programs of
+//!     kinds that may call them, and at most five.
+//! 13. Widths of `Extend` are 8, 16 or 32, of `ByteSwap` 16, 32 or 64; no
+//!     divisor is the constant zero.
+//! 14. Copies are between places that do not overlap, as far as constants
+//!     tell.
+
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use super::frame::Frame;
+use super::{
+    Arg, Base, BinaryOp, Expr, Helper, Home, LocalId, Map, MapId, MapKind, Module, Place, Program,
+    PtrId, Slot, Stmt, StmtKind,
+};
+use crate::plan;
+
+/// Bytes of stack that slots may take; the rest of the kernel's 512 is for
+/// values that do not fit the registers.
+pub const STACK: u32 = 400;
+
+/// Bytes of scratch memory, and of a value per CPU (`PCPU_MIN_UNIT_SIZE`,
+/// linux/percpu.h). Eight are for code generation.
+pub const SCRATCH: u32 = 32 * 1024 - 8;
+
+/// Loops through callbacks inside each other (`MAX_CALL_FRAMES` is 8).
+pub const CALLBACK_DEPTH: u32 = 6;
+
+/// Checks a module; the error names the first broken promise.
+///
+/// # Errors
+/// The program and what is wrong in it.
+pub fn verify(module: &Module) -> Result<(), String> {
+    let mut names = HashSet::from([plan::SCRATCH_MAP]);
+    for map in &module.maps {
+        check_map(map).map_err(|e| format!("map `{}`: {e}", map.name))?;
+        if !names.insert(&map.name) {
+            return Err(format!("map `{}`: another map has this name", map.name));
+        }
+    }
+    for rodata in &module.rodata {
+        if rodata.bytes.is_empty() || !rodata.align.is_power_of_two() {
+            return Err(format!("constant `{}`: is empty or badly aligned", rodata.name));
+        }
+    }
+    if module.license.is_empty() || module.license.contains('\0') {
+        return Err("the license is no text".to_owned());
+    }
+    for program in &module.programs {
+        let known = !names.insert(&program.name);
+        check_program(module, program)
+            .and_then(|()| ensure(!known, || "another program or map has this name".to_owned()))
+            .map_err(|e| format!("program `{}`: {e}", program.name))?;
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
+        && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
+}
+
+fn check_map(map: &Map) -> Result<(), String> {
+    ensure(is_identifier(&map.name) && map.name.len() <= 15, || {
+        "the name is not a C identifier of at most 15 characters".to_owned()
+    })?;
+    let Map { key_size: key, value_size: value, max_entries: entries, .. } = *map;
+    let sized = match map.kind {
+        MapKind::RingBuffer => {
+            key == 0 && value == 0 && entries >= 4096 && entries.is_power_of_two()
+        }
+        MapKind::Array | MapKind::PerCpuArray => key == 4 && value > 0 && entries > 0,
+        MapKind::Hash | MapKind::LruHash | MapKind::PerCpuHash | MapKind::LruPerCpuHash => {
+            key > 0 && value > 0 && entries > 0
+        }
+    };
+    ensure(sized, || format!("a {:?} cannot have sizes {key}, {value}, {entries}", map.kind))?;
+    ensure(!map.kind.per_cpu() || value <= SCRATCH + 8, || {
+        format!("a value per CPU cannot have {value} bytes")
+    })
+}
+
+fn check_program(module: &Module, program: &Program) -> Result<(), String> {
+    ensure(is_identifier(&program.name), || "the name is not a C identifier".to_owned())?;
+    ensure(!program.section.is_empty() && !program.section.contains('\0'), || {
+        "the section has no name".to_owned()
+    })?;
+    program.slots.iter().try_for_each(check_slot)?;
+    let mut checker = Checker {
+        module,
+        program,
+        bound: vec![None; program.ptrs as usize],
+        loops: Vec::new(),
+        callbacks: 0,
+    };
+    checker.block(&program.body)?;
+    let stack = Frame::of(program).stack(program);
+    ensure(stack <= STACK, || format!("{stack} bytes do not fit the stack ({STACK})"))
+}
+
+fn check_slot(slot: &Slot) -> Result<(), String> {
+    ensure(slot.size > 0 && slot.align.is_power_of_two(), || {
+        format!("slot `{}` is empty or badly aligned", slot.name)
+    })?;
+    match slot.home {
+        Home::Stack => Ok(()),
+        Home::Scratch { offset } => {
+            ensure(offset % slot.align == 0, || format!("slot `{}` is not aligned", slot.name))?;
+            let end = u64::from(offset) + u64::from(slot.size);
+            ensure(end <= SCRATCH.into(), || {
+                format!("slot `{}` ends at {end}, beyond {SCRATCH}", slot.name)
+            })
+        }
+    }
+}
+
+/// What a pointer is bound to.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    size: u32,
+    writable: bool,
+}
+
+/// What a jump out of the innermost construct would leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Loop,
+    Event,
+}
+
+struct Checker<'a> {
+    module: &'a Module,
+    program: &'a Program,
+    bound: Vec<Option<Bound>>,
+    loops: Vec<Inside>,
+    /// Loops through callbacks around the current statement.
+    callbacks: u32,
+}
+
+impl Checker<'_> {
+    fn block(&mut self, block: &[Stmt]) -> Result<(), String> {
+        block.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<(), String> {
+        match &stmt.kind {
+            StmtKind::Set { local, value } => {
+                self.local(*local)?;
+                self.expr(value)
+            }
+            StmtKind::Store { to, size, value } => {
+                self.expr(value)?;
+                access_size(*size)?;
+                self.write(to, (*size).into())
+            }
+            StmtKind::Copy { to, from, size } => {
+                self.read(from, *size)?;
+                self.write(to, *size)?;
+                let apart = to.base != from.base
+                    || to.index.is_some()
+                    || from.index.is_some()
+                    || to.offset.abs_diff(from.offset) >= *size;
+                ensure(apart, || format!("a copy of {size} bytes overlaps itself"))
+            }
+            StmtKind::Zero { to, size } => self.write(to, *size),
+            StmtKind::AtomicAdd { to, size, value } => {
+                self.expr(value)?;
+                self.write(to, (*size).into())?;
+                ensure(matches!(size, 4 | 8) && self.align(to) >= u32::from(*size), || {
+                    format!("an atomic access of {size} bytes is not aligned")
+                })
+            }
+            StmtKind::Eval(value) => self.expr(value),
+            StmtKind::If { cond, then, els } => {
+                self.expr(cond)?;
+                self.block(then)?;
+                self.block(els)
+            }
+            StmtKind::Loop { body } => self.inside(Inside::Loop, body),
+            StmtKind::ForRange { index, from, to, callback, body } => {
+                self.local(*index)?;
+                self.expr(from)?;
+                self.expr(to)?;
+                match callback {
+                    true => self.callback(body),
+                    false => self.inside(Inside::Loop, body),
+                }
+            }
+            StmtKind::ForMap { map, key, value, body } => {
+                let map = self.map(*map)?;
+                ensure(map.kind != MapKind::RingBuffer, || {
+                    format!("`{}` has no elements", map.name)
+                })?;
+                let key_bound = Bound { size: map.key_size, writable: false };
+                let value_bound = Bound { size: map.value_size, writable: true };
+                self.bind(*key, key_bound)?;
+                self.bind(*value, value_bound)?;
+                self.callback(body)?;
+                self.unbind(*key);
+                self.unbind(*value);
+                Ok(())
+            }
+            StmtKind::Break | StmtKind::Continue => {
+                ensure(self.loops.last() == Some(&Inside::Loop), || {
+                    "a break or continue is outside of a loop".to_owned()
+                })
+            }
+            StmtKind::Return(value) => {
+                self.expr(value)?;
+                ensure(!self.loops.contains(&Inside::Event), || {
+                    "an event's body returns".to_owned()
+                })
+            }
+            StmtKind::Lookup { map, key, cpu, value, found, missing } => {
+                let map = self.map(*map)?;
+                ensure(map.kind != MapKind::RingBuffer, || {
+                    format!("`{}` has no elements", map.name)
+                })?;
+                self.read(key, map.key_size)?;
+                if let Some(cpu) = cpu {
+                    self.expr(cpu)?;
+                    ensure(map.kind.per_cpu(), || format!("`{}` has no value per CPU", map.name))?;
+                }
+                self.bind(*value, Bound { size: map.value_size, writable: true })?;
+                self.block(found)?;
+                self.unbind(*value);
+                self.block(missing)
+            }
+            StmtKind::Event { map, size, record, body, lost } => {
+                let map = self.map(*map)?;
+                ensure(map.kind == MapKind::RingBuffer, || {
+                    format!("`{}` takes no events", map.name)
+                })?;
+                ensure(*size > 0 && *size < map.max_entries, || {
+                    format!("an event of {size} bytes never fits")
+                })?;
+                self.bind(*record, Bound { size: *size, writable: true })?;
+                self.inside(Inside::Event, body)?;
+                self.unbind(*record);
+                self.block(lost)
+            }
+        }
+    }
+
+    fn inside(&mut self, what: Inside, body: &[Stmt]) -> Result<(), String> {
+        self.loops.push(what);
+        self.block(body)?;
+        self.loops.pop();
+        Ok(())
+    }
+
+    fn callback(&mut self, body: &[Stmt]) -> Result<(), String> {
+        self.callbacks += 1;
+        ensure(self.callbacks <= CALLBACK_DEPTH, || {
+            format!("loops through callbacks are more than {CALLBACK_DEPTH} deep")
+        })?;
+        self.inside(Inside::Loop, body)?;
+        self.callbacks -= 1;
+        Ok(())
+    }
+
+    fn bind(&mut self, ptr: PtrId, to: Bound) -> Result<(), String> {
+        let known = self.bound.get_mut(ptr.0 as usize);
+        let known = known.ok_or_else(|| format!("there is no pointer {}", ptr.0))?;
+        ensure(known.is_none(), || format!("pointer {} is bound twice", ptr.0))?;
+        *known = Some(to);
+        Ok(())
+    }
+
+    fn unbind(&mut self, ptr: PtrId) {
+        if let Some(known) = self.bound.get_mut(ptr.0 as usize) {
+            *known = None;
+        }
+    }
+
+    fn local(&self, id: LocalId) -> Result<(), String> {
+        ensure((id.0 as usize) < self.program.locals.len(), || {
+            format!("there is no local {}", id.0)
+        })
+    }
+
+    fn map(&self, id: MapId) -> Result<&Map, String> {
+        self.module.maps.get(id.0 as usize).ok_or_else(|| format!("there is no map {}", id.0))
+    }
+
+    fn expr(&self, expr: &Expr) -> Result<(), String> {
+        match expr {
+            Expr::Const(_) => Ok(()),
+            Expr::Local(local) => self.local(*local),
+            Expr::Binary(op, left, right) => {
+                self.expr(left)?;
+                self.expr(right)?;
+                let divides =
+                    matches!(op, BinaryOp::UDiv | BinaryOp::UMod | BinaryOp::SDiv | BinaryOp::SMod);
+                ensure(!(divides && **right == Expr::Const(0)), || "a division by zero".to_owned())
+            }
+            Expr::Extend { value, bits, .. } => {
+                self.expr(value)?;
+                ensure(matches!(bits, 8 | 16 | 32), || format!("an extension from {bits} bits"))
+            }
+            Expr::ByteSwap { value, bits } => {
+                self.expr(value)?;
+                ensure(matches!(bits, 16 | 32 | 64), || format!("a byte swap of {bits} bits"))
+            }
+            Expr::Select { cond, then, els } => {
+                self.expr(cond)?;
+                self.expr(then)?;
+                self.expr(els)
+            }
+            Expr::Load { from, size, .. } => {
+                access_size(*size)?;
+                ensure(from.base != Base::Context || from.offset % u32::from(*size) == 0, || {
+                    format!("a load of {size} bytes at {} of the context", from.offset)
+                })?;
+                self.read(from, (*size).into())
+            }
+            Expr::LoadTyped { pointer, size, .. } => {
+                access_size(*size)?;
+                self.expr(pointer)
+            }
+            Expr::Address(place) => self.read(place, 0),
+            Expr::Call { helper, args } => self.call(*helper, args),
+            Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
+                format!("there is no parameter {number}")
+            }),
+        }
+    }
+
+    fn call(&self, helper: Helper, args: &[Arg]) -> Result<(), String> {
+        let info = helper.info();
+        let name = info.name;
+        ensure(args.len() == info.args && args.len() <= 5, || {
+            format!("`{name}` takes {} arguments, not {}", info.args, args.len())
+        })?;
+        ensure(info.only.is_empty() || info.only.contains(&self.program.kind), || {
+            format!("`{name}` cannot be called in a {:?} program", self.program.kind)
+        })?;
+        for arg in args {
+            match arg {
+                Arg::Value(value) => self.expr(value)?,
+                Arg::Address(place) => self.read(place, 0)?,
+                Arg::Map(map) => {
+                    self.map(*map)?;
+                }
+                Arg::Context => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn access_size(size: u8) -> Result<(), String> {
+    ensure(matches!(size, 1 | 2 | 4 | 8), || format!("an access of {size} bytes"))
+}
