@@ -95,7 +95,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             }
             Ok(vec![instance(request, &function.text, found)])
         }
-        None => request.missing(unknown(request.host, btf, module, function), diags),
+        None => request.missing(Box::new(unknown(request.host, btf, module, function)), diags),
     }
 }
 

@@ -10,7 +10,8 @@ use super::group::{self, Match};
 use super::list::{Line, Query};
 use super::text::{self, Part};
 use super::{
-    Access, Argument, Context, Expanded, Func, Instance, Provider, Request, Side, in_register,
+    Access, Argument, Context, Expanded, Func, Instance, Looked, Provider, Request, Side,
+    in_register,
 };
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -127,11 +128,7 @@ impl Target {
 
 /// The target of an attach point without a pattern, or what is wrong with its
 /// name.
-fn one(
-    request: &Request<'_>,
-    module: Option<&Part>,
-    part: &Part,
-) -> Result<Result<Target, Diagnostic>, Box<Diagnostic>> {
+fn one(request: &Request<'_>, module: Option<&Part>, part: &Part) -> Looked<Target> {
     let host = request.host;
     if part.text.starts_with(|c: char| c.is_ascii_digit()) && module.is_none() {
         return by_address(request, part).map(Ok);
@@ -145,7 +142,7 @@ fn one(
     if let Some(m) = module.filter(|m| m.text != "vmlinux" && !host.modules().contains(&m.text)) {
         let message = format!("there is no module `{}`", m.text);
         let d = Diagnostic::error(m.span, message).note("a module must be loaded to be traced");
-        return Ok(Err(d));
+        return Ok(Err(Box::new(d)));
     }
     let target = Target::new(request.provider, module_name, function, offset);
     if request.options.unsafe_mode {
@@ -163,14 +160,15 @@ fn one(
     };
     if !why_not.is_empty() {
         let d = Diagnostic::error(part.span, format!("`{function}` cannot be traced"));
-        return Ok(Err(d.note(why_not).help("`--unsafe` tries it all the same")));
+        let d = d.note(why_not).help("`--unsafe` tries it all the same");
+        return Ok(Err(Box::new(d)));
     }
     let d = Diagnostic::error(part.span, format!("there is no kernel function `{function}`"));
     let d = match functions::nearest(host, function) {
         Some(near) => d.at(format!("did you mean `{near}`?")),
         None => d.note("it may be inlined everywhere, or not exist in this kernel"),
     };
-    Ok(Err(d))
+    Ok(Err(Box::new(d)))
 }
 
 fn is_blacklisted(host: &Host, function: &str) -> bool {

@@ -90,6 +90,10 @@ pub struct Options {
 /// The instances of an attach point, or why there cannot be any.
 type Expanded = Result<Vec<Instance>, Box<Diagnostic>>;
 
+/// What a name means, or that it is not there, which may be allowed; else what
+/// is wrong with it.
+type Looked<T> = Result<Result<T, Box<Diagnostic>>, Box<Diagnostic>>;
+
 /// An attach point to be expanded by its provider.
 struct Request<'a> {
     provider: &'static Provider,
@@ -226,11 +230,12 @@ impl Request<'_> {
     }
 
     /// A name that is not there: an error, a warning, or nothing.
-    fn missing(&self, diagnostic: Diagnostic, diags: &mut Diagnostics) -> Expanded {
+    fn missing(&self, mut diagnostic: Box<Diagnostic>, diags: &mut Diagnostics) -> Expanded {
         match self.options.missing_probes {
-            MissingProbes::Error => Err(Box::new(diagnostic)),
+            MissingProbes::Error => Err(diagnostic),
             MissingProbes::Warn => {
-                diags.push(Diagnostic { severity: diag::Severity::Warning, ..diagnostic });
+                diagnostic.severity = diag::Severity::Warning;
+                diags.push(*diagnostic);
                 Ok(Vec::new())
             }
             MissingProbes::Ignore => Ok(Vec::new()),
@@ -400,3 +405,6 @@ fn in_register(ty: Type, space: Space) -> Type {
         ty => ty,
     }
 }
+
+#[cfg(test)]
+mod tests;

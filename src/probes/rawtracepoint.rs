@@ -47,7 +47,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
                     Some(near) => d.at(format!("did you mean `{near}`?")),
                     None => d.help("`-l 'rawtracepoint:*'` lists all raw tracepoints"),
                 };
-                request.missing(d, diags)
+                request.missing(Box::new(d), diags)
             }
         };
     }

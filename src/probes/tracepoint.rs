@@ -53,7 +53,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     } else if tracefs.has_event(&category.text, &name.text) {
         vec![Event { category: category.text.clone(), name: name.text.clone() }]
     } else {
-        return request.missing(unknown(tracefs, category, name), diags);
+        return request.missing(Box::new(unknown(tracefs, category, name)), diags);
     };
     if events.is_empty() {
         let message = format!("no tracepoint matches `{}:{}`", category.text, name.text);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::kprobe;
 use super::list::{Line, Query};
 use super::text::{self, Part};
-use super::{Context, Expanded, Func, Instance, Provider, Request, Side};
+use super::{Context, Expanded, Func, Instance, Looked, Provider, Request, Side};
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::host::elf::{self, Binary, CppName, ElfFunction};
@@ -163,11 +163,7 @@ fn in_root(root: &Path, path: &Path) -> PathBuf {
 }
 
 /// The files that a target means, or that there is none.
-fn files(
-    request: &Request<'_>,
-    target: &Part,
-    diags: &mut Diagnostics,
-) -> Result<Result<Vec<PathBuf>, Diagnostic>, Box<Diagnostic>> {
+fn files(request: &Request<'_>, target: &Part, diags: &mut Diagnostics) -> Looked<Vec<PathBuf>> {
     let (host, text) = (request.host, target.text.as_str());
     let root = host.root_of(request.options.pid);
     if text == "*" {
@@ -192,7 +188,7 @@ fn files(
         }
         if !host.path(&absolute).exists() {
             let d = Diagnostic::error(target.span, format!("there is no file `{text}`"));
-            return Ok(Err(d));
+            return Ok(Err(Box::new(d)));
         }
         return Ok(Ok(vec![absolute]));
     }
@@ -219,7 +215,7 @@ fn files(
         let what = if text.starts_with("lib") { "library or program" } else { "program" };
         let d = Diagnostic::error(target.span, format!("there is no {what} `{text}`"))
             .note("neither the loader's libraries nor the directories of `$PATH` have it");
-        return Ok(Err(d));
+        return Ok(Err(Box::new(d)));
     }
     Ok(Ok(programs.iter().map(|p| in_root(&root, p)).collect()))
 }
@@ -232,7 +228,7 @@ fn places(
     part: &Part,
     wanted: &Wanted<'_>,
     diags: &mut Diagnostics,
-) -> Result<Result<Vec<Place>, Diagnostic>, Box<Diagnostic>> {
+) -> Looked<Vec<Place>> {
     let prefix = format!("{}:{}", request.provider.name, path.display());
     match wanted {
         Wanted::Address(address) => {
@@ -242,7 +238,7 @@ fn places(
             let mut found = binary.functions(&|n| n == *name);
             found.dedup_by_key(|f| f.address);
             if found.is_empty() {
-                return Ok(Err(unknown(binary, path, part, name)));
+                return Ok(Err(Box::new(unknown(binary, path, part, name))));
             }
             for function in &found {
                 check_offset(request, part, function, *offset)?;
@@ -277,7 +273,7 @@ fn places(
             let found = binary.functions(&|name| cpp.matches(name, &text::matches));
             if found.is_empty() && !part.is_wildcard() {
                 let message = format!("`{}` has no C++ function `{}`", path.display(), part.text);
-                return Ok(Err(Diagnostic::error(part.span, message)));
+                return Ok(Err(Box::new(Diagnostic::error(part.span, message))));
             }
             Ok(Ok(distinct(found)
                 .map(|f| Place {
