@@ -39,6 +39,7 @@ fn link_llvm() {
         assert!(output.status.success(), "{config} {args:?} failed");
         String::from_utf8(output.stdout).expect("llvm-config prints text")
     };
+    println!("cargo:rustc-env=RTRACE_LLVM_VERSION={}", llvm(&["--version"]).trim());
     println!("cargo:rustc-link-search=native={}", llvm(&["--libdir"]).trim());
     let mut names = vec!["--libnames"];
     names.extend(COMPONENTS);

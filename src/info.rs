@@ -23,7 +23,7 @@ pub fn text(host: &Host) -> String {
     section(&mut out, "System", &system);
     let build = [
         format!("  version: v{}", env!("CARGO_PKG_VERSION")),
-        "  LLVM: 22".to_string(),
+        format!("  LLVM: {}", option_env!("RTRACE_LLVM_VERSION").unwrap_or("none")),
         "  bfd: no".to_string(),
         "  libdw (DWARF support): no".to_string(),
         "  libsystemd (systemd notify support): no".to_string(),

@@ -11,9 +11,23 @@ use crate::host::features::Features;
 use crate::object::Object;
 pub(super) use crate::runtime::Options as Setup;
 use crate::runtime::{self, features, output::Output};
+use crate::source::Sources;
+
+/// Fails early, and with the reason, where nothing could be loaded anyway.
+pub(super) fn check_privileges() -> Result<(), Failed> {
+    runtime::privileges::check().map_err(|error| {
+        eprint!("{}", error.diagnostics.render(&Sources::default(), color()));
+        Failed(error.status)
+    })
+}
 
 /// Loads an object, attaches it and shows what it says.
-pub(super) fn execute(elf: Vec<u8>, setup: &runtime::Options, host: &Host, style: &Style<'_>) -> Outcome {
+pub(super) fn execute(
+    elf: Vec<u8>,
+    setup: &runtime::Options,
+    host: &Host,
+    style: &Style<'_>,
+) -> Outcome {
     let object = Object::from_bytes(elf).map_err(fail)?;
     let out: Box<dyn Write> = match style.output {
         Some(path) => Box::new(
@@ -60,4 +74,3 @@ fn live_features(root: PathBuf) -> Features {
         })
     })
 }
-

@@ -49,6 +49,7 @@ pub fn script(cli: &Cli) -> u8 {
 
 /// Compiles a script and runs it.
 fn run(cli: &Cli) -> Outcome {
+    machine::check_privileges()?;
     let (source, params) = read(cli.program.as_deref(), &cli.args)?;
     let host = host(cli);
     let options = options(cli, params, pid(cli.pid.as_deref())?)?;

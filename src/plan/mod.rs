@@ -342,6 +342,9 @@ pub enum Cause {
     Stack {
         user: bool,
     },
+    /// `exit()` when the ring buffer had no room: it still ends the run. The
+    /// last error is the exit status.
+    Exit,
     /// The builtin `cpid` without `-c`.
     NoChild,
 }

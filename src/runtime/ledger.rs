@@ -120,7 +120,7 @@ impl Ledger {
             place.seen = *now;
             if place.cause == Cause::RingBufferFull {
                 lost = lost.saturating_add(more);
-            } else if more > 0 && place.reported == 0 {
+            } else if place.cause != Cause::Exit && more > 0 && place.reported == 0 {
                 notices.push(place.report());
             }
         }
@@ -141,6 +141,12 @@ impl Ledger {
         notices
     }
 
+    /// The status of an `exit()` that found no room in the ring buffer.
+    pub fn exit_asked(&self) -> Option<i64> {
+        let asked = self.places.iter().find(|p| p.cause == Cause::Exit && p.seen.count > 0);
+        asked.map(|p| p.seen.error)
+    }
+
     /// Events that were lost so far.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -154,7 +160,9 @@ impl Place {
         let helper = |name: &str, code| WarningKind::Helper { name: name.into(), code };
         let full = self.map.as_ref().filter(|_| error == -i64::from(libc::E2BIG));
         let (message, kind) = match &self.cause {
-            Cause::RingBufferFull => ("an event was lost".to_string(), WarningKind::Other),
+            Cause::RingBufferFull | Cause::Exit => {
+                ("an event was lost".to_string(), WarningKind::Other)
+            }
             Cause::MapUpdate { .. } => {
                 let message = full.map(|map| format!("map `{}` is full", map.name));
                 (message.unwrap_or_else(|| error_text(error)), helper("map_update_elem", error))
@@ -223,6 +231,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
             Some(*map)
         }
         Cause::RingBufferFull
+        | Cause::Exit
         | Cause::Helper { .. }
         | Cause::DivisionByZero
         | Cause::IndexOutOfBounds

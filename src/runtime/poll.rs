@@ -144,6 +144,10 @@ impl<'s, 'o> Events<'s, 'o> {
             }
             if Instant::now() >= next_look {
                 self.look_at_losses()?;
+                if let Some(status) = self.losses.ledger.exit_asked() {
+                    self.status = exit_status(status);
+                    return Ok(End::Exit);
+                }
                 next_look = Instant::now() + LEDGER_PERIOD;
             }
             if taken == Taken::All {
@@ -250,6 +254,11 @@ impl<'s, 'o> Events<'s, 'o> {
         }
         Ok(())
     }
+}
+
+/// The status that `exit(code)` asks for: its low byte.
+fn exit_status(code: i64) -> u8 {
+    code.to_le_bytes()[0]
 }
 
 /// What became of a batch of records.

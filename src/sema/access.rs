@@ -195,7 +195,9 @@ impl Checker<'_> {
                 None => {
                     let d = Diagnostic::error(name.span, "this has no fields")
                         .label(base.span, format!("it is {}", shown(&base)));
-                    let d = if base.ty.is_integer() {
+                    let d = if let (true, Err(reason)) = (base.ty.is_integer(), self.host.btf()) {
+                        d.note(format!("{reason}, so that fields are not known"))
+                    } else if base.ty.is_integer() {
                         d.help("cast it to what it points to: `((struct NAME *)…).field`")
                     } else {
                         d

@@ -180,8 +180,12 @@ impl Checker<'_> {
         if ok {
             return Some(());
         }
+        let what = match value.constant() {
+            Some(n) if wanted.is_integer() => format!("{n} does not fit"),
+            _ => format!("this is {}", shown(value)),
+        };
         let d = Diagnostic::error(value.span, format!("type mismatch for `${}`", name.node))
-            .at(format!("this is {}", shown(value)))
+            .at(what)
             .label(name.span, format!("declared as `{wanted}`"));
         self.diags.push(d.help(format!("write a cast: `({wanted})…`")));
         None
@@ -223,6 +227,7 @@ impl Checker<'_> {
             }
             ast::ExprKind::Map { name, key } => {
                 let map = self.map_id(name, target.span);
+                self.map_mut(map).assigned = true;
                 let key = self.map_key(map, key.as_deref(), target.span)?;
                 if let Some(op) = op {
                     return self.update(map, key, op, value, target.span, span);

@@ -98,6 +98,27 @@ impl Lower<'_> {
     fn equal_text(&mut self, x: &Place, y: &Place, size: u32) -> Expr {
         let result = self.local("equal");
         self.set(result, Expr::Const(1));
+        if size <= UNROLLED {
+            // A loop that is left at the first difference or end, and in any
+            // case after its first round.
+            let body = self.block(|l| {
+                for at in 0..size {
+                    let a = Expr::load(x.at(at), 1, false);
+                    let a = l.spill("a", a);
+                    let b = Expr::load(y.at(at), 1, false);
+                    l.when(Expr::binary(B::Ne, a.clone(), b), |l| {
+                        l.set(result, Expr::Const(0));
+                        l.emit(StmtKind::Break);
+                    });
+                    let end = Expr::binary(B::Eq, a, Expr::Const(0));
+                    l.when(end, |l| l.emit(StmtKind::Break));
+                }
+                l.emit(StmtKind::Break);
+            });
+            self.emit(StmtKind::Loop { body });
+            return Expr::Local(result);
+        }
+        let (x, y) = (&self.indexable(x), &self.indexable(y));
         let i = self.local("i");
         let body = self.block(|l| {
             let a = l.byte(x, i, size);
@@ -137,6 +158,7 @@ impl Lower<'_> {
         }
         let result = self.local("equal");
         self.set(result, Expr::Const(1));
+        let (x, y) = (&self.indexable(x), &self.indexable(y));
         let i = self.local("i");
         let body = self.block(|l| {
             let a = l.byte(x, i, size);

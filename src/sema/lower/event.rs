@@ -69,6 +69,7 @@ impl Lower<'_> {
             offset += ty.size();
         }
         let size = offset.next_multiple_of(8);
+        let is_exit = matches!(action, Action::Exit);
         let event = plan::Event { span: self.span, action, fields, size };
         let offsets: Vec<u32> = event.fields.iter().map(|f| f.offset).collect();
         let id = self.event_id(event);
@@ -108,7 +109,11 @@ impl Lower<'_> {
                 }
             }
         });
-        let lost = self.block(|l| l.loss(Cause::RingBufferFull, None));
+        let lost = self.block(|l| match parts {
+            // An end that was asked for must come.
+            [Part::Word(status, _)] if is_exit => l.loss(Cause::Exit, Some(status.clone())),
+            _ => l.loss(Cause::RingBufferFull, None),
+        });
         self.emit(StmtKind::Event { map: super::map::EVENTS, size, record, body, lost });
     }
 

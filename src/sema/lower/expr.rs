@@ -499,7 +499,7 @@ impl Lower<'_> {
                 } else {
                     place
                 };
-                let place = place.indexed(index, stride, count.max(1));
+                let place = self.indexable(&place).indexed(index, stride, count.max(1));
                 self.at(Val::Memory(place), 0, None, &e.ty)
             }
             Val::Word(_) | Val::Void => unreachable!("bug: a word has no elements"),

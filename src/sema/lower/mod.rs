@@ -312,6 +312,20 @@ impl Lower<'_> {
         id
     }
 
+    /// A place as the base of an index: the stack cannot be read at a variable
+    /// offset on older kernels, so a slot that is indexed leaves it.
+    pub(crate) fn indexable(&mut self, place: &Place) -> Place {
+        if let ir::Base::Slot(id) = place.base
+            && let Some(slot) = self.slots.get_mut(id.0 as usize)
+            && slot.home == ir::Home::Stack
+        {
+            slot.home = ir::Home::Scratch { offset: self.scratch };
+            self.scratch += slot.size;
+            self.stack -= slot.size;
+        }
+        place.clone()
+    }
+
     /// A pointer for a statement to bind.
     pub(crate) fn ptr(&mut self) -> PtrId {
         self.ptrs += 1;
