@@ -128,6 +128,10 @@ pub struct Cli {
     /// Script file (`-` for standard input), then its parameters
     #[arg(value_name = "FILE | PARAMS")]
     pub args: Vec<String>,
+
+    /// More parameters; `--name=value` gives a named one
+    #[arg(last = true, value_name = "PARAMS")]
+    pub more: Vec<String>,
 }
 
 /// `rtrace build FILE -o OBJECT`.
@@ -149,6 +153,10 @@ pub struct Build {
     /// Script file (`-` for standard input), then its parameters
     #[arg(value_name = "FILE | PARAMS")]
     pub args: Vec<String>,
+
+    /// More parameters; `--name=value` gives a named one
+    #[arg(last = true, value_name = "PARAMS")]
+    pub more: Vec<String>,
 }
 
 /// `rtrace run OBJECT`.

@@ -8,6 +8,7 @@ mod context;
 mod map;
 mod memory;
 mod output;
+mod param;
 mod task;
 mod time;
 
@@ -20,6 +21,7 @@ use crate::source::Span;
 use crate::types::Type;
 
 pub(crate) use aggregate::aggregation;
+pub(crate) use param::{Named, check_named};
 pub(crate) use task::current_pid;
 
 /// One builtin.
@@ -99,9 +101,18 @@ pub(crate) const BASE: Builtin = Builtin {
 
 /// Every builtin, by subject.
 pub fn all() -> impl Iterator<Item = &'static Builtin> {
-    [task::ROWS, time::ROWS, context::ROWS, memory::ROWS, map::ROWS, aggregate::ROWS, output::ROWS]
-        .into_iter()
-        .flatten()
+    [
+        task::ROWS,
+        time::ROWS,
+        context::ROWS,
+        memory::ROWS,
+        map::ROWS,
+        aggregate::ROWS,
+        output::ROWS,
+        param::ROWS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The builtin of that name.

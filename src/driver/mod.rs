@@ -113,8 +113,10 @@ pub fn build(build: &Build) -> u8 {
     let start = || {
         let (source, params) = read(build.program.as_deref(), &build.args)?;
         let host = live(Path::new("/"));
+        let (params, named) = parameters(params, &build.more);
         let options = sema::Options {
             params,
+            named,
             unsafe_mode: build.unsafe_mode,
             environment: environment(),
             ..sema::Options::default()
@@ -318,8 +320,10 @@ fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Opt
     if pid.is_some() && cli.command.is_some() {
         return Err(fail("`-p` and `-c` exclude each other"));
     }
+    let (params, named) = parameters(params, &cli.more);
     Ok(sema::Options {
         params,
+        named,
         unsafe_mode: cli.unsafe_mode,
         verbose_warnings: cli.warnings,
         pid,
@@ -328,6 +332,24 @@ fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Opt
         environment: environment(),
         probe_filter: cli.probe_filter.clone(),
     })
+}
+
+/// Named parameters: what they are called, and the value if there is one.
+type Named = Vec<(String, Option<String>)>;
+
+/// Positional and named parameters. Named ones stand behind `--`.
+fn parameters(mut positional: Vec<String>, more: &[String]) -> (Vec<String>, Named) {
+    let mut named = Named::new();
+    for text in more {
+        match text.strip_prefix("--") {
+            Some(option) => named.push(match option.split_once('=') {
+                Some((name, value)) => (name.to_string(), Some(value.to_string())),
+                None => (option.to_string(), None),
+            }),
+            None => positional.push(text.clone()),
+        }
+    }
+    (positional, named)
 }
 
 fn environment() -> Vec<(String, String)> {

@@ -11,7 +11,7 @@ use super::Options;
 use super::constants::Constants;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
-use crate::builtins::Call;
+use crate::builtins::{self, Call};
 use crate::config::Config;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -77,6 +77,8 @@ pub struct Checker<'a> {
     /// `strftime` formats and `cgroup_path` filters, by index.
     pub(crate) time_formats: Vec<String>,
     pub(crate) cgroup_filters: Vec<String>,
+    /// Named parameters that the script asks for.
+    pub(crate) named: Vec<builtins::Named>,
     // Of the probe at hand:
     pub(super) probe: usize,
     pub(crate) instance: &'a Instance,
@@ -114,6 +116,7 @@ pub(super) fn check<'a>(
         changed: false,
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
+        named: Vec::new(),
         probe: 0,
         instance: first,
         locals: Vec::new(),
@@ -149,6 +152,9 @@ pub(super) fn check<'a>(
         }
     }
     checker.check_maps();
+    if !checker.diags.has_errors() {
+        builtins::check_named(&checker.named, options, &mut checker.diags);
+    }
     let mut maps = checker.maps;
     for map in &mut maps {
         // Never assigned: an integer map whose reads give zero.

@@ -33,6 +33,8 @@ use crate::source::Sources;
 pub struct Options {
     /// `$1` and on.
     pub params: Vec<String>,
+    /// `--name` and `--name=value` behind `--`.
+    pub named: Vec<(String, Option<String>)>,
     /// `--unsafe`.
     pub unsafe_mode: bool,
     /// `-k`: count failed reads and lookups too.

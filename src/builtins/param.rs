@@ -1,0 +1,146 @@
+//! Named parameters of a script: `rtrace script.bt -- --name=value`.
+
+use super::{BASE, Builtin, Call};
+use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::sema::tree::{Expr, ExprKind};
+use crate::sema::{Checker, Options};
+use crate::source::Span;
+use crate::types::Type;
+
+/// A parameter that the script declares by asking for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Named {
+    pub name: String,
+    default: Default,
+    help: String,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Default {
+    Bool(bool),
+    Int(i128),
+    Text(Vec<u8>),
+}
+
+pub(super) const ROWS: &[Builtin] = &[Builtin {
+    name: "getopt",
+    usage: "getopt(\"name\"[, default[, \"help\"]])",
+    doc: "A named parameter, given behind `--` as `--name` or `--name=value`.",
+    args: (1, 3),
+    check: getopt,
+    ..BASE
+}];
+
+fn getopt(c: &mut Checker<'_>, call: &Call<'_>) -> Expr {
+    let Some(name) = c.literal_text(call, 0) else { return Expr::error(call.span) };
+    let default = match call.args.get(1) {
+        None => Default::Bool(false),
+        Some(e) => {
+            let value = c.expression(e);
+            match (&value.ty, value.constant(), value.text()) {
+                (Type::Bool, Some(n), _) => Default::Bool(n != 0),
+                (_, Some(n), _) => Default::Int(n),
+                (_, _, Some(text)) => Default::Text(text.to_vec()),
+                _ if value.is_error() => return value,
+                _ => {
+                    let d = Diagnostic::error(e.span, "the default must be a literal");
+                    return c.fail(d);
+                }
+            }
+        }
+    };
+    let help = match call.args.get(2) {
+        None => String::new(),
+        Some(_) => match c.literal_text(call, 2) {
+            Some(text) => text,
+            None => return Expr::error(call.span),
+        },
+    };
+    let named = Named { name, default, help, span: call.span };
+    if let Some(first) = c.named.iter().find(|n| n.name == named.name) {
+        if first.default != named.default || first.help != named.help {
+            let d =
+                Diagnostic::error(call.span, format!("`{}` is declared in two ways", named.name))
+                    .label(first.span, "first here")
+                    .help("give the same default and the same help everywhere");
+            return c.fail(d);
+        }
+    } else {
+        c.named.push(named.clone());
+    }
+    let given = c.options.named.iter().rfind(|n| n.0 == named.name).map(|n| n.1.clone());
+    match value_of(&named, given) {
+        Ok(value) => literal(&value, &named.default, call.span),
+        Err(expected) => {
+            let d = Diagnostic::error(call.span, format!("`--{}` expects {expected}", named.name))
+                .help(format!("write `-- --{}=VALUE` behind the script", named.name));
+            c.fail(d)
+        }
+    }
+}
+
+/// The value of a parameter; `given` is absent, a flag, or a text.
+fn value_of(named: &Named, given: Option<Option<String>>) -> Result<Default, &'static str> {
+    let Some(given) = given else { return Ok(named.default.clone()) };
+    match (&named.default, given) {
+        (Default::Bool(_), None) => Ok(Default::Bool(true)),
+        (Default::Bool(_), Some(text)) => {
+            crate::config::boolean(&text).map(Default::Bool).ok_or("true or false")
+        }
+        (Default::Int(default), Some(text)) => {
+            let (digits, negative) = match text.strip_prefix('-') {
+                Some(rest) => (rest, true),
+                None => (text.as_str(), false),
+            };
+            let value = crate::lexer::literal::value(digits).map(i128::from);
+            let value = value.map(|n| if negative { -n } else { n });
+            let signed = *default < 0;
+            let fits = |n: &i128| {
+                if signed { i64::try_from(*n).is_ok() } else { u64::try_from(*n).is_ok() }
+            };
+            let expected = if signed { "an integer" } else { "an integer that is not negative" };
+            value.filter(fits).map(Default::Int).ok_or(expected)
+        }
+        (Default::Int(_), None) => Err("an integer"),
+        (Default::Text(_), Some(text)) => Ok(Default::Text(text.into_bytes())),
+        (Default::Text(_), None) => Err("a string"),
+    }
+}
+
+fn literal(value: &Default, default: &Default, span: Span) -> Expr {
+    match value {
+        Default::Bool(b) => Expr::new(ExprKind::Int(i128::from(*b)), Type::Bool, span),
+        Default::Int(n) => {
+            let signed = matches!(default, Default::Int(d) if *d < 0);
+            Expr::new(ExprKind::Int(*n), Type::int(8, signed), span)
+        }
+        Default::Text(text) => {
+            let size = u32::try_from(text.len() + 1).unwrap_or(u32::MAX);
+            Expr::new(ExprKind::Str(text.clone()), Type::Str(size), span)
+        }
+    }
+}
+
+/// Complains about parameters that the script does not know.
+pub(crate) fn check_named(known: &[Named], options: &Options, diags: &mut Diagnostics) {
+    for (name, _) in &options.named {
+        if known.iter().any(|k| k.name == *name) {
+            continue;
+        }
+        let mut d = Diagnostic::global(format!("the script has no parameter `--{name}`"));
+        if let Some(near) = diag::nearest(name, known.iter().map(|k| k.name.as_str())) {
+            d = d.help(format!("did you mean `--{near}`?"));
+        }
+        for k in known {
+            let value = match &k.default {
+                Default::Bool(_) => String::new(),
+                Default::Int(n) => format!("={n}"),
+                Default::Text(text) => format!("={}", String::from_utf8_lossy(text)),
+            };
+            let help = if k.help.is_empty() { String::new() } else { format!("  {}", k.help) };
+            d = d.note(format!("it has `--{}{value}`{help}", k.name));
+        }
+        diags.push(d);
+    }
+}
