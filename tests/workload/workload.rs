@@ -18,11 +18,12 @@
 mod targets;
 mod works;
 
+use std::ffi::{CStr, CString};
 use std::process::ExitCode;
 use std::sync::Barrier;
 
 /// The comm outside the counted loops.
-const IDLE: &str = "rt-workload";
+const IDLE: &CStr = c"rt-workload";
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 struct Job {
     work: works::Work,
     options: works::Options,
-    comm: String,
+    comm: CString,
     threads: usize,
     pin: bool,
 }
@@ -68,7 +69,7 @@ impl Job {
         let mut options = works::Options { count: number(count)?, ..works::Options::default() };
         let mut job = Job {
             work,
-            comm: format!("rt-{name}"),
+            comm: comm(&format!("rt-{name}"))?,
             threads: 1,
             pin: false,
             options: works::Options::default(),
@@ -81,7 +82,7 @@ impl Job {
             }
             let value = rest.next().ok_or_else(|| format!("`{flag}` needs a value"))?;
             match flag.as_str() {
-                "--comm" => job.comm.clone_from(value),
+                "--comm" => job.comm = comm(value)?,
                 "--threads" => job.threads = number(value)?,
                 "--bytes" => options.sizes = sizes(value)?,
                 "--path" => options.path.clone_from(value),
@@ -90,12 +91,6 @@ impl Job {
             }
         }
         job.options = options;
-        if job.comm.len() > 15 {
-            return Err(format!(
-                "`{}` is longer than the 15 bytes that the kernel keeps",
-                job.comm
-            ));
-        }
         Ok(job)
     }
 
@@ -147,9 +142,15 @@ fn sizes(text: &str) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Names the calling thread.
-fn set_comm(name: &str) -> Result<(), String> {
-    let name = std::ffi::CString::new(name).map_err(|_| "a name has a NUL byte")?;
+fn comm(name: &str) -> Result<CString, String> {
+    if name.len() > 15 {
+        return Err(format!("`{name}` is longer than the 15 bytes that the kernel keeps"));
+    }
+    CString::new(name).map_err(|_| "a name has a NUL byte".into())
+}
+
+/// Names the calling thread. That is all it does: it is called under the name that counts.
+fn set_comm(name: &CStr) -> Result<(), String> {
     // SAFETY: PR_SET_NAME reads a NUL-terminated string, which `name` is.
     works::checked("prctl", unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }.into())
         .map(drop)
