@@ -320,6 +320,11 @@ impl Host {
         }
     }
 
+    /// A relative path, seen from the directory that the tool was started in.
+    pub fn from_here(&self, path: &str) -> PathBuf {
+        std::env::current_dir().unwrap_or_default().join(path)
+    }
+
     /// Programs of that name in the directories of `$PATH`, in its order.
     pub fn programs(&self, name: &str) -> Vec<PathBuf> {
         let path = std::env::var("PATH").unwrap_or_default();

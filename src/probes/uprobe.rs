@@ -179,8 +179,7 @@ fn files(request: &Request<'_>, target: &Part, diags: &mut Diagnostics) -> Looke
     if text.contains('/') {
         let absolute = match text.starts_with('/') {
             true => in_root(&root, Path::new(text)),
-            // The directory that the tool was started in.
-            false => std::env::current_dir().unwrap_or_default().join(text),
+            false => host.from_here(text),
         };
         let shown = absolute.to_string_lossy().into_owned();
         if text.contains(['*', '?', '[']) && !target.quoted {
@@ -487,7 +486,7 @@ fn listed_files(
         _ if text.contains('/') => {
             let path = match text.starts_with('/') {
                 true => in_root(&root, Path::new(text)),
-                false => std::env::current_dir().unwrap_or_default().join(text),
+                false => host.from_here(text),
             };
             match host.path(&path).exists() {
                 true => vec![path],

@@ -1,3 +1,5 @@
+//! The verifier, on modules that break one promise each.
+
 use super::*;
 use crate::host::arch::ARCHES;
 use crate::ir::{Base, Index, Local, Place, ProgramKind, Rodata, RodataId, SlotId};
