@@ -117,7 +117,9 @@ fn run_to_end(
         processes: processes.collect(),
         output: options.on_stdout.then(|| stdout.as_fd()),
     };
-    let end = if attached.live { events.process(&watched)? } else { events.drain()? };
+    // A child is awaited even if nothing else can happen.
+    let live = attached.live || child.is_some();
+    let end = if live { events.process(&watched)? } else { events.drain()? };
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
         events.skip();

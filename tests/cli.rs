@@ -1,0 +1,449 @@
+//! The command line: flags, streams, exit status, pipes, signals. Tests that
+//! load programs need root and fail without it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A run of rtrace, to be described and then made.
+struct Run {
+    command: Command,
+    input: Option<String>,
+}
+
+/// What a run gave.
+struct Done {
+    stdout: String,
+    stderr: String,
+    code: Option<i32>,
+}
+
+fn rtrace(args: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtrace"));
+    command.args(args).env("RTRACE_COLOR", "never").stdin(Stdio::null());
+    Run { command, input: None }
+}
+
+impl Run {
+    fn env(mut self, name: &str, value: &str) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    fn input(mut self, text: &str) -> Run {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(text.to_owned());
+        self
+    }
+
+    #[track_caller]
+    fn done(mut self) -> Done {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        if let Some(text) = &self.input {
+            child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        Done {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code(),
+        }
+    }
+}
+
+impl Done {
+    #[track_caller]
+    fn code(self, code: i32) -> Done {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn stdout(self, text: &str) -> Done {
+        assert_eq!(self.stdout, text, "stderr: {}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn stderr(self, text: &str) -> Done {
+        assert_eq!(self.stderr, text, "stdout: {}", self.stdout);
+        self
+    }
+
+    #[track_caller]
+    fn stderr_has(self, text: &str) -> Done {
+        assert!(self.stderr.contains(text), "{text:?} is not in {}", self.stderr);
+        self
+    }
+}
+
+/// A folder of one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("rtrace-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    rtrace(&["-V"]).done().code(0).stdout("rtrace v0.1.0\n").stderr("");
+    let help = rtrace(&["--help"]).done().code(0).stderr("");
+    assert!(help.stdout.contains("Usage: rtrace [OPTIONS] FILE [PARAMS...]"));
+    for part in ["build", "run"] {
+        assert!(rtrace(&[part, "--help"]).done().code(0).stdout.contains("Usage:"));
+    }
+}
+
+#[test]
+fn wrong_use_ends_with_status_1() {
+    rtrace(&[]).done().code(1).stdout("").stderr_has("Usage:");
+    rtrace(&["--bogus"]).done().code(1).stdout("").stderr_has("unexpected argument '--bogus'");
+    rtrace(&["-f", "xml", "-e", "begin { }"]).done().code(1).stderr_has("xml");
+    rtrace(&["/no/such/script.bt"]).done().code(1).stderr_has("cannot read the script");
+    rtrace(&["-p", "1", "-c", "true", "-e", "begin { }"])
+        .done()
+        .code(1)
+        .stderr_has("`-p` and `-c` exclude each other");
+    rtrace(&["-p", "x", "-e", "begin { }"]).done().code(1).stderr_has("`x` is no process id");
+    rtrace(&["-k", "--no-warnings", "-e", "begin { }"]).done().code(1).stderr_has("--no-warnings");
+    rtrace(&["-l", "a", "b"]).done().code(1).stderr_has("one pattern");
+}
+
+#[test]
+fn script_errors_end_with_status_1_and_attach_nothing() {
+    rtrace(&["-e", "begin { print(cmom); }"])
+        .done()
+        .code(1)
+        .stdout("")
+        .stderr_has("unknown name `cmom`");
+}
+
+#[test]
+fn scripts_come_from_text_files_and_standard_input() {
+    let print = "begin { printf(\"%s %d %d\\n\", str($1), $2, $#); }";
+    let folder = Folder::new("sources");
+    let script = folder.file("s.bt", print);
+    let wanted = "one 2 2\n\n\n";
+    rtrace(&["-q", "-e", print, "one", "2"]).done().code(0).stdout(wanted);
+    rtrace(&["-q", text(&script), "one", "2"]).done().code(0).stdout(wanted);
+    // Options may follow the file.
+    rtrace(&[text(&script), "-q", "one", "2"]).done().code(0).stdout(wanted);
+    rtrace(&["-q", "-", "one", "2"]).input(print).done().code(0).stdout(wanted);
+}
+
+#[test]
+fn a_script_with_a_first_line_runs_by_itself() {
+    let folder = Folder::new("shebang");
+    let interpreter = env!("CARGO_BIN_EXE_rtrace");
+    let script =
+        folder.file("s.bt", &format!("#!{interpreter}\nbegin {{ printf(\"%d\\n\", $1); }}\n"));
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(&script).arg("7").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "7\n\n\n");
+}
+
+#[test]
+fn named_parameters_stand_behind_two_dashes() {
+    let script = "begin { print((getopt(\"n\", 5), getopt(\"v\"), getopt(\"s\", \"x\"), $1)); }";
+    rtrace(&["-q", "-e", script, "--", "--n=0x10", "--v", "--s=y", "p"])
+        .done()
+        .code(0)
+        .stdout("(16, true, y, p)\n\n\n")
+        .stderr("");
+    rtrace(&["-q", "-e", "begin { print(getopt(\"n\", 5)); }", "--", "--m=1"])
+        .done()
+        .code(1)
+        .stderr_has("the script has no parameter `--m`");
+}
+
+#[test]
+fn exit_gives_the_status() {
+    rtrace(&["-q", "-e", "begin { exit(7); printf(\"not reached\"); }"])
+        .done()
+        .code(7)
+        .stdout("\n\n");
+    rtrace(&["-q", "-e", "begin { exit(); }"]).done().code(0);
+    rtrace(&["-q", "-e", "begin { exit(257); }"]).done().code(1);
+}
+
+#[test]
+fn attached_probes_are_counted_on_standard_error() {
+    rtrace(&["-e", "begin { }"]).done().code(0).stdout("\n\n").stderr("Attached 1 probe\n");
+    rtrace(&["-e", "begin { } interval:ms:1 { exit(); } end { }"])
+        .done()
+        .code(0)
+        .stderr("Attached 3 probes\n");
+    rtrace(&["-q", "-e", "begin { }"]).done().stderr("");
+}
+
+#[test]
+fn harnesses_are_told_when_all_is_attached() {
+    rtrace(&["-q", "-e", "interval:ms:1 { exit(); }"])
+        .env("__BPFTRACE_NOTIFY_PROBES_ATTACHED", "1")
+        .done()
+        .code(0)
+        .stdout("__BPFTRACE_NOTIFY_PROBES_ATTACHED\n\n\n");
+}
+
+#[test]
+fn output_goes_to_a_file() {
+    let folder = Folder::new("output");
+    let file = folder.0.join("out.txt");
+    rtrace(&["-o", text(&file), "-e", "begin { @x = 5; printf(\"hi\\n\"); }"])
+        .done()
+        .code(0)
+        .stdout("")
+        .stderr("Attached 1 probe\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hi\n\n\n@x: 5\n");
+    rtrace(&["-o", "/no/such/dir/x", "-e", "begin { }"]).done().code(1).stderr_has("cannot write");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let script =
+        "begin { @a[1, \"x y\"] = 2; @h = hist(5); print((1, \"a\")); printf(\"%d\", 3); }";
+    rtrace(&["-f", "json", "-e", script]).done().code(0).stderr("").stdout(concat!(
+        "{\"type\": \"attached_probes\", \"count\": 1, \"data\": {\"probes\": 1}}\n",
+        "{\"type\": \"value\", \"data\": [1,\"a\"]}\n",
+        "{\"type\": \"printf\", \"data\": \"3\"}\n",
+        "{\"type\": \"map\", \"data\": {\"@a\": {\"1,xy\": 2}}}\n",
+        "{\"type\": \"hist\", \"data\": {\"@h\": [{\"min\": 4, \"max\": 7, \"count\": 1}]}}\n",
+    ));
+}
+
+#[test]
+fn a_dry_run_attaches_and_ends() {
+    rtrace(&["--dry-run", "-e", "begin { printf(\"b\\n\"); } interval:s:100 { }"])
+        .done()
+        .code(0)
+        .stderr("Attached 2 probes\n");
+}
+
+#[test]
+fn settings_come_from_the_environment() {
+    rtrace(&["-q", "-e", "begin { @x = 1; }"])
+        .env("BPFTRACE_PRINT_MAPS_ON_EXIT", "false")
+        .done()
+        .stdout("\n\n");
+    rtrace(&["-q", "-e", "begin { @x[1] = 1; @x[2] = 1; }"])
+        .env("BPFTRACE_MAX_MAP_KEYS", "1")
+        .done()
+        .stdout("\n\n@x[1]: 1\n")
+        .stderr_has("map `@x` is full");
+}
+
+#[test]
+fn warnings_can_be_silenced() {
+    let script = "begin { delete(@x, 1); @x[2] = 1; }";
+    rtrace(&["-q", "-e", script]).done().stderr_has("Can't delete map element");
+    rtrace(&["-q", "--no-warnings", "-e", script]).done().code(0).stderr("");
+}
+
+#[test]
+fn unsafe_functions_need_the_flag() {
+    let script = "begin { system(\"echo %d\", 5); }";
+    rtrace(&["-e", script]).done().code(1).stderr_has("run with `--unsafe`");
+    let done = rtrace(&["-q", "--unsafe", "-e", script]).done().code(0);
+    assert!(done.stdout.starts_with("5\n"), "{}", done.stdout);
+}
+
+#[test]
+fn a_child_is_run_and_its_end_ends_the_run() {
+    rtrace(&["-q", "-e", "end { printf(\"%d\\n\", cpid > 0); }", "-c", "/bin/echo child"])
+        .done()
+        .code(0)
+        .stdout("child\n1\n\n\n");
+    rtrace(&["-e", "begin { } interval:s:1 { }", "-c", "/no/such/program"])
+        .done()
+        .code(1)
+        .stderr_has("/no/such/program");
+}
+
+#[test]
+fn an_interrupt_ends_the_run_with_its_maps() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rtrace"))
+            .args(["-q", "-e", "begin { @x = 1; } interval:s:100 { } end { printf(\"end\\n\"); }"])
+            .env("__BPFTRACE_NOTIFY_PROBES_ATTACHED", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "end\n\n\n@x: 1\n", "{signal}");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rtrace"))
+        .args(["-q", "-e", "interval:ms:1 { printf(\"line\\n\"); }"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "line\n");
+    drop(out);
+    let start = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(10), "it noticed after {:?}", start.elapsed());
+    // A listing ends quietly too.
+    let mut list = Command::new(env!("CARGO_BIN_EXE_rtrace"))
+        .args(["-l", "tracepoint:*"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(list.stdout.take());
+    let output = list.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn without_privileges_the_reason_is_told() {
+    // A copy that another user can reach.
+    let folder = Folder::new("user");
+    let copy = folder.0.join("rtrace");
+    std::fs::copy(env!("CARGO_BIN_EXE_rtrace"), &copy).unwrap();
+    for path in [&folder.0, &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let nobody = 65534;
+    let output =
+        Command::new(&copy).args(["-e", "begin { }"]).uid(nobody).gid(nobody).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("CAP_BPF"), "{stderr}");
+    assert!(stderr.contains("sudo"), "{stderr}");
+    // Help needs none.
+    let output = Command::new(&copy).arg("--help").uid(nobody).gid(nobody).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn listing_is_what_the_kernel_has() {
+    let listed = rtrace(&["-l", "tracepoint:syscalls:*"]).done().code(0);
+    let mut lines: Vec<&str> = listed.stdout.lines().collect();
+    assert!(lines.len() > 500, "{} lines", lines.len());
+    assert!(lines.contains(&"tracepoint:syscalls:sys_enter_read"));
+    let count = lines.len();
+    lines.dedup();
+    assert_eq!(lines.len(), count);
+    if let Ok(events) = std::fs::read_dir("/sys/kernel/tracing/events/syscalls") {
+        let folders = events.flatten().filter(|e| e.path().is_dir()).count();
+        assert_eq!(folders, count);
+    }
+    rtrace(&["-l", "-e", "begin { } interval:s:1, software:faults:1 { }"])
+        .done()
+        .code(0)
+        .stdout("interval:s:1\nsoftware:faults:1\n");
+}
+
+#[test]
+fn arguments_are_listed_with_their_types() {
+    let listed = rtrace(&["-lv", "tracepoint:syscalls:sys_enter_openat"]).done().code(0);
+    assert!(
+        listed.stdout.starts_with("tracepoint:syscalls:sys_enter_openat\n"),
+        "{}",
+        listed.stdout
+    );
+    assert!(listed.stdout.contains("\n    const char * filename\n"), "{}", listed.stdout);
+}
+
+#[test]
+fn info_has_the_labels_that_scripts_look_for() {
+    let info = rtrace(&["--info"]).done().code(0).stdout;
+    for label in ["System\n", "Build\n", "Kernel helpers\n", "Probe types\n", "btf: ", "kprobe: "] {
+        assert!(info.contains(label), "{label:?} is not in {info}");
+    }
+}
+
+#[test]
+fn objects_are_stored_and_run() {
+    let folder = Folder::new("objects");
+    let object = folder.0.join("x.bpf.o");
+    let script = "begin { @x[\"a\", 1] = 5; printf(\"%s %d\\n\", \"hi\", 3); exit(4); }";
+    rtrace(&["build", "-e", script, "-o", text(&object)]).done().code(0).stdout("").stderr("");
+    rtrace(&["run", "-q", text(&object)]).done().code(4).stdout("hi 3\n\n\n@x[a, 1]: 5\n");
+    // The same bytes as `--emit obj` gives, which go through the same loader.
+    let direct = Command::new(env!("CARGO_BIN_EXE_rtrace"))
+        .args(["--emit", "obj", "-e", script])
+        .output()
+        .unwrap();
+    assert_eq!(direct.stdout, std::fs::read(&object).unwrap());
+}
+
+#[test]
+fn damaged_and_foreign_objects_are_refused() {
+    let folder = Folder::new("damaged");
+    let object = folder.0.join("x.bpf.o");
+    rtrace(&["build", "-e", "begin { @ = 1; }", "-o", text(&object)]).done().code(0);
+    let bytes = std::fs::read(&object).unwrap();
+    let cut = folder.0.join("cut.o");
+    for end in [0, 3, 64, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&cut, &bytes[..end]).unwrap();
+        rtrace(&["run", text(&cut)]).done().code(1).stderr_has("error: ");
+    }
+    rtrace(&["run", env!("CARGO_BIN_EXE_rtrace")])
+        .done()
+        .code(1)
+        .stderr_has("not a compiled script");
+    rtrace(&["run", "/no/such/file"]).done().code(1).stderr_has("cannot read");
+}
+
+#[test]
+fn stages_can_be_looked_at() {
+    let script = "begin { @x = count(); }";
+    for (stage, part) in [
+        ("tokens", "begin"),
+        ("ast", "@x = count();"),
+        ("ir", "program begin"),
+        ("plan", "\"programs\""),
+        ("llvm", "define i64 @begin"),
+        ("llvm-opt", "define"),
+        ("asm", "exit"),
+    ] {
+        let done = rtrace(&["--emit", stage, "-e", script]).done().code(0);
+        assert!(done.stdout.contains(part), "{stage}: {}", done.stdout);
+    }
+    for stage in ["ast", "types", "codegen", "codegen-opt", "libbpf", "verifier", "all"] {
+        rtrace(&["-q", "-d", stage, "-e", script]).done().code(0);
+    }
+}
