@@ -336,6 +336,21 @@ impl<'a, 'c> Builder<'a, 'c> {
         self.widen(value.into_int_value(), signed)
     }
 
+    /// Makes the kernel's verifier forget which value a word on the stack has, by writing one
+    /// of its bytes anew.
+    ///
+    /// Otherwise a word that each round of a callback changes (a count, say) is another known
+    /// number after every round, and as soon as the program compares it, the verifier has to
+    /// walk through every round there may be.
+    pub(super) fn forget(&self, place: Pointer<'c>) {
+        let byte = self.context.i8_type();
+        let load = self.inner.build_load(byte, place, "").expect(BUILDS);
+        let store = self.inner.build_store(place, load).expect(BUILDS);
+        for access in [load.as_instruction_value(), Some(store)].into_iter().flatten() {
+            access.set_volatile(true).expect("bug: loads and stores can be volatile");
+        }
+    }
+
     /// Loads from a pointer that must reach the verifier as it is, with the
     /// offset in the load instruction.
     ///

@@ -38,6 +38,10 @@ impl<'c> Emitter<'_, 'c> {
                 let value = self.word(value);
                 let place = self.local(*local);
                 b.store(place, 8, value, 8);
+                let in_callback = matches!(self.function.exit, Exit::Callback);
+                if in_callback && self.frame.local(*local).is_some() {
+                    b.forget(place);
+                }
             }
             StmtKind::Store { to, size, value } => {
                 let value = self.word(value);
