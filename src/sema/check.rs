@@ -147,7 +147,7 @@ pub(super) fn check<'a>(
             checker.instance = instance;
             trees.push(checker.check_probe(probe));
         }
-        if !checker.changed {
+        if !checker.changed && !checker.settle_unassigned() {
             break;
         }
     }
@@ -155,19 +155,9 @@ pub(super) fn check<'a>(
     if !checker.diags.has_errors() {
         builtins::check_named(&checker.named, options, &mut checker.diags);
     }
-    let mut maps = checker.maps;
-    for map in &mut maps {
-        // Never assigned: an integer map whose reads give zero.
-        if map.value.ty == Type::Unknown {
-            map.value.ty = Type::INT64;
-        }
-        if map.key.ty == Type::Unknown {
-            map.key.ty = Type::INT64;
-        }
-    }
     let tree = CheckedTree {
         probes: trees,
-        maps,
+        maps: checker.maps,
         time_formats: checker.time_formats,
         cgroup_filters: checker.cgroup_filters,
     };
@@ -230,6 +220,21 @@ impl<'a> Checker<'a> {
     }
 
     /// What can only be said when all uses of a map are known.
+    /// Makes maps that are never assigned integer maps, whose reads give zero; says whether
+    /// there were any, for then what reads them has a type only now.
+    fn settle_unassigned(&mut self) -> bool {
+        let mut settled = false;
+        for map in &mut self.maps {
+            for ty in [&mut map.value.ty, &mut map.key.ty] {
+                if *ty == Type::Unknown {
+                    *ty = Type::INT64;
+                    settled = true;
+                }
+            }
+        }
+        settled
+    }
+
     fn check_maps(&mut self) {
         for map in self.maps.clone() {
             let name = format!("@{}", map.name);
