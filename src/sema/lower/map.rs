@@ -451,14 +451,13 @@ impl Lower<'_> {
         }
         let args = vec![Arg::Map(map.id), Arg::Address(place)];
         let call = self.call(Helper::MapDeleteElem, args);
-        self.set(result, Expr::binary(B::Eq, call, Expr::Const(0)));
+        self.set(result, call);
         if discarded {
-            let missing = Expr::binary(B::Eq, Expr::Local(result), Expr::Const(0));
-            self.when(missing, |l| {
-                l.loss(Cause::DeleteMissing { map: l.plan_map(id) }, None);
+            self.when(Expr::Local(result), |l| {
+                l.loss(Cause::DeleteMissing { map: l.plan_map(id) }, Some(Expr::Local(result)));
             });
         }
-        Expr::Local(result)
+        Expr::binary(B::Eq, Expr::Local(result), Expr::Const(0))
     }
 
     /// The number of keys.
