@@ -13,6 +13,7 @@ pub(crate) mod format;
 pub mod layout;
 pub(crate) mod lower;
 mod needs;
+mod operator;
 pub(crate) mod promote;
 mod statement;
 pub(crate) mod tree;

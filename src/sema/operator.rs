@@ -1,0 +1,272 @@
+//! Checking of binary operators: what they work on, what they give, and their
+//! value where both sides are constant (language.md §11.7, §13).
+
+use super::check::Checker;
+use super::promote::{plain, promote};
+use super::statement::shown;
+use super::tree::{Expr, ExprKind};
+use crate::diag::Diagnostic;
+use crate::parser::ast::BinaryOp;
+use crate::source::Span;
+use crate::types::{Space, Type};
+
+impl Checker<'_> {
+    /// A binary operator on checked operands.
+    pub(super) fn binary(&mut self, op: BinaryOp, left: Expr, right: Expr, span: Span) -> Expr {
+        if left.is_error() || right.is_error() {
+            return Expr::error(span);
+        }
+        if matches!(op, BinaryOp::And | BinaryOp::Or) {
+            return self.logical(op, left, right, span);
+        }
+        let comparison = matches!(
+            op,
+            BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge
+        );
+        if let (Some(a), Some(b)) = (left.constant(), right.constant()) {
+            return self.fold(op, a, b, comparison, span);
+        }
+        if let (Some(a), Some(b)) = (left.text(), right.text()) {
+            return self.fold_text(op, a.to_vec(), b.to_vec(), span);
+        }
+        if let (Some(text), Some(n), BinaryOp::Add) = (left.text(), right.constant(), op) {
+            let rest = usize::try_from(n).ok().and_then(|n| text.get(n..)).unwrap_or_default();
+            return self.string(&rest.to_vec(), span);
+        }
+        let numeric = |t: &Type| t.is_integer() || *t == Type::Unknown;
+        match (&left.ty, &right.ty) {
+            (a, b) if numeric(a) && numeric(b) => {
+                self.arithmetic(op, left, right, comparison, span)
+            }
+            (Type::Ptr { .. }, b) if numeric(b) => self.pointer(op, left, right, comparison, span),
+            (a, Type::Ptr { .. }) if numeric(a) && (comparison || op == BinaryOp::Add) => {
+                if comparison {
+                    self.compare_words(op, left, right, false, span)
+                } else {
+                    self.pointer(op, right, left, comparison, span)
+                }
+            }
+            (Type::Ptr { .. }, Type::Ptr { .. }) if comparison => {
+                self.compare_words(op, left, right, false, span)
+            }
+            (Type::Ksym | Type::Username, b) | (b, Type::Ksym | Type::Username)
+                if comparison && (numeric(b) || left.ty == right.ty) =>
+            {
+                self.compare_words(op, left, right, false, span)
+            }
+            (a, b) if matches!(op, BinaryOp::Eq | BinaryOp::Ne) && comparable(a, b) => {
+                let kind = ExprKind::CompareMemory {
+                    equal: op == BinaryOp::Eq,
+                    left: Box::new(left),
+                    right: Box::new(right),
+                };
+                Expr::new(kind, Type::Bool, span)
+            }
+            _ => {
+                let message = if comparison {
+                    format!("these cannot be compared by `{}`", op.text())
+                } else {
+                    format!("`{}` does not work on these", op.text())
+                };
+                let mut d = Diagnostic::error(right.span, message)
+                    .at(format!("this is {}", shown(&right)))
+                    .label(left.span, format!("this is {}", shown(&left)));
+                if matches!((&left.ty, &right.ty), (Type::Str(_), Type::Str(_))) {
+                    d = d.help("strings know `==` and `!=`; see also `strncmp`");
+                }
+                self.fail(d)
+            }
+        }
+    }
+
+    fn logical(&mut self, op: BinaryOp, left: Expr, right: Expr, span: Span) -> Expr {
+        for e in [&left, &right] {
+            let fine = e.ty.is_integer()
+                || matches!(e.ty, Type::Ptr { .. } | Type::Unknown)
+                || e.text().is_some();
+            if !fine {
+                let d = Diagnostic::error(e.span, format!("`{}` needs conditions", op.text()))
+                    .at(format!("this is {}", shown(e)))
+                    .help("compare it with something");
+                return self.fail(d);
+            }
+        }
+        let truth = |e: &Expr| match (e.constant(), e.text()) {
+            (Some(n), _) => Some(n != 0),
+            (_, Some(t)) => Some(!t.is_empty()),
+            _ => None,
+        };
+        let and = op == BinaryOp::And;
+        if let (Some(a), Some(b)) = (truth(&left), truth(&right)) {
+            let value = if and { a && b } else { a || b };
+            return Expr::new(ExprKind::Int(i128::from(value)), Type::Bool, span);
+        }
+        let kind = ExprKind::Logical { and, left: Box::new(left), right: Box::new(right) };
+        Expr::new(kind, Type::Bool, span)
+    }
+
+    /// Language.md §13.2.
+    fn arithmetic(
+        &mut self,
+        op: BinaryOp,
+        left: Expr,
+        right: Expr,
+        comparison: bool,
+        span: Span,
+    ) -> Expr {
+        let signed = match (left.flexible, right.flexible) {
+            (true, false) => plain(&right.ty).is_signed(),
+            (false, true) => plain(&left.ty).is_signed(),
+            _ => left.ty.is_signed() || right.ty.is_signed(),
+        };
+        if comparison {
+            return self.compare_words(op, left, right, signed, span);
+        }
+        if matches!(op, BinaryOp::Div | BinaryOp::Mod) && right.constant() == Some(0) {
+            return self.fail(Diagnostic::error(right.span, "division by zero"));
+        }
+        let space = match (left.ty.space(), right.ty.space()) {
+            (a, b) if a == b => a,
+            (a, Space::None) => a,
+            (Space::None, b) => b,
+            _ => Space::None,
+        };
+        let signed = signed || op == BinaryOp::Sub;
+        let ty = Type::Int { size: 8, signed, space };
+        let kind = ExprKind::Binary { op, left: Box::new(left), right: Box::new(right) };
+        Expr::new(kind, ty, span)
+    }
+
+    /// A comparison of words. Signedness goes into the operands' types: both
+    /// get the type that they are compared as.
+    fn compare_words(
+        &mut self,
+        op: BinaryOp,
+        left: Expr,
+        right: Expr,
+        signed: bool,
+        span: Span,
+    ) -> Expr {
+        let as_type = |e: Expr| {
+            let s = e.span;
+            Expr::new(ExprKind::Cast(Box::new(e)), Type::int(8, signed), s)
+        };
+        let kind =
+            ExprKind::Binary { op, left: Box::new(as_type(left)), right: Box::new(as_type(right)) };
+        Expr::new(kind, Type::Bool, span)
+    }
+
+    fn pointer(
+        &mut self,
+        op: BinaryOp,
+        pointer: Expr,
+        number: Expr,
+        comparison: bool,
+        span: Span,
+    ) -> Expr {
+        if comparison {
+            return self.compare_words(op, pointer, number, false, span);
+        }
+        if !matches!(op, BinaryOp::Add | BinaryOp::Sub) {
+            let d = Diagnostic::error(span, format!("`{}` does not work on a pointer", op.text()))
+                .label(pointer.span, format!("this is `{}`", pointer.ty))
+                .help("cast it to a number: `(uint64)…`");
+            return self.fail(d);
+        }
+        let Type::Ptr { to, .. } = &pointer.ty else {
+            unreachable!("bug: the left operand is a pointer");
+        };
+        let scale = i128::from(to.size().max(1));
+        let ty = pointer.ty.clone();
+        let number_span = number.span;
+        let scaled = match number.constant() {
+            Some(n) => Expr::literal(n * scale, number_span),
+            None if scale == 1 => number,
+            None => {
+                let kind = ExprKind::Binary {
+                    op: BinaryOp::Mul,
+                    left: Box::new(number),
+                    right: Box::new(Expr::literal(scale, number_span)),
+                };
+                Expr::new(kind, Type::INT64, number_span)
+            }
+        };
+        let kind = ExprKind::Binary { op, left: Box::new(pointer), right: Box::new(scaled) };
+        Expr::new(kind, ty, span)
+    }
+
+    fn fold(&mut self, op: BinaryOp, a: i128, b: i128, comparison: bool, span: Span) -> Expr {
+        if comparison {
+            let value = match op {
+                BinaryOp::Eq => a == b,
+                BinaryOp::Ne => a != b,
+                BinaryOp::Lt => a < b,
+                BinaryOp::Le => a <= b,
+                BinaryOp::Gt => a > b,
+                _ => a >= b,
+            };
+            return Expr::new(ExprKind::Int(i128::from(value)), Type::Bool, span);
+        }
+        let shift = u32::try_from(b & 63).unwrap_or(0);
+        let value = match op {
+            BinaryOp::Add => a + b,
+            BinaryOp::Sub => a - b,
+            BinaryOp::Mul => a.saturating_mul(b),
+            BinaryOp::Div | BinaryOp::Mod if b == 0 => {
+                return self.fail(Diagnostic::error(span, "division by zero"));
+            }
+            BinaryOp::Div => a / b,
+            BinaryOp::Mod => a % b,
+            BinaryOp::BitAnd => a & b,
+            BinaryOp::BitOr => a | b,
+            BinaryOp::BitXor => a ^ b,
+            BinaryOp::Shl => a << shift,
+            BinaryOp::Shr => a >> shift,
+            _ => a,
+        };
+        if value < i128::from(i64::MIN) || value > i128::from(u64::MAX) {
+            return self.overflow(span);
+        }
+        Expr::literal(value, span)
+    }
+
+    fn fold_text(&mut self, op: BinaryOp, a: Vec<u8>, b: Vec<u8>, span: Span) -> Expr {
+        let truth = match op {
+            BinaryOp::Add => {
+                let joined: Vec<u8> = a.into_iter().chain(b).collect();
+                return self.string(&joined, span);
+            }
+            BinaryOp::Eq => a == b,
+            BinaryOp::Ne => a != b,
+            BinaryOp::Lt => a < b,
+            BinaryOp::Le => a <= b,
+            BinaryOp::Gt => a > b,
+            BinaryOp::Ge => a >= b,
+            _ => {
+                let d =
+                    Diagnostic::error(span, format!("`{}` does not work on strings", op.text()));
+                return self.fail(d);
+            }
+        };
+        Expr::new(ExprKind::Int(i128::from(truth)), Type::Bool, span)
+    }
+}
+
+/// Whether `==` can compare two values in memory.
+fn comparable(a: &Type, b: &Type) -> bool {
+    match (a, b) {
+        (Type::Str(_), Type::Str(_)) => true,
+        (Type::Array { .. }, Type::Array { .. }) => a == b,
+        (
+            Type::Buffer(_)
+            | Type::Tuple(_)
+            | Type::Record(_)
+            | Type::Inet
+            | Type::Mac
+            | Type::Usym
+            | Type::Stack { .. },
+            _,
+        ) => promote(a, false, b, false).is_some(),
+        _ => false,
+    }
+}
