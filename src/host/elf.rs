@@ -8,8 +8,14 @@ use object::{Object, ObjectKind, ObjectSegment, ObjectSymbol, SymbolFlags, Symbo
 
 /// An executable or shared library.
 pub struct Binary {
+    /// Empty for bytes from elsewhere.
     path: PathBuf,
-    map: memmap2::Mmap,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
 }
 
 /// A function of a binary.
@@ -53,8 +59,18 @@ impl Binary {
         // live with the same.
         let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
             .map_err(|e| e.to_string())?;
-        let binary = Binary { path: path.to_owned(), map };
+        let binary = Binary { path: path.to_owned(), bytes: Bytes::Mapped(map) };
         binary.check()?;
+        Ok(binary)
+    }
+
+    /// A binary in memory; any ELF file will do.
+    ///
+    /// # Errors
+    /// It is not an ELF file.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Binary, String> {
+        let binary = Binary { path: PathBuf::new(), bytes: Bytes::Owned(bytes) };
+        binary.parse()?;
         Ok(binary)
     }
 
@@ -73,7 +89,11 @@ impl Binary {
     }
 
     fn parse(&self) -> Result<object::File<'_>, String> {
-        object::File::parse(&*self.map).map_err(|_| "it is not an ELF file".into())
+        let bytes: &[u8] = match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(vec) => vec,
+        };
+        object::File::parse(bytes).map_err(|_| "it is not an ELF file".into())
     }
 
     /// Functions whose names are wanted, sorted by name and address, without
@@ -85,6 +105,7 @@ impl Binary {
         collect(&elf, &segments, wanted, &mut found);
         // A stripped binary has only what the loader needs.
         if elf.symbols().next().is_none()
+            && !self.path.as_os_str().is_empty()
             && let Some(path) = self.debug_file(&elf)
             && let Ok(file) = File::open(path)
             // SAFETY: as above.
@@ -214,6 +235,24 @@ mod tests {
         assert_eq!(binary.file_offset(found[0].address), Some(found[0].offset));
         assert!(found[0].size > 0);
         assert!(binary.functions(&|n| n == "no such function").is_empty());
+    }
+
+    #[test]
+    fn damage_is_survived() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/debian/usr/bin/shop");
+        let good = std::fs::read(path).unwrap();
+        let found = Binary::from_bytes(good.clone()).unwrap().functions(&|_| true);
+        assert!(found.iter().any(|f| f.name == "shop_sell"));
+        for at in (0..good.len()).step_by(7) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0xff;
+            for bytes in [bytes, good[..at].to_vec()] {
+                if let Ok(binary) = Binary::from_bytes(bytes) {
+                    binary.functions(&|_| true);
+                    binary.file_offset(0x1000);
+                }
+            }
+        }
     }
 
     #[test]

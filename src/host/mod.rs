@@ -94,10 +94,12 @@ impl Host {
         Host { traceable_file: Some(file.to_owned()), traceable: OnceLock::new(), ..self }
     }
 
+    /// What its BPF can do.
     pub fn features(&self) -> &Features {
         &self.features
     }
 
+    /// Whether it has a feature.
     pub fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
     }

@@ -122,6 +122,12 @@ fn unknown(host: &Host, btf: &Btf, module: Option<&Part>, function: &Part) -> Di
     let message = format!("there is no kernel function `{}`", function.text);
     let d = Diagnostic::error(function.span, message);
     match functions::nearest(host, &function.text) {
+        Some(same) if same == function.text => {
+            let message = format!("the types of `{same}` are not known");
+            Diagnostic::error(function.span, message)
+                .note("the kernel does not describe this function")
+                .help(format!("`kprobe:{same}` can trace it, if this kernel has kprobes"))
+        }
         Some(near) => d.at(format!("did you mean `{near}`?")),
         None => d.note("it may be inlined everywhere, or not exist in this kernel"),
     }

@@ -174,7 +174,26 @@ pub fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(by_alias).or_else(|| PROVIDERS.iter().find(by_name)).copied()
 }
 
+/// Providers of bpftrace that do not exist here, their aliases, and what to do
+/// instead.
+const ABSENT: &[(&str, &str, &str)] = &[
+    ("usdt", "U", "a `uprobe` on the function around the marker may do"),
+    ("watchpoint", "w", "a `uprobe` or `kprobe` where the memory is written may do"),
+    ("iter", "it", "a `profile` or `tracepoint` probe sees the same tasks when they run"),
+    ("self", "self", "an `interval` probe can do something from time to time"),
+    ("test", "test", "a `begin` probe that ends with `exit(1)` can report a failure"),
+    ("bench", "bench", "`interval` and `count()` measure how often something runs"),
+];
+
 fn unknown_provider(head: &Part) -> Diagnostic {
+    let absent = ABSENT
+        .iter()
+        .find(|(name, alias, _)| head.text.eq_ignore_ascii_case(name) || head.text == *alias);
+    if let Some((name, _, instead)) = absent {
+        return Diagnostic::error(head.span, format!("there are no `{name}` probes"))
+            .note("bpftrace has them, rtrace has not")
+            .help(*instead);
+    }
     let d = Diagnostic::error(head.span, format!("there is no provider `{}`", head.text));
     let names = PROVIDERS.iter().map(|p| p.name);
     let d = match diag::nearest(&head.text.to_lowercase(), names.clone()) {

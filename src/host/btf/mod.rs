@@ -58,6 +58,14 @@ pub struct Param {
     pub text: String,
 }
 
+/// The struct whose members are collected.
+struct Outer {
+    /// In bytes.
+    size: u64,
+    /// Members that may still be looked at.
+    room: usize,
+}
+
 impl Param {
     /// As listings show it: `struct file * file`.
     pub fn shown(&self) -> String {
@@ -133,7 +141,8 @@ impl Btf {
     pub fn members(&self, id: TypeId) -> Vec<Member> {
         let mut members = Vec::new();
         if let Some((at, entry)) = self.composite(id) {
-            self.flatten(at, &entry, 0, u64::from(entry.size_or_type), 0, &mut members);
+            let outer = Outer { size: u64::from(entry.size_or_type), room: MEMBERS };
+            self.flatten(at, &entry, 0, 0, &mut { outer }, &mut members);
         }
         members
     }
@@ -556,23 +565,21 @@ impl Btf {
         None
     }
 
-    /// `start` is where the struct lies in the outermost one, in bits; `size`
-    /// is the outermost one's, in bytes.
+    /// `start` is where the struct lies in the outermost one, in bits.
     fn flatten(
         &self,
         at: Ref,
         entry: &Entry,
         start: u64,
-        size: u64,
         depth: u32,
+        outer: &mut Outer,
         out: &mut Vec<Member>,
     ) {
         for i in 0..entry.vlen as usize {
             let words = [0, 1, 2].map(|n| self.word(at, entry, 3 * i + n));
             let [Some(name), Some(ty), Some(offset)] = words else { return };
-            if out.len() >= MEMBERS {
-                return;
-            }
+            let Some(room) = outer.room.checked_sub(1) else { return };
+            outer.room = room;
             let (mut width, offset) =
                 if entry.kind_flag { (offset >> 24, offset & 0xff_ffff) } else { (0, offset) };
             let mut bit = start + u64::from(offset);
@@ -583,7 +590,7 @@ impl Btf {
                 if let Some((inner, e)) = target.filter(|(_, e)| COMPOSITES.has(e.kind))
                     && depth < 16
                 {
-                    self.flatten(inner, &e, bit, size, depth + 1, out);
+                    self.flatten(inner, &e, bit, depth + 1, outer, out);
                 }
                 continue;
             }
@@ -601,7 +608,7 @@ impl Btf {
             let mut ty = self.convert(member);
             let (offset, bits) = match width {
                 0 => (bit / 8, None),
-                width => match cover(bit, width, size) {
+                width => match cover(bit, width, outer.size) {
                     Some((offset, bits)) => (offset, Some(bits)),
                     None => {
                         ty = Type::Unsupported(format!("bit field of {width} bits"));

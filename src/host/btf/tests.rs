@@ -150,3 +150,41 @@ fn damage_is_an_error_or_a_gap_but_no_panic() {
         }
     }
 }
+
+#[test]
+fn a_struct_of_itself_ends() {
+    let mut w = Writer::new();
+    let members: Vec<u32> = (0..600).flat_map(|_| [0, 1, 0]).collect();
+    w.put("x", 4 << 24 | 600, 8, &members);
+    let btf = Btf::from_bytes(w.bytes()).unwrap();
+    let Some(Type::Struct(x)) = btf.find_type(Some(TypeTag::Struct), "x") else { panic!() };
+    assert!(btf.members(x.id).is_empty());
+    assert!(btf.definitions(TypeTag::Struct, "x").len() == 1);
+}
+
+#[test]
+fn the_live_kernel_is_understood() {
+    let Ok(btf) = Btf::open(Path::new("/sys/kernel/btf/vmlinux")) else { return };
+    let Some(Type::Struct(task)) = btf.find_type(Some(TypeTag::Struct), "task_struct") else {
+        panic!("no task_struct")
+    };
+    let members = btf.members(task.id);
+    assert!(members.len() > 100);
+    assert!(members.iter().all(|m| m.offset + m.ty.size() <= task.size || m.ty.size() == 0));
+    let pid = members.iter().find(|m| m.name == "pid").unwrap();
+    assert_eq!(pid.ty, Type::int(4, true));
+    let comm = members.iter().find(|m| m.name == "comm").unwrap();
+    assert_eq!(comm.ty, Type::Str(16));
+    let exit = btf.function("do_exit").unwrap();
+    assert_eq!((exit.params.len(), exit.result), (1, Type::Void));
+    for name in btf.type_names(TypeTag::Struct, &|n| n.starts_with("sk_")) {
+        let Some(Type::Struct(s)) = btf.find_type(Some(TypeTag::Struct), &name) else {
+            panic!("{name}")
+        };
+        for m in btf.members(s.id) {
+            assert!(u64::from(m.offset) <= u64::from(s.size), "{name}.{}", m.name);
+            let bits = m.bits.map_or(0, |b| u32::from(b.size));
+            assert!(m.offset + bits <= s.size, "{name}.{}", m.name);
+        }
+    }
+}
