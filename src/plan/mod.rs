@@ -122,7 +122,8 @@ pub enum Mechanism {
     Begin,
     /// The same after detaching.
     End,
-    /// One perf kprobe.
+    /// One perf kprobe; without a function (an empty string) `offset` is an
+    /// address.
     Kprobe { function: String, module: Option<String>, offset: u64, ret: bool },
     /// One `kprobe.multi` link for all functions.
     KprobeMulti { functions: Vec<String>, ret: bool },

@@ -9,7 +9,8 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::Error;
 use super::links::{Detached, Links};
@@ -22,6 +23,9 @@ use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
 pub(super) struct Attaching<'a> {
     /// Process of `-p` or `-c`, for probes that the kernel filters.
     pub pid: Option<u32>,
+    /// Whether this kernel calls `kprobe.multi` programs for the return of a
+    /// function last one first; asked only if there are several.
+    pub returns_reversed: &'a dyn Fn() -> bool,
     /// Finds the number of a tracepoint, or says why it cannot.
     pub tracepoint_id: &'a dyn Fn(&str, &str) -> Result<u64, String>,
     /// Whether to give up.
@@ -52,7 +56,7 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
     raise_file_limit(plan);
     let mut attached = Attached { probes: special_count(plan), ..Attached::default() };
     let mut refused = 0;
-    for (index, attach) in attach_order(plan) {
+    for (index, attach) in attach_order(plan, attaching.returns_reversed) {
         if (attaching.interrupted)() {
             return Err(Error::run(Diagnostic::global("interrupted while attaching probes")));
         }
@@ -140,22 +144,29 @@ fn check_count(plan: &Plan) -> Result<(), Error> {
 
 /// Every link of the plan with the index of its program, in the order in
 /// which to attach.
-fn attach_order(plan: &Plan) -> Vec<(usize, &Attach)> {
-    let all = || {
-        let numbered = plan.programs.iter().enumerate();
-        numbered
-            .flat_map(|(i, p)| p.attach.iter().map(move |a| (i, a)))
-            .filter(|(_, a)| !is_special(&a.mechanism))
-    };
-    let forward = all().filter(|(_, a)| called_in_order(&a.mechanism));
-    let backward = all().filter(|(_, a)| !called_in_order(&a.mechanism));
-    let mut backward: Vec<_> = backward.collect();
+fn attach_order<'p>(
+    plan: &'p Plan,
+    returns_reversed: &dyn Fn() -> bool,
+) -> Vec<(usize, &'p Attach)> {
+    let numbered = plan.programs.iter().enumerate();
+    let all: Vec<(usize, &Attach)> = numbered
+        .flat_map(|(i, p)| p.attach.iter().map(move |a| (i, a)))
+        .filter(|(_, a)| !is_special(&a.mechanism))
+        .collect();
+    let many_returns = |a: &Attach| matches!(a.mechanism, Mechanism::KprobeMulti { ret: true, .. });
+    let several = all.iter().filter(|(_, a)| many_returns(a)).count() > 1;
+    let reversed = several && returns_reversed();
+    let (mut ordered, mut backward): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|(_, a)| called_in_order(&a.mechanism) && !(reversed && many_returns(a)));
     backward.reverse();
-    forward.chain(backward).collect()
+    ordered.append(&mut backward);
+    ordered
 }
 
 /// Whether the kernel calls programs of this kind in the order in which they
-/// were attached, rather than the last one first.
+/// were attached, rather than the last one first. For the returns of
+/// `kprobe.multi` that is so before Linux 6.14.
 fn called_in_order(mechanism: &Mechanism) -> bool {
     match mechanism {
         Mechanism::Kprobe { ret, .. } | Mechanism::KprobeMulti { ret, .. } => *ret,
@@ -184,10 +195,7 @@ fn refuse(
     warn: &mut dyn FnMut(Diagnostic),
 ) -> Result<(), Error> {
     match plan.config.missing_probes {
-        MissingProbes::Error => {
-            let help = "to run without it: config variable `missing_probes = \"warn\"`";
-            return Err(Error::run(diagnostic.help(help)));
-        }
+        MissingProbes::Error => return Err(Error::run(with_policy(plan, diagnostic))),
         MissingProbes::Warn => {
             diagnostic.severity = Severity::Warning;
             warn(diagnostic);
@@ -195,6 +203,15 @@ fn refuse(
         MissingProbes::Ignore => {}
     }
     Ok(())
+}
+
+/// Tells how to run without a probe, if there are others.
+pub(super) fn with_policy(plan: &Plan, diagnostic: Diagnostic) -> Diagnostic {
+    let links = plan.programs.iter().flat_map(|p| &p.attach);
+    if links.filter(|a| !is_special(&a.mechanism)).count() < 2 {
+        return diagnostic;
+    }
+    diagnostic.help("to run without it, set the config variable `missing_probes` to `warn`")
 }
 
 fn attach_one(
@@ -209,8 +226,9 @@ fn attach_one(
         Mechanism::Kprobe { function, module, offset, ret } => {
             let name = module.as_ref().filter(|m| *m != "vmlinux");
             let name = name.map_or_else(|| function.clone(), |m| format!("{m}:{function}"));
-            perf::c_string(&name)
-                .and_then(|name| perf::kprobe(program, &name, *offset, *ret, cookie))
+            // Without a function the offset is an address.
+            let name = (!function.is_empty()).then(|| perf::c_string(&name)).transpose();
+            name.and_then(|name| perf::kprobe(program, name.as_deref(), *offset, *ret, cookie))
                 .map(|link| links.add_perf(link))
         }
         Mechanism::KprobeMulti { functions, ret } => {
@@ -263,7 +281,7 @@ fn tracing(
     program: BorrowedFd<'_>,
     kind: libbpf_sys::bpf_attach_type,
     cookie: u64,
-) -> io::Result<std::os::fd::OwnedFd> {
+) -> io::Result<OwnedFd> {
     if cookie == 0 {
         return sys::raw_tracepoint(program, None, 0);
     }
@@ -277,11 +295,12 @@ fn attach_many(
     attach: &Attach,
     places: usize,
     links: &mut Links,
-    link: &mut dyn FnMut(&[bool]) -> io::Result<std::os::fd::OwnedFd>,
+    link: &mut dyn FnMut(&[bool]) -> io::Result<OwnedFd>,
 ) -> Result<(), Refused> {
     let mut made = Links::default();
     let mut refused: Vec<(usize, io::Error)> = Vec::new();
-    let mut todo = vec![0..places];
+    // A pattern that matched nothing is a range without places.
+    let mut todo: Vec<Range<usize>> = (places > 0).then_some(0..places).into_iter().collect();
     while let Some(range) = todo.pop() {
         let chosen: Vec<bool> = (0..places).map(|i| range.contains(&i)).collect();
         match link(&chosen) {

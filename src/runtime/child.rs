@@ -68,8 +68,9 @@ pub(super) struct Child {
     end: OwnedFd,
     /// A byte in it lets the child go on; closing it ends the child.
     go: Option<PipeWriter>,
-    /// Closed by a successful `execv`, else gives its errno.
-    failure: PipeReader,
+    /// Gives a byte when the child waits; then it is closed by a successful
+    /// `execv`, or gives the errno of one that failed.
+    report: PipeReader,
     /// Whether somebody waited for it, so that its id may be another's.
     reaped: bool,
 }
@@ -91,7 +92,7 @@ impl Child {
         let words: Result<Vec<CString>, _> = words.into_iter().map(CString::new).collect();
         let words = words.map_err(|e| cannot(e.to_string()))?;
         let (wait, go) = io::pipe().map_err(io_error)?;
-        let (failure, report) = io::pipe().map_err(io_error)?;
+        let (news, report) = io::pipe().map_err(io_error)?;
         let parent = std::process::id();
         // SAFETY: there are no other threads, so the child may do anything.
         match unsafe { fork() }.map_err(|e| cannot(e.to_string()))? {
@@ -103,7 +104,7 @@ impl Child {
                 drop((wait, report));
                 let end = sys::pidfd_open(child.as_raw().cast_unsigned()).map_err(io_error)?;
                 let command = command.to_owned();
-                Ok(Child { command, pid: child, end, go: Some(go), failure, reaped: false })
+                Ok(Child { command, pid: child, end, go: Some(go), report: news, reaped: false })
             }
         }
     }
@@ -111,6 +112,18 @@ impl Child {
     /// Its process id.
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw().cast_unsigned()
+    }
+
+    /// Waits until the child does nothing but wait, so that probes on system
+    /// calls do not see it getting ready.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(super) fn wait_until_ready(&mut self) -> Result<(), Error> {
+        self.report.read_exact(&mut [0]).map_err(|_| {
+            let message = format!("the process for `{}` is gone", self.command);
+            Error::run(Diagnostic::global(message))
+        })
     }
 
     /// Lets the child become the command.
@@ -126,7 +139,7 @@ impl Child {
         go.write_all(&[1]).map_err(cannot)?;
         drop(go);
         let mut errno = [0; 4];
-        match self.failure.read(&mut errno) {
+        match self.report.read(&mut errno) {
             Ok(0) => Ok(()),
             Ok(_) => Err(cannot(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))),
             Err(e) => Err(cannot(e)),
@@ -179,9 +192,10 @@ fn become_command(
     // If the tool dies, so does the command; but it may have died already.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
     let orphan = std::os::unix::process::parent_id() != parent;
-    if !orphan && matches!(wait.read(&mut [0]), Ok(1)) {
-        // Rust programs ignore SIGPIPE, and commands would inherit that.
-        signals::default_action(Signal::SIGPIPE);
+    // Rust programs ignore SIGPIPE, and commands would inherit that.
+    signals::default_action(Signal::SIGPIPE);
+    let ready = !orphan && report.write_all(&[0]).is_ok();
+    if ready && matches!(wait.read(&mut [0]), Ok(1)) {
         let Err(errno) = execv(path, words);
         let _ = report.write_all(&(errno as i32).to_ne_bytes());
     }

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
 
+use super::attach;
 use super::btf_target::{self, Target};
 use super::error::Error;
 use super::verifier;
@@ -73,7 +74,7 @@ pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
                 left_out.insert(program, diagnostic);
             }
             Err(Failure::Target { diagnostic, log, .. }) => {
-                return Err(Error::run(diagnostic).log(log));
+                return Err(Error::run(attach::with_policy(&plan, diagnostic)).log(log));
             }
             Err(Failure::Other(error)) => return Err(error),
         }
@@ -326,10 +327,14 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
                 && is_tracing(&attach.mechanism)
                 && rejection.is_about_target()
             {
-                let reason = rejection.reason().unwrap_or(rejection.errno);
+                // It is not about privileges: those were checked at the start.
+                let reason = match rejection.reason().unwrap_or(rejection.errno) {
+                    "-EPERM" => "this kernel was built without the tracing of functions",
+                    reason => reason,
+                };
                 let diagnostic = cannot_attach(attach)
                     .note(format!("the kernel refuses it: {reason}"))
-                    .help("trace the function with `kprobe`, or use a tracepoint");
+                    .help("use `kprobe` or a tracepoint instead");
                 return Failure::Target { program: index, diagnostic, log };
             }
             let diagnostic = if rejection.log.is_empty() {

@@ -92,6 +92,9 @@ fn run_to_end(
     output: &mut Output,
 ) -> Result<u8, Stop> {
     privileges::check()?;
+    if let Some(warning) = privileges::check_release(&host.release()) {
+        output.diagnostic(&warning)?;
+    }
     // First, since it forks: there must be no threads yet.
     let mut child = options.command.as_deref().map(Child::hold).transpose()?;
     let target = options.pid.map(Target::of).transpose()?;
@@ -100,7 +103,13 @@ fn run_to_end(
     let opened = Opened::of(&loaded)?;
     let mut events = Events::open(&loaded.plan, &opened, output)?;
 
+    if options.verbose {
+        events.output().remark(&format!("attaching {} probes", loaded.plan.probe_count()))?;
+    }
     attach::run_begin(&loaded)?;
+    if let Some(child) = &mut child {
+        child.wait_until_ready()?;
+    }
     let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
     if let Some(child) = &mut child {
         child.release()?;
@@ -127,10 +136,14 @@ fn run_to_end(
     attach::run_end(&loaded, &detached)?;
     // `exit()` in one `end` probe does not silence the others.
     while events.drain()? == End::Exit {}
-    let status = events.finish()?;
+    events.finish()?;
+    let status = events.status();
     drop(watched);
     if let Some(child) = child {
-        child.finish();
+        let ended = child.finish();
+        if options.verbose {
+            events.output().remark(&format!("the command {ended}"))?;
+        }
     }
     Ok(status)
 }
@@ -167,6 +180,7 @@ fn attach(
     let mut shown = Ok(());
     let mut attaching = Attaching {
         pid: options.pid.or(child.map(Child::pid)),
+        returns_reversed: &|| returns_reversed(host),
         tracepoint_id: &|category, event| tracepoint_id(host, category, event),
         interrupted: &|| signals.asked(),
         warn: &mut |diagnostic| {
@@ -178,6 +192,13 @@ fn attach(
     let attached = attach::attach(loaded, &mut attaching)?;
     shown?;
     Ok(attached)
+}
+
+/// Since `kprobe.multi` is built on the function graph tracer (Linux 6.14),
+/// the kernel calls its programs for the return of a function in reverse.
+fn returns_reversed(host: &Host) -> bool {
+    let marker = "fprobe_return";
+    host.btf().is_ok_and(|btf| btf.function_in("vmlinux", marker).is_some())
 }
 
 /// The number by which perf knows a tracepoint.

@@ -22,13 +22,14 @@ pub(super) struct PerfLink {
 /// Where the kernel lists its dynamic PMUs.
 const PMUS: &str = "/sys/bus/event_source/devices";
 
-/// Attaches a kprobe; `function` may be `MODULE:FUNCTION`.
+/// Attaches a kprobe; `function` may be `MODULE:FUNCTION`, and without it
+/// `offset` is an address.
 ///
 /// # Errors
 /// `Unsupported`: the kernel has no kprobes. Else what the kernel says.
 pub(super) fn kprobe(
     program: BorrowedFd<'_>,
-    function: &CStr,
+    function: Option<&CStr>,
     offset: u64,
     ret: bool,
     cookie: u64,
@@ -36,7 +37,7 @@ pub(super) fn kprobe(
     let event = PerfEvent {
         kind: pmu_type("kprobe")?,
         config: retprobe_bit("kprobe", ret)?,
-        name: Some(function),
+        name: function,
         offset,
         ..PerfEvent::default()
     };

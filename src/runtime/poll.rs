@@ -186,12 +186,16 @@ impl<'s, 'o> Events<'s, 'o> {
         }
     }
 
-    /// The last words: losses, and the maps if they are wanted. Gives the
-    /// status of the run.
+    /// The status that the script asked for; 0 if it did not.
+    pub(super) fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// The last words: losses, and the maps if they are wanted.
     ///
     /// # Errors
     /// See [`Stop`].
-    pub(super) fn finish(mut self) -> Result<u8, Stop> {
+    pub(super) fn finish(&mut self) -> Result<(), Stop> {
         self.look_at_losses()?;
         self.output.end_of_events()?;
         if self.plan.config.print_maps_on_exit {
@@ -206,7 +210,7 @@ impl<'s, 'o> Events<'s, 'o> {
             self.output.notice(&notice)?;
         }
         self.output.flush()?;
-        Ok(self.status)
+        Ok(())
     }
 
     /// Processes up to `limit` records.

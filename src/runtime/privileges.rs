@@ -4,7 +4,8 @@
 use std::fs;
 
 use super::error::Error;
-use crate::diag::Diagnostic;
+use super::sys;
+use crate::diag::{Diagnostic, Severity};
 
 /// A capability (linux/capability.h).
 struct Capability {
@@ -21,9 +22,8 @@ const PERFMON: Capability = Capability { bit: 38, name: "CAP_PERFMON" };
 /// # Errors
 /// Says which privilege is missing and how to get it.
 pub fn check() -> Result<(), Error> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Without /proc the kernel itself will have to say no.
-    if let Some(missing) = effective(&status).and_then(missing) {
+    // If it cannot be asked, the kernel itself will have to say no.
+    if let Some(missing) = sys::effective_capabilities().ok().and_then(missing) {
         let diagnostic = Diagnostic::global(format!("tracing needs {missing}"))
             .note("this process does not have it")
             .help("run rtrace as root, for example with `sudo`");
@@ -40,10 +40,19 @@ pub fn check() -> Result<(), Error> {
     Ok(())
 }
 
-/// The effective capabilities, from `/proc/self/status`.
-fn effective(status: &str) -> Option<u64> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(mask.trim(), 16).ok()
+/// Warns about kernels on which much does not work.
+pub(super) fn check_release(release: &str) -> Option<Diagnostic> {
+    const OLDEST: (u32, u32) = (5, 15);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
+    if (major, minor) >= OLDEST {
+        return None;
+    }
+    let message = format!("Linux {major}.{minor} is older than rtrace is made for");
+    let mut diagnostic = Diagnostic::global(message)
+        .note(format!("some scripts need what came with Linux {}.{}", OLDEST.0, OLDEST.1));
+    diagnostic.severity = Severity::Warning;
+    Some(diagnostic)
 }
 
 /// The capabilities that tracing needs and `mask` lacks.
@@ -53,7 +62,8 @@ fn missing(mask: u64) -> Option<String> {
         return None;
     }
     let lacking: Vec<&str> = [BPF, PERFMON].iter().filter(|c| !has(c)).map(|c| c.name).collect();
-    Some(format!("the capability {} (or {} instead)", lacking.join(" and "), SYS_ADMIN.name))
+    let plural = if lacking.len() > 1 { "ies" } else { "y" };
+    Some(format!("the capabilit{plural} {} (or {})", lacking.join(" and "), SYS_ADMIN.name))
 }
 
 #[cfg(test)]
@@ -61,11 +71,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn old_kernels_are_warned_about() {
+        assert!(check_release("5.10.0-32-amd64").is_some());
+        assert!(check_release("4.18.0").is_some());
+        assert!(check_release("5.15.0").is_none());
+        assert!(check_release("6.1-rc1").is_none());
+        assert!(check_release("").is_none());
+    }
+
+    #[test]
     fn either_one_or_two_capabilities_suffice() {
         assert_eq!(missing(1 << 21), None);
         assert_eq!(missing(1 << 38 | 1 << 39), None);
         assert!(missing(1 << 39).expect("lacks one").contains("CAP_PERFMON"));
         assert!(missing(0).expect("lacks both").contains("CAP_BPF and CAP_PERFMON"));
-        assert_eq!(effective("Name:\tx\nCapEff:\t0000000000200000\n"), Some(1 << 21));
     }
 }

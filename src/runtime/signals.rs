@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
+use super::sys;
+
 /// Signals of this process, caught from the first [`Signals::catch`] on.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -25,7 +27,7 @@ impl Signals {
             return Ok(signals);
         }
         let (wake, mut waker) = io::pipe()?;
-        let hangup_ignored = is_ignored(Signal::SIGHUP);
+        let hangup_ignored = sys::is_ignored(libc::SIGHUP);
         ctrlc::set_handler(move || {
             if ASKED.swap(true, Ordering::Relaxed) {
                 default_action(Signal::SIGINT);
@@ -59,12 +61,4 @@ impl AsFd for Signals {
 pub(super) fn default_action(which: Signal) {
     // SAFETY: the default action runs no code of this process.
     let _ = unsafe { signal(which, SigHandler::SigDfl) };
-}
-
-/// Whether the process was started with a signal ignored.
-fn is_ignored(which: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (which as i32 - 1)) != 0
 }

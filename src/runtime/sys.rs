@@ -247,6 +247,31 @@ pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     owned_from_errno(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
+/// The effective capabilities of this process, bit by bit as in
+/// linux/capability.h.
+pub(super) fn effective_capabilities() -> io::Result<u64> {
+    // struct __user_cap_header_struct: _LINUX_CAPABILITY_VERSION_3, this process.
+    let mut header = [0x2008_0522u32, 0];
+    // struct __user_cap_data_struct, twice: effective, permitted, inheritable.
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: both have the kernel's layout and live until the call returns.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let [[low, ..], [high, ..]] = data;
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
+/// Whether this process ignores a signal.
+pub(super) fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: a plain C struct, for which all zeroes is a valid value.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: only asks, and `action` lives until the call returns.
+    let done = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    done == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Options with nothing set.
 fn link_options() -> c::bpf_link_create_opts {
     c::bpf_link_create_opts {

@@ -6,7 +6,7 @@ SEC("perf_event") int p_fifth(void *ctx)
 {
 	u32 key = 0;
 	u64 *value = map_lookup(&hits, &key);
-	if (value && __sync_fetch_and_add(value, 1) == 4)
+	if (value && (*value)++ == 4)
 		send(1, 3);
 	else
 		send(0, 30);

@@ -21,25 +21,36 @@ SEC("raw_tp") int p_begin_exit(void *ctx)
 	return 0;
 }
 
-// Two on the same spot, to see which runs first.
-SEC("uprobe") int p_first(void *ctx)
-{
-	send(0, 10);
-	return 0;
-}
+// Two for the same spot, to see which runs first.
+#define PAIR(name, section)                     \
+	SEC(section) int p_first_##name(void *ctx)  \
+	{                                           \
+		if (ours())                             \
+			send(0, 10);                        \
+		return 0;                               \
+	}                                           \
+	SEC(section) int p_second_##name(void *ctx) \
+	{                                           \
+		if (ours())                             \
+			send(0, 20);                        \
+		return 0;                               \
+	}
 
-SEC("uprobe") int p_second(void *ctx)
-{
-	send(0, 20);
-	return 0;
-}
+PAIR(kprobe, "kprobe")
+PAIR(kprobe_multi, "kprobe.multi")
+PAIR(uprobe_multi, "uprobe.multi")
+PAIR(tracepoint, "tp/x/y")
+PAIR(raw_tp, "raw_tp/x")
+PAIR(tp_btf, "tp_btf/x")
+PAIR(fentry, "fentry/x")
+PAIR(fexit, "fexit/x")
 
 // Ends the run at the fifth call.
 SEC("uprobe") int p_fifth(void *ctx)
 {
 	u32 key = 0;
 	u64 *value = map_lookup(&hits, &key);
-	if (value && __sync_fetch_and_add(value, 1) == 4)
+	if (value && (*value)++ == 4)
 		send(1, 3);
 	else
 		send(0, 30);

@@ -40,12 +40,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does `ROUNDS` rounds: one `getppid` and one call of each target.
+/// Does `ROUNDS` rounds: one `getppid`, one `socket` and one call of each target.
 fn work(args: &[String]) {
     let rounds: u64 = args[0].parse().unwrap();
     for i in 0..rounds {
-        // SAFETY: takes and gives integers.
-        unsafe { libc::syscall(libc::SYS_getppid) };
+        // SAFETY: take and give integers.
+        unsafe {
+            libc::syscall(libc::SYS_getppid);
+            libc::socket(-1, 0, 0);
+        }
         std::hint::black_box(rt_first(i) + rt_second(i));
     }
     if let Some(milliseconds) = args.get(1) {

@@ -452,6 +452,14 @@ impl Output {
         self.error_text(&text)
     }
 
+    /// A line about how the run goes (`-v`), on the error stream.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn remark(&mut self, text: &str) -> Result<(), Error> {
+        self.error_text(&format!("{text}\n"))
+    }
+
     /// A failure outside the script, as a line on the error stream.
     ///
     /// # Errors
