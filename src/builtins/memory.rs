@@ -1,6 +1,7 @@
 //! Strings, bytes and addresses in memory.
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
+use crate::config::Config;
 use crate::diag::Diagnostic;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::sema::Checker;
@@ -45,12 +46,34 @@ pub(super) const ROWS: &[Builtin] = &[
                 Space::User => Helper::ProbeReadUserStr,
                 Space::Kernel | Space::None => Helper::ProbeReadKernelStr,
             };
-            let args = vec![
-                Arg::Address(to.clone()),
-                Arg::Value(length),
-                Arg::Value(Lower::address(&remote)),
-            ];
-            l.checked_call(helper, args);
+            let marks = call.args.len() == 1 && marks_cut(l.config, size);
+            let address = match Lower::address(&remote) {
+                address if marks => l.spill("from", address),
+                address => address,
+            };
+            let args =
+                vec![Arg::Address(to.clone()), Arg::Value(length), Arg::Value(address.clone())];
+            if !marks {
+                l.checked_call(helper, args);
+                return;
+            }
+            // The helper puts its NUL even where it cuts. Overwritten by what the string has
+            // there, it marks the cut; where the string just fits, that is a NUL too.
+            let read = l.checked_result(helper, args);
+            let whole = Expr::binary(B::Eq, read, Expr::Const(i64::from(size)));
+            l.when(whole, |l| {
+                let last = Expr::binary(B::Add, address, Expr::Const(i64::from(size) - 1));
+                let helper = match remote.space {
+                    Space::User => Helper::ProbeReadUser,
+                    Space::Kernel | Space::None => Helper::ProbeReadKernel,
+                };
+                let args = vec![
+                    Arg::Address(to.clone().at(size - 1)),
+                    Arg::Value(Expr::Const(1)),
+                    Arg::Value(last),
+                ];
+                l.checked_call(helper, args);
+            });
         }),
         ..BASE
     },
@@ -241,6 +264,12 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
 ];
+
+/// Whether a string that is cut at this size says so when it is printed. At the limit that
+/// holds without a setting none does: that is how other tracers of this language print.
+fn marks_cut(config: &Config, size: u32) -> bool {
+    u64::from(size) == config.max_strlen && config.max_strlen < Config::default().max_strlen
+}
 
 /// Where the bytes lie that an argument is or points to.
 fn address_of(l: &mut Lower<'_>, e: &tree::Expr) -> Remote {

@@ -592,17 +592,26 @@ impl Lower<'_> {
 
     /// Calls a helper for its effect; its failures are counted with `-k`.
     pub(crate) fn checked_call(&mut self, helper: Helper, args: Vec<Arg>) {
-        let call = self.call(helper, args);
         if self.options.verbose_warnings {
-            let result = self.spill("error", call);
+            self.checked_result(helper, args);
+        } else {
+            let call = self.call(helper, args);
+            self.emit(StmtKind::Eval(call));
+        }
+    }
+
+    /// The same, and what the helper returned.
+    pub(crate) fn checked_result(&mut self, helper: Helper, args: Vec<Arg>) -> Expr {
+        let call = self.call(helper, args);
+        let result = self.spill("error", call);
+        if self.options.verbose_warnings {
             let failed = Expr::binary(B::SLt, result.clone(), Expr::Const(0));
             self.when(failed, |l| {
                 let cause = Cause::Helper { name: helper.info().name.to_string() };
-                l.loss(cause, Some(result));
+                l.loss(cause, Some(result.clone()));
             });
-        } else {
-            self.emit(StmtKind::Eval(call));
         }
+        result
     }
 }
 
