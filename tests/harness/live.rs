@@ -116,6 +116,9 @@ enum Expectation {
     Error(String),
     /// Matches in a line of standard error.
     ErrorLike(Regex),
+    /// So many events: lines of standard output that begin with `event`, and what standard
+    /// error says was lost.
+    Events(u64),
 }
 
 impl Plan {
@@ -150,6 +153,7 @@ impl Plan {
                 "reject" => plan.expectations.push(Expectation::Reject(value)),
                 "stderr" => plan.expectations.push(Expectation::Error(value)),
                 "stderr-re" => plan.expectations.push(Expectation::ErrorLike(regex(&value)?)),
+                "events" => plan.expectations.push(Expectation::Events(number(&value)?)),
                 _ => {
                     return Err(format!(
                         "no header `{key}: {value}`; tests/runtime/README.md lists them"
@@ -294,6 +298,7 @@ impl Plan {
                 Expectation::ErrorLike(regex) if !err.lines().any(|line| regex.is_match(line)) => {
                     faults.push(format!("standard error has no line like `{regex}`"));
                 }
+                Expectation::Events(count) => faults.extend(judge_events(*count, &out, &err)),
                 _ => {}
             }
         }
@@ -308,6 +313,15 @@ impl Plan {
         faults.extend(judge_whole(&case.beside("out"), &out));
         faults
     }
+}
+
+/// Events that came and events that were lost, together: none is forgotten.
+fn judge_events(count: u64, out: &str, err: &str) -> Option<String> {
+    const TOTAL: &str = "WARNING: Total lost event count: ";
+    let came = out.lines().filter(|line| line.starts_with("event")).count();
+    let lost = err.lines().find_map(|line| line.strip_prefix(TOTAL)?.parse().ok()).unwrap_or(0);
+    let all = u64::try_from(came).unwrap_or(u64::MAX).saturating_add(lost);
+    (all != count).then(|| format!("{came} events and {lost} lost ones are not {count}"))
 }
 
 /// Standard output in full, byte for byte, where there is a file with what it should be.
