@@ -131,10 +131,7 @@ pub(super) fn check<'a>(
             Item::Function(f) => {
                 declarations.push(Diagnostic::error(f.name.span, "functions are not supported yet"))
             }
-            Item::Macro(m) => {
-                declarations.push(Diagnostic::error(m.name.span, "macros are not supported yet"))
-            }
-            Item::Probe(_) => {}
+            Item::Macro(_) | Item::Probe(_) => {}
         }
     }
     let mut trees = Vec::new();

@@ -1,6 +1,6 @@
 //! Meaning: from the tree of what was written to the lowered module.
 //!
-//! The passes in order: settings, C constants, parameters, expansion of attach
+//! The passes in order: macros, settings, C constants, expansion of attach
 //! points, type checking (repeated until the types of variables and maps have
 //! settled), lowering. Names end here: later stages look nothing up.
 
@@ -8,6 +8,7 @@ mod access;
 mod arguments;
 mod check;
 pub mod constants;
+mod expand;
 mod expr;
 pub(crate) mod format;
 pub mod layout;
@@ -67,9 +68,10 @@ pub fn check(
     options: &Options,
 ) -> (Option<Checked>, Diagnostics) {
     let mut diags = Diagnostics::default();
+    let script = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
     let constants = constants::read(&script.cdefs, &mut diags);
-    let probes = expand(script, host, options, &config, &mut diags);
+    let probes = attach_points(script, host, options, &config, &mut diags);
     if diags.has_errors() {
         return (None, diags);
     }
@@ -95,8 +97,9 @@ pub fn expand_names(
     options: &Options,
 ) -> (Vec<String>, Diagnostics) {
     let mut diags = Diagnostics::default();
+    let script = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
-    let probes = expand(script, host, options, &config, &mut diags);
+    let probes = attach_points(script, host, options, &config, &mut diags);
     let names = probes
         .iter()
         .filter(|(_, i)| i.context.provider != "begin" && i.context.provider != "end")
@@ -107,7 +110,7 @@ pub fn expand_names(
 }
 
 /// Every probe of the script with every instance of its attach points.
-fn expand<'s>(
+fn attach_points<'s>(
     script: &'s ast::Script,
     host: &Host,
     options: &Options,
