@@ -1,6 +1,8 @@
 //! Raw tracepoints: the same places as tracepoints, with the arguments that
 //! the kernel's code passes instead of a record.
 
+use std::collections::HashMap;
+
 use super::list::{Line, Query};
 use super::{Access, Argument, Context, Expanded, Instance, Provider, Request, Side};
 use crate::diag::{self, Diagnostic, Diagnostics};
@@ -57,11 +59,25 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         let message = format!("no raw tracepoint matches `{}`", event.text);
         super::nothing_matches(request.point, &message, request.options, diags);
     }
-    let instances = names.into_iter().filter_map(|(module, event)| {
-        let (_, params) = btf.raw_tracepoint_in(module, event)?;
-        Some(instance(request, module, event, params))
-    });
-    Ok(instances.collect())
+    let mut instances = Vec::new();
+    for (module, events) in by_module(names) {
+        let mut params = btf.raw_tracepoints_in(module, &events);
+        let known = events.iter().filter_map(|e| Some((*e, params.remove(*e)?)));
+        instances.extend(known.map(|(event, params)| instance(request, module, event, params)));
+    }
+    Ok(instances)
+}
+
+/// Events of each module; the list is sorted.
+fn by_module<'n>(names: Vec<(&'n str, &'n str)>) -> Vec<(&'n str, Vec<&'n str>)> {
+    let mut modules: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (module, event) in names {
+        match modules.last_mut() {
+            Some((last, events)) if *last == module => events.push(event),
+            _ => modules.push((module, vec![event])),
+        }
+    }
+    modules
 }
 
 /// Modules and events, sorted.
@@ -115,13 +131,16 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
     let btf = query.host.btf()?;
     let mut names = all(btf);
     names.retain(|(module, event)| query.accepts(&[module, event]));
-    let line = |(module, event): (&str, &str)| {
-        let mut line = Line::of(format!("rawtracepoint:{module}:{event}"));
-        if query.verbose {
-            let params = btf.raw_tracepoint_in(module, event).map(|f| f.1).unwrap_or_default();
-            line.details = params.iter().map(Param::shown).collect();
-        }
-        line
-    };
-    Ok(names.into_iter().map(line).collect())
+    let mut lines = Vec::new();
+    for (module, events) in by_module(names) {
+        let params = match query.verbose {
+            true => btf.raw_tracepoints_in(module, &events),
+            false => HashMap::new(),
+        };
+        lines.extend(events.iter().map(|event| {
+            let details = params.get(*event).into_iter().flatten().map(Param::shown).collect();
+            Line { name: format!("rawtracepoint:{module}:{event}"), details }
+        }));
+    }
+    Ok(lines)
 }

@@ -232,35 +232,44 @@ impl Btf {
         self.raw_tracepoint_at(Ref { module, id }, event)
     }
 
+    /// Arguments of many raw tracepoints of a module, in one pass.
+    pub fn raw_tracepoints_in(&self, module: &str, events: &[&str]) -> HashMap<String, Vec<Param>> {
+        let names: Vec<String> = events.iter().map(|e| format!("__traceiter_{e}")).collect();
+        let mut found = self.functions_in(module, &names.iter().map(String::as_str).collect());
+        let params = |(event, name): (&&str, &String)| {
+            let params = match found.remove(name).and_then(named_arguments) {
+                Some(params) => params,
+                None => self.raw_tracepoint_in(module, event)?.1,
+            };
+            Some(((*event).to_owned(), params))
+        };
+        events.iter().zip(&names).filter_map(params).collect()
+    }
+
     fn raw_tracepoint_at(&self, typedef: Ref, event: &str) -> Option<(String, Vec<Param>)> {
         let module = self.module_name(typedef.module);
         // The typedef's prototype has no names; these functions take the same
         // arguments and do.
-        let named = ["__traceiter_", "__probestub_", "__bpf_trace_"].iter();
-        let mut params = named
+        let params = ["__traceiter_", "__probestub_", "__bpf_trace_"]
+            .iter()
             .filter_map(|prefix| self.function_in(module, &format!("{prefix}{event}")))
-            .map(|function| function.params)
-            .find(|params| params.iter().all(|p| !p.name.is_empty()))
-            .or_else(|| {
+            .find_map(named_arguments);
+        let params = match params {
+            Some(params) => params,
+            None => {
                 let (_, pointer) = self.resolve(typedef)?;
                 let proto = self.reference(typedef.module, pointer.size_or_type);
-                Some(self.params(self.resolve(proto)?.0))
-            })?;
-        if !params.is_empty() {
-            params.remove(0);
-        }
-        for (i, param) in params.iter_mut().enumerate() {
-            if param.name.is_empty() {
-                param.name = format!("arg{i}");
+                let params = self.params(self.resolve(proto)?.0).into_iter().skip(1).enumerate();
+                params.map(|(i, p)| Param { name: format!("arg{i}"), ..p }).collect()
             }
-        }
+        };
         Some((module.to_owned(), params))
     }
 
     /// The typedef `btf_trace_<event>`, by which the kernel knows what a
     /// program on a raw tracepoint is for.
     pub fn raw_tracepoint_id(&self, event: &str) -> Option<TypeId> {
-        Some(self.find(Kinds::of(Kind::Typedef), &format!("btf_trace_{event}"))?.public())
+        Some(self.find(TYPEDEF, &format!("btf_trace_{event}"))?.public())
     }
 
     /// Structs, unions or enums whose names match, sorted and without repeats.
@@ -651,6 +660,16 @@ impl Btf {
             })
             .collect()
     }
+}
+
+/// Arguments of a raw tracepoint by a function that is called with them and, as
+/// the first, an internal one. `None` if they have no names.
+fn named_arguments(mut function: Function) -> Option<Vec<Param>> {
+    if function.params.is_empty() || function.params.iter().any(|p| p.name.is_empty()) {
+        return None;
+    }
+    function.params.remove(0);
+    Some(function.params)
 }
 
 /// The bytes to read for a bit field: preferably aligned, never past the end
