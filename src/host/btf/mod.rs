@@ -7,6 +7,8 @@
 //! of all names would cost. Damaged BTF gives errors and missing names, never a
 //! panic.
 
+mod members;
+mod names;
 mod raw;
 mod text;
 
@@ -15,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::parser::ast::TypeTag;
-use crate::types::{Bits, EnumRef, Member, Space, StructRef, Type, TypeId};
+use crate::types::{EnumRef, Space, StructRef, Type, TypeId};
 
+pub use names::{base_type, parse_type};
 use raw::{Entry, Kind, Kinds, Raw};
 
 /// The types of the kernel and of its modules.
@@ -58,14 +61,6 @@ pub struct Param {
     pub text: String,
 }
 
-/// The struct whose members are collected.
-struct Outer {
-    /// In bytes.
-    size: u64,
-    /// Members that may still be looked at.
-    room: usize,
-}
-
 impl Param {
     /// As listings show it: `struct file * file`.
     pub fn shown(&self) -> String {
@@ -91,8 +86,6 @@ const TYPEDEF: Kinds = Kinds::of(Kind::Typedef);
 const ENUMS: Kinds = Kinds::of(Kind::Enum).or(Kind::Enum64);
 /// Chains of types (typedefs, qualifiers, pointers) longer than this are damage.
 const DEPTH: u32 = 32;
-/// Members of one struct beyond this are damage.
-const MEMBERS: usize = 20_000;
 
 impl Btf {
     /// Reads the kernel's BTF; files beside it are those of modules.
@@ -134,17 +127,6 @@ impl Btf {
             },
         };
         Some(self.convert(self.find(kinds, name)?))
-    }
-
-    /// Members of a struct or union, those of anonymous members included, by
-    /// their place in it; empty for other types.
-    pub fn members(&self, id: TypeId) -> Vec<Member> {
-        let mut members = Vec::new();
-        if let Some((at, entry)) = self.composite(id) {
-            let outer = Outer { size: u64::from(entry.size_or_type), room: MEMBERS };
-            self.flatten(at, &entry, 0, 0, &mut { outer }, &mut members);
-        }
-        members
     }
 
     /// Constants of an enum, in the order of their declaration.
@@ -298,21 +280,6 @@ impl Btf {
         parse_type(text, |tag, name| self.find_type(tag, name))
     }
 
-    /// Where a member lies, through named and anonymous structs: `a.b.c`.
-    /// Gives its offset and type.
-    pub fn member_at(&self, id: TypeId, path: &str) -> Option<(u32, Type)> {
-        let (head, rest) = path.split_once('.').unwrap_or((path, ""));
-        let member = self.members(id).into_iter().find(|m| m.name == head)?;
-        match (&member.ty, rest) {
-            (_, "") => Some((member.offset, member.ty)),
-            (Type::Struct(s), rest) => {
-                let (offset, ty) = self.member_at(s.id, rest)?;
-                Some((member.offset.checked_add(offset)?, ty))
-            }
-            _ => None,
-        }
-    }
-
     /// The name of the module that a type is in.
     pub fn module_of(&self, id: TypeId) -> &str {
         match id {
@@ -462,7 +429,7 @@ impl Btf {
                 let element = self.word(at, &entry, 0).unwrap_or(0);
                 let len = self.word(at, &entry, 2).unwrap_or(0);
                 let of = self.convert_deep(self.reference(at.module, element), None, depth + 1);
-                array(of, len)
+                names::array(of, len)
             }
             Kind::Struct | Kind::Union => self.struct_ref(at, &entry, alias),
             // Its definition is looked for when its members are asked for.
@@ -574,63 +541,6 @@ impl Btf {
         None
     }
 
-    /// `start` is where the struct lies in the outermost one, in bits.
-    fn flatten(
-        &self,
-        at: Ref,
-        entry: &Entry,
-        start: u64,
-        depth: u32,
-        outer: &mut Outer,
-        out: &mut Vec<Member>,
-    ) {
-        for i in 0..entry.vlen as usize {
-            let words = [0, 1, 2].map(|n| self.word(at, entry, 3 * i + n));
-            let [Some(name), Some(ty), Some(offset)] = words else { return };
-            let Some(room) = outer.room.checked_sub(1) else { return };
-            outer.room = room;
-            let (mut width, offset) =
-                if entry.kind_flag { (offset >> 24, offset & 0xff_ffff) } else { (0, offset) };
-            let mut bit = start + u64::from(offset);
-            let member = self.reference(at.module, ty);
-            let name = self.string(at, name);
-            let target = self.resolve(member);
-            if name.is_empty() {
-                if let Some((inner, e)) = target.filter(|(_, e)| COMPOSITES.has(e.kind))
-                    && depth < 16
-                {
-                    self.flatten(inner, &e, bit, depth + 1, outer, out);
-                }
-                continue;
-            }
-            // Old BTF says it in the integer's own type.
-            if let Some((int, e)) = target.filter(|(_, e)| e.kind == Kind::Int && width == 0) {
-                let word = self.word(int, &e, 0).unwrap_or(0);
-                if word & 0xff != 0 && word & 0xff != e.size_or_type.saturating_mul(8) {
-                    width = word & 0xff;
-                    bit += u64::from(word >> 16 & 0xff);
-                }
-            }
-            let tag = target
-                .filter(|(_, e)| e.kind == Kind::Ptr)
-                .and_then(|(p, e)| self.tag(self.reference(p.module, e.size_or_type)));
-            let mut ty = self.convert(member);
-            let (offset, bits) = match width {
-                0 => (bit / 8, None),
-                width => match cover(bit, width, outer.size) {
-                    Some((offset, bits)) => (offset, Some(bits)),
-                    None => {
-                        ty = Type::Unsupported(format!("bit field of {width} bits"));
-                        (bit / 8, None)
-                    }
-                },
-            };
-            let Ok(offset) = u32::try_from(offset) else { continue };
-            let tag = tag.map(str::to_owned);
-            out.push(Member { name: name.to_owned(), ty, offset, bits, tag });
-        }
-    }
-
     fn function_at(&self, at: Ref) -> Option<Function> {
         let entry = self.entry(at)?;
         let proto = self.reference(at.module, entry.size_or_type);
@@ -670,120 +580,6 @@ fn named_arguments(mut function: Function) -> Option<Vec<Param>> {
     }
     function.params.remove(0);
     Some(function.params)
-}
-
-/// The bytes to read for a bit field: preferably aligned, never past the end
-/// of the struct.
-fn cover(bit: u64, width: u32, struct_size: u64) -> Option<(u64, Bits)> {
-    let end = bit + u64::from(width);
-    let bits = |start: u64, size: u8| {
-        let shift = u8::try_from(bit - start * 8).ok()?;
-        Some((start, Bits { size, shift, width: u8::try_from(width).ok()? }))
-    };
-    for size in [1, 2, 4, 8] {
-        let start = bit / 8 / u64::from(size) * u64::from(size);
-        let stop = start + u64::from(size);
-        if end <= stop * 8 && stop <= struct_size {
-            return bits(start, size);
-        }
-    }
-    for size in [1, 2, 4, 8] {
-        let start = (bit / 8).min(struct_size.saturating_sub(u64::from(size)));
-        if end <= (start + u64::from(size)) * 8 && start + u64::from(size) <= struct_size {
-            return bits(start, size);
-        }
-    }
-    None
-}
-
-/// Arrays of single bytes are strings (language.md §15.3); one without a length
-/// is an array of nothing, of which only the address matters.
-fn array(of: Type, len: u32) -> Type {
-    match of {
-        Type::Int { size: 1, .. } if len > 0 => Type::Str(len),
-        of => Type::Array { of: Box::new(of), len },
-    }
-}
-
-/// Types that are the same everywhere, so that no BTF is needed for them.
-pub fn base_type(name: &str) -> Option<Type> {
-    let (size, signed) = match name {
-        "void" => return Some(Type::Void),
-        "bool" | "_Bool" => return Some(Type::Bool),
-        "float" | "double" | "long double" => return Some(Type::Unsupported(name.into())),
-        "u8" | "__u8" | "uint8_t" | "u_int8_t" => (1, false),
-        "u16" | "__u16" | "uint16_t" | "u_int16_t" | "__be16" | "__le16" => (2, false),
-        "u32" | "__u32" | "uint32_t" | "u_int32_t" | "__be32" | "__le32" => (4, false),
-        "u64" | "__u64" | "uint64_t" | "u_int64_t" | "__be64" | "__le64" => (8, false),
-        "s8" | "__s8" | "int8_t" => (1, true),
-        "s16" | "__s16" | "int16_t" => (2, true),
-        "s32" | "__s32" | "int32_t" => (4, true),
-        "s64" | "__s64" | "int64_t" => (8, true),
-        "size_t" | "uintptr_t" => (8, false),
-        "ssize_t" | "intptr_t" => (8, true),
-        _ => return c_integer(name),
-    };
-    Some(Type::int(size, signed))
-}
-
-/// `unsigned long`, `long unsigned int`, `char` and so on; 64-bit Linux.
-fn c_integer(name: &str) -> Option<Type> {
-    let (mut sign, mut long, mut size) = (None, 0, None);
-    for word in name.split_ascii_whitespace() {
-        match word {
-            "unsigned" => sign = Some(false),
-            "signed" => sign = Some(true),
-            "long" => long += 1,
-            "short" => size = Some(2),
-            "char" => size = Some(1),
-            "int" => size = size.or(Some(4)),
-            _ => return None,
-        }
-    }
-    match (size, long, sign) {
-        (None, 0, None) => None,
-        (_, 1 | 2, _) => Some(Type::int(8, sign.unwrap_or(true))),
-        (_, 0, _) => Some(Type::int(size.unwrap_or(4), sign.unwrap_or(true))),
-        _ => None,
-    }
-}
-
-/// Reads C type text: words, `*`s, `[N]`s, with names resolved by `find`.
-pub fn parse_type(
-    text: &str,
-    find: impl Fn(Option<TypeTag>, &str) -> Option<Type>,
-) -> Option<Type> {
-    let end = text.find(['*', '[', '(']).unwrap_or(text.len());
-    let (words, mut rest) = text.split_at_checked(end)?;
-    let qualifier = |w: &&str| !matches!(*w, "const" | "volatile" | "restrict");
-    let words: Vec<&str> = words.split_ascii_whitespace().filter(qualifier).collect();
-    let mut ty = match words.as_slice() {
-        ["struct", name] => find(Some(TypeTag::Struct), name)?,
-        ["union", name] => find(Some(TypeTag::Union), name)?,
-        ["enum", name] => find(Some(TypeTag::Enum), name)?,
-        words => find(None, &words.join(" "))?,
-    };
-    let mut dimensions = Vec::new();
-    loop {
-        rest = rest.trim_start();
-        if let Some(tail) = rest.strip_prefix('*') {
-            ty = Type::ptr(ty, Space::Kernel);
-            rest = tail;
-        } else if let Some(tail) = rest.strip_prefix('[') {
-            let (len, tail) = tail.split_once(']')?;
-            dimensions.push(if len.trim().is_empty() { 0 } else { len.trim().parse().ok()? });
-            rest = tail;
-        } else if let Some(tail) = ["const", "volatile", "restrict", "__restrict"]
-            .iter()
-            .find_map(|q| rest.strip_prefix(q))
-        {
-            rest = tail;
-        } else if rest.is_empty() {
-            return Some(dimensions.into_iter().rev().fold(ty, array));
-        } else {
-            return None;
-        }
-    }
 }
 
 #[cfg(test)]
