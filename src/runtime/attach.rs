@@ -53,7 +53,6 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
     let plan = &loaded.plan;
     let programs = loaded.programs();
     check_count(plan)?;
-    raise_file_limit(plan);
     let mut attached = Attached { probes: special_count(plan), ..Attached::default() };
     let mut refused = 0;
     for (index, attach) in attach_order(plan, attaching.returns_reversed) {
@@ -61,20 +60,20 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
             return Err(Error::run(Diagnostic::global("interrupted while attaching probes")));
         }
         let result = match loaded.left_out.get(&index) {
-            Some(diagnostic) => Err(Refused { diagnostic: diagnostic.clone(), probes: 0 }),
+            Some(diagnostic) => Err(Refused::of(diagnostic.clone())),
             None => {
                 let name = plan.programs.get(index).map_or("", |p| p.name.as_str());
                 let program = find(&programs, name)?;
                 attach_one(program, attach, attaching, &mut attached.links)
             }
         };
-        match result {
-            Ok(()) => attached.probes += attach.probes.len(),
-            Err(Refused { diagnostic, probes }) => {
-                attached.probes += probes;
-                refused += 1;
-                refuse(plan, diagnostic, attaching.warn)?;
-            }
+        attached.probes += match &result {
+            Ok(()) => attach.probes.len(),
+            Err(refusal) => refusal.probes,
+        };
+        if let Err(refusal) = result {
+            refused += 1;
+            refuse(plan, *refusal.diagnostic, attaching.warn)?;
         }
     }
     attached.live = attached.probes > special_count(plan);
@@ -183,9 +182,15 @@ fn called_in_order(mechanism: &Mechanism) -> bool {
 
 /// An attachment that failed, wholly or in part.
 struct Refused {
-    diagnostic: Diagnostic,
+    diagnostic: Box<Diagnostic>,
     /// Probes of it that are attached nevertheless.
     probes: usize,
+}
+
+impl Refused {
+    fn of(diagnostic: Diagnostic) -> Refused {
+        Refused { diagnostic: Box::new(diagnostic), probes: 0 }
+    }
 }
 
 /// What the policy for missing probes makes of a failure.
@@ -261,10 +266,8 @@ fn attach_one(
             .and_then(|event| sys::raw_tracepoint(program, Some(&event), cookie))
             .map(|link| links.add_fast(link)),
         Mechanism::Tracepoint { category, event } => {
-            let id = (attaching.tracepoint_id)(category, event).map_err(|reason| Refused {
-                diagnostic: cannot_attach(attach).note(reason),
-                probes: 0,
-            })?;
+            let id = (attaching.tracepoint_id)(category, event)
+                .map_err(|reason| Refused::of(cannot_attach(attach).note(reason)))?;
             perf::tracepoint(program, id, cookie).map(|link| links.add_perf(link))
         }
         Mechanism::Perf { kind, config, sample, cpus } => {
@@ -274,7 +277,7 @@ fn attach_one(
                 .map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
         }
     };
-    done.map_err(|e| Refused { diagnostic: explain(cannot_attach(attach), attach, &e), probes: 0 })
+    done.map_err(|e| Refused::of(explain(cannot_attach(attach), &attach.mechanism, 0, &e)))
 }
 
 fn tracing(
@@ -317,29 +320,11 @@ fn attach_many(
     let Some((first, error)) = refused.first() else { return Ok(()) };
     let names: Vec<String> =
         refused.iter().filter_map(|(i, _)| attach.probes.get(*i).cloned()).collect();
-    let culprits = Attach { probes: names, ..attach.clone() };
-    let single = Attach { mechanism: nth(&attach.mechanism, *first), ..culprits.clone() };
+    let message = cannot_attach(&Attach { probes: names, ..attach.clone() });
     Err(Refused {
-        diagnostic: explain(cannot_attach(&culprits), &single, error),
+        diagnostic: Box::new(explain(message, &attach.mechanism, *first, error)),
         probes: places - refused.len(),
     })
-}
-
-/// The mechanism for one of its many places; for messages.
-fn nth(mechanism: &Mechanism, index: usize) -> Mechanism {
-    match mechanism {
-        Mechanism::KprobeMulti { functions, ret } => Mechanism::KprobeMulti {
-            functions: functions.get(index).cloned().into_iter().collect(),
-            ret: *ret,
-        },
-        Mechanism::UprobeMulti { path, symbols, offsets, ret } => Mechanism::UprobeMulti {
-            path: path.clone(),
-            symbols: symbols.get(index).cloned().into_iter().collect(),
-            offsets: offsets.get(index).copied().into_iter().collect(),
-            ret: *ret,
-        },
-        single => single.clone(),
-    }
 }
 
 /// Whether leaving some places out can help.
@@ -373,8 +358,14 @@ fn strings<'a>(list: impl Iterator<Item = (&'a String, &'a bool)>) -> io::Result
     list.filter(|(_, chosen)| **chosen).map(|(text, _)| perf::c_string(text)).collect()
 }
 
-/// Adds to a message why the kernel refused, and what to do instead.
-fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnostic {
+/// Adds to a message why the kernel refused a mechanism (or the place with
+/// this index of its many), and what to do instead.
+fn explain(
+    message: Diagnostic,
+    mechanism: &Mechanism,
+    index: usize,
+    error: &io::Error,
+) -> Diagnostic {
     let errno = error.raw_os_error().unwrap_or(0);
     if errno == libc::EPERM || errno == libc::EACCES {
         return message
@@ -388,7 +379,7 @@ fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnosti
     }
     let named = |text: String| message.clone().note(text);
     let missing = matches!(errno, libc::ENOENT | libc::ESRCH);
-    match &attach.mechanism {
+    match mechanism {
         Mechanism::Kprobe { .. } | Mechanism::KprobeMulti { .. }
             if error.kind() == io::ErrorKind::Unsupported || errno == ENOTSUPP =>
         {
@@ -400,7 +391,7 @@ fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnosti
             None => named(format!("the kernel has no function `{function}`")),
         },
         Mechanism::KprobeMulti { functions, .. } if missing => {
-            let name = functions.first().map_or("", String::as_str);
+            let name = functions.get(index).map_or("", String::as_str);
             named(format!("the kernel cannot trace a function `{name}`"))
         }
         Mechanism::Kprobe { function, .. } if errno == libc::EADDRNOTAVAIL => {
@@ -421,7 +412,7 @@ fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnosti
             named(format!("there is no instruction to probe at offset {offset:#x} of `{path}`"))
         }
         Mechanism::UprobeMulti { path, offsets, .. } if is_about_a_place(error) => {
-            let offset = offsets.first().copied().unwrap_or(0);
+            let offset = offsets.get(index).copied().unwrap_or(0);
             named(format!("there is no instruction to probe at offset {offset:#x} of `{path}`"))
         }
         Mechanism::Tracepoint { category, event } if missing => {
@@ -450,28 +441,5 @@ fn explain(message: Diagnostic, attach: &Attach, error: &io::Error) -> Diagnosti
         | Mechanism::Uprobe { .. }
         | Mechanism::UprobeMulti { .. }
         | Mechanism::Perf { .. } => named(format!("the kernel says: {error}")),
-    }
-}
-
-/// Raises the limit of open files to what the plan needs, if it may be raised.
-fn raise_file_limit(plan: &Plan) {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let probes: usize = plan
-        .programs
-        .iter()
-        .flat_map(|p| &p.attach)
-        .map(|a| match &a.mechanism {
-            Mechanism::Perf { cpus: Cpus::All, .. } => {
-                2 * perf::online_cpus().map_or(1, |cpus| cpus.len())
-            }
-            _ => 3,
-        })
-        .sum();
-    let wanted = (probes + plan.maps.len() + plan.programs.len() + 50) as u64;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    if wanted > soft {
-        // If it may not be raised, attaching says so.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard))
-            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     }
 }

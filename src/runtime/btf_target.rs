@@ -31,7 +31,7 @@ const SECTIONS: [(&CStr, c::bpf_attach_type); 3] = [
 /// What a tracing program is for.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Id of a `FUNC` (fentry, fexit) or of a typedef `btf_trace_…` (tp_btf).
+    /// Id of a `FUNC` (fentry, fexit) or of a typedef `btf_trace_…` (`tp_btf`).
     pub id: u32,
     /// The module's BTF object; absent for the kernel's own.
     pub module: Option<OwnedFd>,
@@ -43,23 +43,49 @@ thread_local! {
     static TARGETS: RefCell<HashMap<CString, Target>> = RefCell::default();
 }
 
-/// Finds what a program of a tracing mechanism is for.
+/// What the kernel wants to know at load time, in words.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    Function { module: &'a str, name: &'a str },
+    RawTracepoint { event: &'a str },
+}
+
+impl Wanted<'_> {
+    /// What a mechanism's program is for; nothing for most.
+    pub(super) fn of(mechanism: &Mechanism) -> Option<Wanted<'_>> {
+        match mechanism {
+            Mechanism::Trampoline { function, module, .. } => {
+                Some(Wanted::Function { module, name: function })
+            }
+            Mechanism::RawTracepoint { event, btf: true } => Some(Wanted::RawTracepoint { event }),
+            Mechanism::Begin
+            | Mechanism::End
+            | Mechanism::Kprobe { .. }
+            | Mechanism::KprobeMulti { .. }
+            | Mechanism::Tracepoint { .. }
+            | Mechanism::RawTracepoint { btf: false, .. }
+            | Mechanism::Uprobe { .. }
+            | Mechanism::UprobeMulti { .. }
+            | Mechanism::Perf { .. } => None,
+        }
+    }
+}
+
+/// Finds the BTF id for what a program is for.
 ///
 /// # Errors
 /// Says what is missing, as a phrase for a note.
-pub(super) fn find(host: &Host, mechanism: &Mechanism) -> Result<Target, String> {
+pub(super) fn find(host: &Host, wanted: Wanted<'_>) -> Result<Target, String> {
     let btf = host.btf()?;
-    let found = match mechanism {
-        Mechanism::Trampoline { function, module, .. } => btf
-            .function_in(module, function)
+    let at = match wanted {
+        Wanted::Function { module, name } => btf
+            .function_in(module, name)
             .map(|f| f.id)
-            .ok_or_else(|| format!("the types of `{module}` have no function `{function}`")),
-        Mechanism::RawTracepoint { event, .. } => btf
+            .ok_or_else(|| format!("the types of `{module}` have no function `{name}`")),
+        Wanted::RawTracepoint { event } => btf
             .raw_tracepoint_id(event)
             .ok_or_else(|| format!("the kernel's types have no raw tracepoint `{event}`")),
-        other => unreachable!("bug: {other:?} needs no types"),
-    };
-    let at = found?;
+    }?;
     let TypeId::Btf { id, module } = at else { unreachable!("bug: not a type of the kernel") };
     let module = if module == 0 { None } else { Some(module_object(btf.module_of(at))?) };
     Ok(Target { id, module })

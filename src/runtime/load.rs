@@ -8,14 +8,14 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
 
 use super::attach;
-use super::btf_target::{self, Target};
+use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
-use super::verifier;
+use super::{perf, verifier};
 use crate::diag::Diagnostic;
 use crate::object::Object;
 use crate::plan::{self, Mechanism, MissingProbes, Param, Plan};
@@ -31,21 +31,21 @@ pub(super) struct Setup<'a> {
     /// `-d verifier`: the verifier's log of every program.
     pub show_verifier: bool,
     /// Finds what a tracing program is for, or says why it cannot.
-    pub find_target: &'a dyn Fn(&Mechanism) -> Result<Target, String>,
+    pub find_target: &'a dyn Fn(Wanted<'_>) -> Result<Target, String>,
 }
 
 /// An object whose programs and maps are in the kernel.
-pub struct Loaded {
-    pub(super) object: libbpf_rs::Object,
+pub(super) struct Loaded {
+    pub object: libbpf_rs::Object,
     pub plan: Plan,
     /// Why a program is not in the kernel (its target is missing, and the
     /// policy for missing probes allows that), by its index in the plan.
-    pub(super) left_out: HashMap<usize, Diagnostic>,
+    pub left_out: HashMap<usize, Diagnostic>,
 }
 
 impl Loaded {
     /// The descriptor of a map by its name in the object.
-    pub fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
+    pub(super) fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
         self.object.maps().find(|m| m.name() == name)
     }
 
@@ -61,6 +61,7 @@ impl Loaded {
 /// The kernel refuses a program or a map, or the object and its plan disagree.
 pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
     let Object { elf, plan } = object;
+    raise_file_limit(&plan);
     btf_target::register();
     listen(setup.show_libbpf);
     let mut left_out = HashMap::new();
@@ -71,13 +72,34 @@ pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
             Err(Failure::Target { program, diagnostic, .. })
                 if plan.config.missing_probes != MissingProbes::Error =>
             {
-                left_out.insert(program, diagnostic);
+                left_out.insert(program, *diagnostic);
             }
             Err(Failure::Target { diagnostic, log, .. }) => {
-                return Err(Error::run(attach::with_policy(&plan, diagnostic)).log(log));
+                return Err(Error::run(attach::with_policy(&plan, *diagnostic)).log(log));
             }
-            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Other(error)) => return Err(*error),
         }
+    }
+}
+
+/// Raises the limit of open files to what the plan needs, if it may be raised.
+fn raise_file_limit(plan: &Plan) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let links = plan.programs.iter().flat_map(|p| &p.attach);
+    let on_all_cpus = |m: &Mechanism| matches!(m, Mechanism::Perf { cpus: plan::Cpus::All, .. });
+    // A link and its event, on each CPU or once; and some to spare.
+    let files: usize = links
+        .map(|attach| match on_all_cpus(&attach.mechanism) {
+            true => 2 * perf::online_cpus().map_or(1, |cpus| cpus.len()),
+            false => 3,
+        })
+        .sum();
+    let wanted = (files + plan.maps.len() + plan.programs.len() + 50) as u64;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if wanted > soft {
+        // If it may not be raised, attaching says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted.max(hard))
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     }
 }
 
@@ -86,10 +108,16 @@ enum Failure {
     /// What a program is for does not exist or cannot be traced.
     Target {
         program: usize,
-        diagnostic: Diagnostic,
+        diagnostic: Box<Diagnostic>,
         log: String,
     },
-    Other(Error),
+    Other(Box<Error>),
+}
+
+impl Failure {
+    fn other(error: Error) -> Failure {
+        Failure::Other(Box::new(error))
+    }
 }
 
 fn load_once(
@@ -99,9 +127,9 @@ fn load_once(
     left_out: &mut HashMap<usize, Diagnostic>,
 ) -> Result<libbpf_rs::Object, Failure> {
     let targets = find_targets(plan, setup, left_out)?;
-    let mut object = open(elf).map_err(Failure::Other)?;
-    set_params(&mut object, plan, setup).map_err(Failure::Other)?;
-    set_buffer_size(&mut object, plan).map_err(Failure::Other)?;
+    let mut object = open(elf).map_err(Failure::other)?;
+    set_params(&mut object, plan, setup).map_err(Failure::other)?;
+    set_buffer_size(&mut object, plan).map_err(Failure::other)?;
     choose_programs(&mut object, plan, left_out);
     let mut logs = if setup.show_verifier { ask_for_logs(&mut object, plan) } else { vec![] };
     heard();
@@ -130,38 +158,23 @@ fn find_targets(
     let mut targets = HashMap::new();
     for (index, program) in plan.programs.iter().enumerate() {
         let Some(attach) = program.attach.first() else { continue };
-        if left_out.contains_key(&index) || !is_tracing(&attach.mechanism) {
+        if left_out.contains_key(&index) {
             continue;
         }
-        match (setup.find_target)(&attach.mechanism) {
+        let Some(wanted) = Wanted::of(&attach.mechanism) else { continue };
+        match (setup.find_target)(wanted) {
             Ok(target) => {
                 let name = CString::new(program.name.as_str())
                     .expect("bug: the name of a program is a C identifier");
                 targets.insert(name, target);
             }
             Err(reason) => {
-                let diagnostic = cannot_attach(attach).note(reason);
+                let diagnostic = Box::new(cannot_attach(attach).note(reason));
                 return Err(Failure::Target { program: index, diagnostic, log: String::new() });
             }
         }
     }
     Ok(targets)
-}
-
-/// Whether the kernel wants to know at load time what a program is for.
-fn is_tracing(mechanism: &Mechanism) -> bool {
-    match mechanism {
-        Mechanism::Trampoline { .. } | Mechanism::RawTracepoint { btf: true, .. } => true,
-        Mechanism::Begin
-        | Mechanism::End
-        | Mechanism::Kprobe { .. }
-        | Mechanism::KprobeMulti { .. }
-        | Mechanism::Tracepoint { .. }
-        | Mechanism::RawTracepoint { btf: false, .. }
-        | Mechanism::Uprobe { .. }
-        | Mechanism::UprobeMulti { .. }
-        | Mechanism::Perf { .. } => false,
-    }
 }
 
 /// The start of every message about a probe that the kernel does not take.
@@ -324,7 +337,7 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
         let program = found.and_then(|index| Some((index, plan.programs.get(index)?)));
         if let Some((index, program)) = program {
             if let Some(attach) = program.attach.first()
-                && is_tracing(&attach.mechanism)
+                && Wanted::of(&attach.mechanism).is_some()
                 && rejection.is_about_target()
             {
                 // It is not about privileges: those were checked at the start.
@@ -335,6 +348,7 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
                 let diagnostic = cannot_attach(attach)
                     .note(format!("the kernel refuses it: {reason}"))
                     .help("use `kprobe` or a tracepoint instead");
+                let diagnostic = Box::new(diagnostic);
                 return Failure::Target { program: index, diagnostic, log };
             }
             let diagnostic = if rejection.log.is_empty() {
@@ -343,7 +357,7 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
             } else {
                 rejection.diagnose(&plan.sources, program.span)
             };
-            return Failure::Other(Error::run(diagnostic).log(log));
+            return Failure::other(Error::run(diagnostic).log(log));
         }
     }
     let diagnostic = match find_failed_map(messages) {
@@ -353,7 +367,7 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
             messages,
         ),
     };
-    Failure::Other(Error::run(diagnostic).log(log))
+    Failure::other(Error::run(diagnostic).log(log))
 }
 
 /// `libbpf: map 'NAME': failed to create: ERRNO`
@@ -407,7 +421,7 @@ fn listen(show: bool) {
 }
 
 fn keep(_: PrintLevel, message: String) {
-    MESSAGES.lock().unwrap_or_else(|e| e.into_inner()).push(message);
+    MESSAGES.lock().unwrap_or_else(PoisonError::into_inner).push(message);
 }
 
 fn show_message(level: PrintLevel, message: String) {
@@ -430,7 +444,7 @@ fn show(text: &str) {
 }
 
 fn heard() -> Vec<String> {
-    std::mem::take(&mut *MESSAGES.lock().unwrap_or_else(|e| e.into_inner()))
+    std::mem::take(&mut *MESSAGES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn load(
         target: options.pid,
         show_libbpf: options.show_libbpf,
         show_verifier: options.show_verifier,
-        find_target: &|mechanism| btf_target::find(host, mechanism),
+        find_target: &|wanted| btf_target::find(host, wanted),
     };
     load::load(object, &setup)
 }

@@ -36,7 +36,7 @@ impl Rejection<'_> {
     /// Whether the kernel refused what the program is for, before it looked
     /// at a single instruction.
     pub(super) fn is_about_target(&self) -> bool {
-        !self.log.lines().any(|line| is_instruction(line))
+        !self.log.lines().any(is_instruction)
     }
 
     /// The line of the log that says why, if there is a log.
