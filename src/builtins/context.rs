@@ -2,6 +2,7 @@
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::Diagnostic;
+use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::plan::Cause;
 use crate::probes::Func;
@@ -12,6 +13,9 @@ use crate::types::{STACK_HEADER, Space, StackMode, Type};
 
 /// Frames of a stack when nothing is said.
 const FRAMES: i64 = 127;
+
+/// The same where map keys are small: two stacks and a name fit in a key.
+const FEW_FRAMES: i64 = 28;
 
 /// `BPF_F_USER_STACK` of linux/bpf.h.
 const USER_STACK: i64 = 1 << 8;
@@ -324,6 +328,14 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     }
     let mut mode = c.config.stack_mode;
     let mut limit = FRAMES;
+    if call.args.is_empty() && !c.host.has(Feature::LargeKeys) {
+        limit = FEW_FRAMES;
+        c.diags.push(
+            Diagnostic::warning(call.span, format!("stacks have at most {limit} frames here"))
+                .note("this kernel's map keys are limited to 512 bytes")
+                .help(format!("write `{}(n)` for another number of frames", call.builtin.name)),
+        );
+    }
     for (n, arg) in call.args.iter().enumerate() {
         if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
             && let Some(named) = crate::config::stack_mode(name)

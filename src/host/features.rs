@@ -50,6 +50,8 @@ pub enum Feature {
     ModuleBtf,
     /// Map type `BPF_MAP_TYPE_RINGBUF`.
     RingBuffer,
+    /// Keys of hash maps may be longer than 512 bytes.
+    LargeKeys,
     /// BPF instruction set v3: 32-bit arithmetic and jumps, atomics.
     CpuV3,
     /// BPF instruction set v4: signed division, sign extension, byte swaps.
@@ -101,7 +103,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 32] = [
+    pub const ALL: [Feature; 33] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -121,6 +123,7 @@ impl Feature {
         Feature::Btf,
         Feature::ModuleBtf,
         Feature::RingBuffer,
+        Feature::LargeKeys,
         Feature::CpuV3,
         Feature::CpuV4,
         Feature::PerfLink,
@@ -159,6 +162,7 @@ impl Feature {
             Feature::Btf => ("btf", Kernel, "5.4"),
             Feature::ModuleBtf => ("module_btf", Kernel, "5.11"),
             Feature::RingBuffer => ("ring_buffer", Kernel, "5.8"),
+            Feature::LargeKeys => ("large_keys", Kernel, "5.13"),
             Feature::CpuV3 => ("cpu_v3", Kernel, "5.12"),
             Feature::CpuV4 => ("cpu_v4", Kernel, "6.6"),
             Feature::PerfLink => ("perf_link", Kernel, "5.15"),

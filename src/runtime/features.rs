@@ -50,6 +50,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         Feature::RingBuffer => unsafe {
             c::libbpf_probe_bpf_map_type(c::BPF_MAP_TYPE_RINGBUF, ptr::null()) == 1
         },
+        Feature::LargeKeys => hash_map_exists(520),
         // if w0 == 0 goto +0: a 32-bit jump. Atomic fetch-and-add came
         // later, so that is what is asked for.
         Feature::CpuV3 => {
@@ -89,6 +90,21 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
             load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()
         }),
     }
+}
+
+/// Whether the kernel makes hash maps with keys of that size.
+fn hash_map_exists(key_size: u32) -> bool {
+    // SAFETY: the kernel reads nothing through the two null pointers, which
+    // stand for "no name" and "no options".
+    let fd = unsafe {
+        c::bpf_map_create(c::BPF_MAP_TYPE_HASH, ptr::null(), key_size, 8, 1, ptr::null())
+    };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so the descriptor is open and ours.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    true
 }
 
 /// One BPF instruction (linux/bpf.h, `struct bpf_insn`); `registers` holds

@@ -26,7 +26,7 @@ use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::ir;
 use crate::parser::ast::{self, Item};
-use crate::plan::Plan;
+use crate::plan::{MissingProbes, Plan};
 use crate::probes::{self, Instance};
 use crate::source::Sources;
 
@@ -144,6 +144,9 @@ fn attach_points<'s>(
                 Err(diagnostic) => diags.push(*diagnostic),
             }
         }
+        if list.len() == before && !diags.has_errors() {
+            no_attach_point(probe, config, diags);
+        }
         if let Some(filter) = &filter {
             for (_, instance) in list.iter_mut().skip(before) {
                 filter_probes(instance, filter);
@@ -152,6 +155,22 @@ fn attach_points<'s>(
         }
     }
     list
+}
+
+/// What is said of a probe whose attach points all match nothing (probes.md §19).
+fn no_attach_point(probe: &ast::Probe, config: &Config, diags: &mut Diagnostics) {
+    let span = probe.attach_points.first().map_or(probe.span, |p| p.span);
+    let message = "the probe matches nothing on this machine";
+    match config.missing_probes {
+        MissingProbes::Error => diags.push(
+            Diagnostic::error(span, message)
+                .help("write `config = { missing_probes = \"warn\" }` to go on without it"),
+        ),
+        MissingProbes::Warn => {
+            diags.push(Diagnostic::warning(span, message).at("left out"));
+        }
+        MissingProbes::Ignore => {}
+    }
 }
 
 /// Drops the links whose probes all fail to match `--probe-filter`.

@@ -4,7 +4,9 @@ use super::aggregate::Atomic;
 use super::expr::{convert, cut_size};
 use super::{Lower, Shared};
 use crate::config::Config;
+use crate::diag::Diagnostic;
 use crate::host::Host;
+use crate::host::features::Feature;
 use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, StmtKind};
 use crate::plan::{self, Cause, MapValue};
 use crate::sema::MapState;
@@ -18,6 +20,9 @@ pub(crate) const LOSSES: MapId = MapId(1);
 
 /// `BPF_NOEXIST` of linux/bpf.h: only insert.
 const NOEXIST: i64 = 1;
+
+/// `MAX_BPF_STACK` of linux/filter.h: the longest key on kernels before 5.13.
+const SMALL_KEY: u32 = 512;
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
 const NO_PREALLOC: u32 = 1;
@@ -117,6 +122,17 @@ impl Shared {
         };
         let max_entries = u32::try_from(max_entries).unwrap_or(u32::MAX);
         let key_size = if keyed { state.key.ty.size().max(1) } else { 4 };
+        if key_size > SMALL_KEY && !host.has(Feature::LargeKeys) {
+            self.diags.push(
+                Diagnostic::error(
+                    state.key_span,
+                    format!("the key of `@{}` is too long", state.name),
+                )
+                .at(format!("{key_size} bytes"))
+                .note(format!("this kernel's map keys have at most {SMALL_KEY} bytes"))
+                .help("shorten strings (`str(p, 200)`) or stacks (`kstack(20)`)"),
+            );
+        }
         let large = kind == MapKind::PerCpuHash && value_size > PREALLOCATED_VALUE;
         let id = MapId(super::index(self.maps.len()));
         let bpf_name = self.map_name(&state.name);

@@ -165,7 +165,8 @@ impl Lower<'_> {
 
     /// Ends the program for system calls that are not asked for.
     fn syscall_filter(&mut self, syscalls: &Syscalls) {
-        let number = self.context_access(syscalls.number, &Type::UINT64);
+        // 32 bits count; arm64 keeps other things behind them.
+        let number = self.context_access(syscalls.number, &Type::int(4, false));
         let number = self.spill("number", number);
         match syscalls.numbers.as_slice() {
             [(only, _)] => {
