@@ -135,7 +135,14 @@ impl<'c> Emitter<'_, 'c> {
                 Arg::Context => Argument::Pointer(self.context()),
             })
             .collect();
-        self.shared.builder.call(helper.info().id, &args, effects(helper))
+        let b = &self.shared.builder;
+        let result = b.call(helper.info().id, &args, effects(helper));
+        // Calls of these go straight to the function of the map's kind. Before Linux 6.4 it
+        // gives an `int`, and nobody extends that: an error would be a large number.
+        match matches!(helper, Helper::MapUpdateElem | Helper::MapDeleteElem) {
+            true => b.extend(result, 32, true),
+            false => result,
+        }
     }
 }
 
