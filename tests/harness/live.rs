@@ -85,6 +85,8 @@ pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
 pub(crate) struct Plan {
     /// Runs as rtrace's child, by `-c`.
     child: Option<String>,
+    /// The same, of any program.
+    command: Option<String>,
     /// Starts when the probes are attached.
     beside: Option<String>,
     /// Starts before rtrace and goes on when the probes are attached.
@@ -110,6 +112,8 @@ enum Expectation {
     Line(String),
     /// Matches in a line of standard output.
     LineLike(Regex),
+    /// Matches in exactly so many lines of standard output.
+    LinesLike(usize, Regex),
     /// In neither output.
     Reject(String),
     /// Is in standard error.
@@ -133,6 +137,7 @@ impl Plan {
             let words = || value.split_whitespace().map(str::to_owned);
             match key.as_str() {
                 "workload" => plan.child = Some(value),
+                "command" => plan.command = Some(value),
                 "beside" => plan.beside = Some(value),
                 "held" => plan.held = Some(value),
                 "run" => plan.flags.extend(words()),
@@ -150,6 +155,11 @@ impl Plan {
                 "exit" => plan.status = number(&value)?,
                 "expect" => plan.expectations.push(Expectation::Line(value)),
                 "expect-re" => plan.expectations.push(Expectation::LineLike(regex(&value)?)),
+                "lines" => {
+                    let (count, like) = value.split_once(' ').ok_or("`lines` is COUNT REGEX")?;
+                    let like = Expectation::LinesLike(number(count)?, regex(like)?);
+                    plan.expectations.push(like);
+                }
                 "reject" => plan.expectations.push(Expectation::Reject(value)),
                 "stderr" => plan.expectations.push(Expectation::Error(value)),
                 "stderr-re" => plan.expectations.push(Expectation::ErrorLike(regex(&value)?)),
@@ -170,9 +180,9 @@ impl Plan {
             Some("none") => None,
             Some(other) => return Err(format!("`stop` is INT, TERM or none, not `{other}`")),
         };
-        let workloads = [&plan.child, &plan.beside, &plan.held].into_iter().flatten().count();
-        if workloads > 1 {
-            return Err("a case has one of `workload`, `beside` and `held`".into());
+        let workloads = [&plan.child, &plan.command, &plan.beside, &plan.held];
+        if workloads.into_iter().flatten().count() > 1 {
+            return Err("a case has one of `workload`, `command`, `beside` and `held`".into());
         }
         if plan.expectations.is_empty() && plan.status == 0 && !case.beside("out").exists() {
             return Err("the case expects nothing".into());
@@ -204,6 +214,9 @@ impl Plan {
         command.args(self.flags.iter().map(|flag| flag.replace("{pid}", &pid)));
         if let Some(work) = &self.child {
             command.arg("-c").arg(format!("rt-workload {work}"));
+        }
+        if let Some(program) = &self.command {
+            command.arg("-c").arg(program);
         }
         match &self.script {
             Some(name) => command.arg(root().join("scripts").join(name)),
@@ -288,6 +301,12 @@ impl Plan {
                 Expectation::Line(line) => *wanted.entry(line).or_default() += 1,
                 Expectation::LineLike(regex) if !out.lines().any(|line| regex.is_match(line)) => {
                     faults.push(format!("no line like `{regex}`"));
+                }
+                Expectation::LinesLike(count, regex) => {
+                    let found = out.lines().filter(|line| regex.is_match(line)).count();
+                    if found != *count {
+                        faults.push(format!("{found} lines like `{regex}`, not {count}"));
+                    }
                 }
                 Expectation::Reject(text) if out.contains(text) || err.contains(text) => {
                     faults.push(format!("there is `{text}`, which must not be"));
