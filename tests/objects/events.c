@@ -64,3 +64,13 @@ SEC("uprobe") int p_flood(void *ctx)
 		send(0, i);
 	return 0;
 }
+
+// Each call of the child's has a number.
+SEC("raw_tp/x") int p_numbered(u64 *ctx)
+{
+	u32 key = 1;
+	u64 *value = map_lookup(&hits, &key);
+	if (value && ours() && ctx[1] == NR_GETPPID)
+		send(0, (*value)++);
+	return 0;
+}
