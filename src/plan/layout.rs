@@ -88,6 +88,19 @@ pub struct Field {
 }
 
 impl Layout {
+    /// Whether it holds an address in user code that is to be named.
+    pub fn names_user_code(&self) -> bool {
+        match self {
+            Layout::Stack { user, .. } => *user,
+            Layout::Usym => true,
+            Layout::Array { of, .. } => of.names_user_code(),
+            Layout::Tuple { fields, .. } | Layout::Record { fields, .. } => {
+                fields.iter().any(|f| f.layout.names_user_code())
+            }
+            _ => false,
+        }
+    }
+
     /// Bytes that the value takes.
     pub fn size(&self) -> u32 {
         match self {

@@ -395,6 +395,17 @@ impl Plan {
         serde_json::from_slice(bytes).map_err(|e| format!("the plan is damaged: {e}"))
     }
 
+    /// Whether user stacks or symbols may be printed.
+    pub fn names_user_code(&self) -> bool {
+        let fields = self.events.iter().flat_map(|e| &e.fields).map(|f| &f.layout);
+        let keys = self.maps.iter().filter_map(|m| m.key.as_ref());
+        let values = self.maps.iter().filter_map(|m| match &m.value {
+            MapValue::Plain(layout) => Some(layout),
+            MapValue::Aggregate(_) => None,
+        });
+        fields.chain(keys).chain(values).any(Layout::names_user_code)
+    }
+
     /// Number of probes that "Attached N probes" counts.
     pub fn probe_count(&self) -> usize {
         self.programs.iter().flat_map(|p| &p.attach).map(|a| a.probes.len()).sum()

@@ -15,6 +15,7 @@ pub mod features;
 pub mod ledger;
 mod links;
 mod load;
+pub mod mappings;
 pub mod maps;
 pub mod names;
 pub mod output;
@@ -38,6 +39,7 @@ use attach::{Attached, Attaching};
 use child::{Child, Target};
 pub use error::Error;
 use load::{Loaded, Setup};
+use mappings::Mappings;
 use output::Output;
 use poll::{End, Events, Opened, Stop, Watched};
 use signals::Signals;
@@ -101,6 +103,9 @@ fn run_to_end(
     let signals = catch_signals()?;
     let loaded = load(object, options, host, child.as_ref())?;
     let opened = Opened::of(&loaded)?;
+    if loaded.plan.names_user_code() {
+        output.remember(Mappings::record(options.pid));
+    }
     let mut events = Events::open(&loaded.plan, &opened, output)?;
 
     if options.verbose {

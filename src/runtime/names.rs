@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
+use crate::runtime::mappings::Mappings;
 use crate::runtime::symbols::{BuildId, Place, Symbol, Symbols};
 
 /// Where names come from. Output asks this; tests answer from tables.
@@ -20,6 +21,12 @@ pub trait Names {
 
     /// The file at a user address, by its build id.
     fn build_id(&mut self, pid: u32, address: u64) -> Option<&BuildId>;
+
+    /// Remembers what processes map from now on.
+    fn remember(&mut self, _mappings: Mappings) {}
+
+    /// Takes what was recorded meanwhile.
+    fn catch_up(&mut self) {}
 
     /// The name of a user; empty if unknown.
     fn user(&mut self, uid: u64) -> &str;
@@ -73,6 +80,14 @@ impl Names for Machine {
 
     fn build_id(&mut self, pid: u32, address: u64) -> Option<&BuildId> {
         self.symbols.build_id(pid, address)
+    }
+
+    fn remember(&mut self, mappings: Mappings) {
+        self.symbols.remember(mappings);
+    }
+
+    fn catch_up(&mut self) {
+        self.symbols.catch_up();
     }
 
     fn user(&mut self, uid: u64) -> &str {

@@ -9,9 +9,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use blazesym::normalize::{Normalizer, UserMeta};
-use blazesym::symbolize::source::{Kernel, Process, Source};
+use blazesym::symbolize::source::{Elf, Kernel, Process, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use blazesym::{MaybeDefault, Pid};
+
+use super::mappings::Mappings;
 
 /// Symbols that are kept.
 const KEPT: usize = 100_000;
@@ -74,6 +76,8 @@ pub struct Symbols {
     kernel: HashMap<u64, Option<Symbol>>,
     processes: HashMap<u32, Known>,
     kept: usize,
+    /// For processes that have exited.
+    mappings: Mappings,
 }
 
 /// What was found in one process.
@@ -96,7 +100,18 @@ impl Symbols {
             kernel: HashMap::new(),
             processes: HashMap::new(),
             kept: 0,
+            mappings: Mappings::default(),
         }
+    }
+
+    /// Remembers what processes map, so that those that exit keep their names.
+    pub fn remember(&mut self, mappings: Mappings) {
+        self.mappings = mappings;
+    }
+
+    /// Takes what the kernel says of mappings before it runs out of room.
+    pub fn catch_up(&mut self) {
+        self.mappings.catch_up();
     }
 
     /// Looks up many addresses at once, which is much cheaper than one by one.
@@ -104,9 +119,9 @@ impl Symbols {
         let known = match place {
             Place::Kernel => &self.kernel,
             Place::User(pid) => {
-                // Of a process that has exited there is nothing to learn.
                 if !self.meet(pid) {
-                    return;
+                    let addresses: Vec<u64> = addresses.collect();
+                    return self.prepare_dead(pid, &addresses);
                 }
                 &self.processes.entry(pid).or_default().symbols
             }
@@ -136,6 +151,28 @@ impl Symbols {
                     known.symbols.extend(missing.into_iter().zip(found));
                 }
             }
+        }
+    }
+
+    /// Looks up addresses of a process that has exited, in the files that it
+    /// had mapped.
+    fn prepare_dead(&mut self, pid: u32, addresses: &[u64]) {
+        for &address in addresses {
+            let known = self.processes.entry(pid).or_default();
+            if known.symbols.contains_key(&address) {
+                continue;
+            }
+            let Some(mapping) = self.mappings.find(pid, address) else { continue };
+            let offset = address - mapping.start + mapping.offset;
+            let path = mapping.path.clone();
+            let elf = Source::Elf(Elf::new(&path));
+            let answer = self.symbolizer().symbolize_single(&elf, Input::FileOffset(offset)).ok();
+            let mut found = answer.and_then(symbol);
+            if let Some(symbol) = &mut found {
+                symbol.module = Some(path);
+            }
+            self.kept += 1;
+            self.processes.entry(pid).or_default().symbols.insert(address, found);
         }
     }
 

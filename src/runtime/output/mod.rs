@@ -22,6 +22,7 @@ use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::plan::{self, Action, Event, MapValue, Plan};
 use crate::runtime::decode::{Members, Value};
 use crate::runtime::ledger::{Notice, Warning, WarningKind};
+use crate::runtime::mappings::Mappings;
 use crate::runtime::maps::{MapData, Merged};
 use crate::runtime::names::{Machine, Names};
 use crate::runtime::symbols::Symbols;
@@ -131,6 +132,11 @@ impl Output {
             max_cat_bytes: plan.config.max_cat_bytes,
             scratch: Vec::new(),
         }
+    }
+
+    /// Names functions of processes also after they have exited.
+    pub fn remember(&mut self, mappings: Mappings) {
+        self.cx.names.remember(mappings);
     }
 
     /// Does what an event record asks for. Gives the exit status if it asks
@@ -475,6 +481,7 @@ impl Output {
     /// # Errors
     /// If output cannot be written.
     pub fn settle(&mut self) -> Result<(), Error> {
+        self.cx.names.catch_up();
         self.out.settle()
     }
 
