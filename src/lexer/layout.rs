@@ -112,8 +112,19 @@ pub(super) fn declaration_end(text: &str, at: usize) -> Result<usize, usize> {
     Err(open.first().copied().unwrap_or(at))
 }
 
-/// Past attributes and a `;` after the body of a struct.
+/// Past attributes and a `;` after the body of a struct. Words that a `;` ends,
+/// such as a macro, may be attributes too.
 fn after_body(text: &str, end: usize) -> usize {
+    let mut at = end;
+    loop {
+        at = skip(text, at);
+        match byte(text, at) {
+            b';' => return at + 1,
+            b'(' => at = paren_end(text, at),
+            _ if word(text, at).is_empty() => break,
+            _ => at += word(text, at).len(),
+        }
+    }
     let mut end = end;
     loop {
         let next = skip(text, end);

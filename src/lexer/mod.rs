@@ -42,6 +42,7 @@
 //! be the head of the next probe, so one missing brace does not cost the rest of
 //! the script.
 
+pub mod c;
 pub mod literal;
 pub mod token;
 

@@ -253,11 +253,22 @@ pub enum TypeExprKind {
     Typeof { of: Box<TypeOrExpr>, suffixes: Vec<TypeSuffix> },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TypeTag {
     Struct,
     Union,
     Enum,
+}
+
+impl TypeTag {
+    /// The word as written.
+    pub fn word(self) -> &'static str {
+        match self {
+            TypeTag::Struct => "struct",
+            TypeTag::Union => "union",
+            TypeTag::Enum => "enum",
+        }
+    }
 }
 
 /// Read left to right: `int32*[4]` is an array of four pointers.

@@ -6,6 +6,7 @@
 //! a part the parser goes on at the next `;` or `}` after an error.
 
 pub mod ast;
+pub mod cdef;
 pub mod print;
 
 mod build;

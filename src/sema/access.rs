@@ -9,7 +9,7 @@ use crate::diag::{self, Diagnostic};
 use crate::parser::ast::{self, TypeExprKind, TypeOrExpr, TypeSuffix};
 use crate::probes::Argument;
 use crate::source::{Span, Spanned};
-use crate::types::{EnumRef, Member, Space, StructRef, Type};
+use crate::types::{EnumRef, Member, Space, StructRef, Type, TypeId};
 
 /// A struct or union whose members can be looked up.
 pub(super) struct Struct {
@@ -220,7 +220,7 @@ impl Checker<'_> {
     }
 
     fn members(&self, of: &StructRef) -> Vec<Member> {
-        super::layout::members(self.host, of)
+        super::layout::members(self.host, self.cdefs, of)
     }
 
     fn no_field(&mut self, ty: &Type, name: &Spanned<String>, names: &[String]) -> Expr {
@@ -228,8 +228,17 @@ impl Checker<'_> {
         if let Some(near) = diag::nearest(&name.node, names.iter().map(String::as_str)) {
             d = d.at(format!("did you mean `{near}`?"));
         }
+        let own = match ty {
+            Type::Struct(s) => self.cdefs.span(s.id),
+            _ => None,
+        };
+        if let Some(span) = own {
+            d = d.label(span, if names.is_empty() { "without fields" } else { "defined here" });
+        }
         d = match names.len() {
+            0 if own.is_some() => d.note("the script declares it, and nothing defines it"),
             0 => d.note("this kernel's BTF does not describe its fields"),
+            _ if own.is_some() => d,
             n if n <= 12 => d.note(format!("its fields are {}", names.join(", "))),
             _ => d.help(format!("`rtrace -lv '{ty}'` shows its fields")),
         };
@@ -252,7 +261,11 @@ impl Checker<'_> {
                 .at(format!("it is `{what}`"));
             return self.fail(d);
         }
-        let ty = member.ty.clone();
+        let ty = match (&member.ty, Struct::of(&base.ty).map(|s| s.reference.id)) {
+            // All of the array may be text, which then is not cut off.
+            (Type::Str(n), Some(TypeId::Script(_))) => Type::Str(n.saturating_add(1)),
+            (ty, _) => ty.clone(),
+        };
         Expr::new(ExprKind::Member { base: Box::new(base), member }, ty, span)
     }
 
@@ -286,7 +299,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn index(&mut self, base: &ast::Expr, index: &ast::Expr, span: Span) -> Expr {
-        let base = self.expression(base);
+        let base = self.expression(base).stored();
         let Some(index_value) = self.integer(index) else { return Expr::error(span) };
         if base.is_error() {
             return Expr::error(span);
@@ -382,13 +395,14 @@ impl Checker<'_> {
                 Some(ty) => (ty, suffixes),
                 None => {
                     let shown = match tag {
-                        Some(ast::TypeTag::Struct) => format!("struct {name}"),
-                        Some(ast::TypeTag::Union) => format!("union {name}"),
-                        Some(ast::TypeTag::Enum) => format!("enum {name}"),
+                        Some(tag) => format!("{} {name}", tag.word()),
                         None => name.clone(),
                     };
                     let mut d = Diagnostic::error(t.span, format!("unknown type `{shown}`"));
                     d = match self.host.btf() {
+                        Ok(_) if self.cdefs.declares(name) => {
+                            d.note("the script declares it, and nothing defines it")
+                        }
                         Ok(_) => d.note("neither the language nor this kernel's BTF knows it"),
                         Err(e) => d.note(e.to_string()),
                     };
@@ -460,7 +474,8 @@ impl Checker<'_> {
                 return Some(own);
             }
         }
-        self.host.btf().ok()?.find_type(tag, name)
+        let own = self.cdefs.find_type(tag, name);
+        own.or_else(|| self.host.btf().ok()?.find_type(tag, name))
     }
 
     pub(super) fn cast(&mut self, ty: &ast::TypeExpr, value: &ast::Expr, span: Span) -> Expr {
@@ -470,6 +485,8 @@ impl Checker<'_> {
         if value.is_error() {
             return Expr::error(span);
         }
+        // `(string)` keeps the room for a NUL.
+        let value = if wanted == Type::Str(0) { value } else { value.stored() };
         let impossible = |c: &mut Self, value: &Expr| {
             let d = Diagnostic::error(span, format!("cannot cast this to `{wanted}`"))
                 .label(value.span, format!("it is {}", shown(value)));

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::Options;
-use super::constants::Constants;
+use super::cdefs::Definitions;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
 use crate::builtins::{self, Call};
@@ -67,7 +67,7 @@ pub struct Checker<'a> {
     pub(crate) host: &'a Host,
     pub(crate) options: &'a Options,
     pub(crate) config: &'a Config,
-    pub(super) constants: &'a Constants,
+    pub(super) cdefs: &'a Definitions,
     pub(crate) diags: Diagnostics,
     pub(super) maps: Vec<MapState>,
     map_index: HashMap<String, MapId>,
@@ -97,7 +97,7 @@ pub(super) fn check<'a>(
     host: &'a Host,
     options: &'a Options,
     config: &'a Config,
-    constants: &'a Constants,
+    cdefs: &'a Definitions,
 ) -> (CheckedTree, Diagnostics) {
     let empty =
         CheckedTree { probes: vec![], maps: vec![], time_formats: vec![], cgroup_filters: vec![] };
@@ -108,7 +108,7 @@ pub(super) fn check<'a>(
         host,
         options,
         config,
-        constants,
+        cdefs,
         diags: Diagnostics::default(),
         maps: Vec::new(),
         map_index: HashMap::new(),

@@ -233,8 +233,12 @@ impl Checker<'_> {
             }
             return self.call_builtin(builtin, &[], span, span);
         }
-        if let Some(text) = self.constants.get(name).cloned() {
+        if let Some(text) = self.cdefs.constant(name).cloned() {
             return self.constant(name, &text, span);
+        }
+        if let Some((of, value)) = self.cdefs.enum_constant(name) {
+            let ty = Type::Enum(crate::types::EnumRef { size: 8, ..of });
+            return Expr::new(ExprKind::Int(value), ty, span);
         }
         if let Ok(btf) = self.host.btf()
             && let Some((of, value)) = btf.find_enum_constant(name)
@@ -244,7 +248,7 @@ impl Checker<'_> {
         }
         let mut d = Diagnostic::error(span, format!("unknown name `{name}`"));
         let names = builtins::all().filter(|b| b.bare).map(|b| b.name);
-        let names = names.chain(["args"]).chain(self.constants.keys().map(String::as_str));
+        let names = names.chain(["args"]).chain(self.cdefs.names());
         d = match diag::nearest(name, names) {
             Some(near) => d.at(format!("did you mean `{near}`?")),
             None => d
@@ -538,7 +542,7 @@ impl Checker<'_> {
                     if value.is_error() {
                         return value;
                     }
-                    value.ty
+                    value.stored().ty
                 }
             },
         };

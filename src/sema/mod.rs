@@ -1,13 +1,13 @@
 //! Meaning: from the tree of what was written to the lowered module.
 //!
-//! The passes in order: macros, settings, C constants, expansion of attach
+//! The passes in order: macros, settings, C definitions, expansion of attach
 //! points, type checking (repeated until the types of variables and maps have
 //! settled), lowering. Names end here: later stages look nothing up.
 
 mod access;
 mod arguments;
+pub mod cdefs;
 mod check;
-pub mod constants;
 mod expand;
 mod expr;
 pub(crate) mod format;
@@ -70,17 +70,17 @@ pub fn check(
     let mut diags = Diagnostics::default();
     let script = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
-    let constants = constants::read(&script.cdefs, &mut diags);
+    let cdefs = cdefs::Definitions::read(&script.cdefs, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     if diags.has_errors() {
         return (None, diags);
     }
-    let (checked, found) = check::check(script, &probes, host, options, &config, &constants);
+    let (checked, found) = check::check(script, &probes, host, options, &config, &cdefs);
     diags.append(found);
     if diags.has_errors() {
         return (None, diags);
     }
-    let result = lower::lower(checked, sources, host, options, &config);
+    let result = lower::lower(checked, cdefs, sources, host, options, &config);
     match result {
         Ok(checked) => (Some(checked), diags),
         Err(found) => {

@@ -162,7 +162,8 @@ pub enum ExprKind {
     },
     /// Between scalars, or of memory read as another type of the same size.
     Cast(Box<Expr>),
-    /// A member of a struct, or of what a pointer points to.
+    /// A member of a struct, or of what a pointer points to. Text of a struct
+    /// of the script has room for a NUL behind the member's own bytes.
     Member {
         base: Box<Expr>,
         member: Member,
@@ -225,6 +226,18 @@ pub enum Clock {
 impl Expr {
     pub fn new(kind: ExprKind, ty: Type, span: Span) -> Expr {
         Expr { kind, ty, span, flexible: false }
+    }
+
+    /// Of a member that gives one byte more than it has, so that text without a
+    /// NUL gets one: the member as it is stored. Else the expression itself.
+    #[must_use]
+    pub fn stored(mut self) -> Expr {
+        if let ExprKind::Member { member, .. } = &self.kind
+            && matches!(self.ty, Type::Str(_))
+        {
+            self.ty = member.ty.clone();
+        }
+        self
     }
 
     /// The stand-in for an expression with an error.

@@ -103,7 +103,7 @@ impl Btf {
 
 /// The bytes to read for a bit field: preferably aligned, never past the end
 /// of the struct.
-fn cover(bit: u64, width: u32, struct_size: u64) -> Option<(u64, Bits)> {
+pub(crate) fn cover(bit: u64, width: u32, struct_size: u64) -> Option<(u64, Bits)> {
     let end = bit + u64::from(width);
     let bits = |start: u64, size: u8| {
         let shift = u8::try_from(bit - start * 8).ok()?;

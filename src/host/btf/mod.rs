@@ -19,6 +19,8 @@ use std::sync::OnceLock;
 use crate::parser::ast::TypeTag;
 use crate::types::{EnumRef, Space, StructRef, Type, TypeId};
 
+pub(crate) use members::cover;
+pub(crate) use names::array;
 pub use names::{base_type, parse_type};
 use raw::{Entry, Kind, Kinds, Raw};
 

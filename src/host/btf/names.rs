@@ -6,7 +6,7 @@ use crate::types::{Space, Type};
 
 /// Arrays of single bytes are strings (language.md §15.3); one without a length
 /// is an array of nothing, of which only the address matters.
-pub(super) fn array(of: Type, len: u32) -> Type {
+pub(crate) fn array(of: Type, len: u32) -> Type {
     match of {
         Type::Int { size: 1, .. } if len > 0 => Type::Str(len),
         of => Type::Array { of: Box::new(of), len },

@@ -65,7 +65,7 @@ impl Lower<'_> {
             let ty = part.ty();
             let align = if ty.size() >= 8 { 8 } else { ty.size().max(1).next_power_of_two() };
             offset = offset.next_multiple_of(align);
-            fields.push(layout::field("", offset, layout::of(ty, self.host)));
+            fields.push(layout::field("", offset, layout::of(ty, self.host, &self.shared.cdefs)));
             offset += ty.size();
         }
         let size = offset.next_multiple_of(8);

@@ -132,7 +132,13 @@ impl Lower<'_> {
             ExprKind::Cast(value) => self.cast(value, e),
             ExprKind::Member { base, member } => {
                 let inner = self.reach(base);
-                self.at(inner, member.offset, member.bits, &e.ty)
+                let value = self.at(inner, member.offset, member.bits, &member.ty);
+                if e.ty.size() <= member.ty.size() {
+                    return value;
+                }
+                let place = self.temp("text", e.ty.size());
+                self.copy_into(value, &member.ty, &e.ty, &place, false);
+                Val::Memory(place)
             }
             ExprKind::Deref(pointer) => {
                 let base = self.word(pointer);

@@ -147,11 +147,11 @@ impl Shared {
         let plan = plan::Map {
             name: format!("@{}", state.name),
             bpf_name,
-            key: keyed.then(|| layout::of(&state.key.ty, host)),
+            key: keyed.then(|| layout::of(&state.key.ty, host, &self.cdefs)),
             key_size,
             value: match &aggregation {
                 Some(a) => MapValue::Aggregate(a.clone()),
-                None => MapValue::Plain(layout::of(&value, host)),
+                None => MapValue::Plain(layout::of(&value, host, &self.cdefs)),
             },
             value_size,
             per_cpu: kind.per_cpu(),

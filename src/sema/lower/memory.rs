@@ -64,6 +64,10 @@ impl Lower<'_> {
                     }
                 }
             }
+            (ExprKind::Member { member, .. }, Type::Str(_)) if e.ty != member.ty => {
+                let value = self.value(&e.clone().stored());
+                self.copy_into(value, &member.ty, ty, to, full);
+            }
             (ExprKind::Args(args), Type::Record(fields)) => {
                 self.zero_padding(ty, to, full);
                 for ((argument, (_, t)), offset) in args.iter().zip(fields).zip(ty.offsets()) {
@@ -204,18 +208,22 @@ impl Lower<'_> {
         }
     }
 
-    /// Zeroes what lies behind the NUL of a fixed array of characters.
+    /// Zeroes what lies behind the NUL of a fixed array of characters. All of
+    /// it may be text, to which the helper would add a NUL in place of the last
+    /// character; so it works with one byte more.
     fn clean_tail(&mut self, place: &Place, size: u32) {
-        let copy = self.temp("text", size);
+        let (copy, clean) = (self.temp("text", size + 1), self.temp("clean", size + 1));
         self.emit(StmtKind::Copy { to: copy.clone(), from: place.clone(), size });
-        self.emit(StmtKind::Zero { to: place.clone(), size });
+        self.emit(StmtKind::Store { to: copy.at(size), size: 1, value: Expr::Const(0) });
+        self.emit(StmtKind::Zero { to: clean.clone(), size: size + 1 });
         let args = vec![
-            Arg::Address(place.clone()),
-            Arg::Value(Expr::Const(i64::from(size))),
+            Arg::Address(clean.clone()),
+            Arg::Value(Expr::Const(i64::from(size + 1))),
             Arg::Value(Expr::Address(copy)),
         ];
         let call = self.call(Helper::ProbeReadKernelStr, args);
         self.emit(StmtKind::Eval(call));
+        self.emit(StmtKind::Copy { to: place.clone(), from: clean, size });
     }
 
     /// Zeroes the room that a longer type has.

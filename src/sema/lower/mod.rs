@@ -16,6 +16,7 @@ mod statement;
 
 use std::collections::HashMap;
 
+use super::cdefs::Definitions;
 use super::check::CheckedTree;
 use super::tree::{self, VarId};
 use super::{Checked, Options};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub params: Vec<plan::Param>,
     pub events: Vec<plan::Event>,
     pub losses: Vec<plan::Loss>,
+    pub cdefs: Definitions,
     pub diags: Diagnostics,
 }
 
@@ -109,6 +111,7 @@ pub(crate) struct Remote {
 /// Lowers a checked script.
 pub(super) fn lower(
     checked: CheckedTree,
+    cdefs: Definitions,
     sources: &Sources,
     host: &Host,
     options: &Options,
@@ -122,6 +125,7 @@ pub(super) fn lower(
         params: Vec::new(),
         events: Vec::new(),
         losses: Vec::new(),
+        cdefs,
         diags: Diagnostics::default(),
     };
     shared.internal_maps(host, config);
