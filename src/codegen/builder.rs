@@ -45,8 +45,7 @@ pub(super) enum Argument<'c> {
     Pointer(Pointer<'c>),
 }
 
-/// Which of the two spellings of a constant offset is used; see
-/// [`Builder::load_fixed`].
+/// What kind of pointer [`Builder::load_fixed`] loads through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fixed {
     Context,
@@ -64,6 +63,8 @@ pub(super) struct Builder<'a, 'c> {
     /// know. For words, for pointers.
     hide_word: (FunctionType<'c>, PointerValue<'c>),
     hide_pointer: (FunctionType<'c>, PointerValue<'c>),
+    /// The same for words, with a constant beside it.
+    tag_word: (FunctionType<'c>, PointerValue<'c>),
     /// `memory(none)`, `memory(inaccessiblemem: readwrite)`, `nounwind`, `willreturn`.
     attributes: [Attribute; 4],
 }
@@ -72,9 +73,9 @@ impl<'a, 'c> Builder<'a, 'c> {
     pub(super) fn new(context: &'c Context, module: &'a Module<'c>) -> Builder<'a, 'c> {
         let word = context.i64_type();
         let pointer = context.ptr_type(AddressSpace::default());
-        let hide = |ty: FunctionType<'c>| {
-            let text = String::new();
-            (ty, context.create_inline_asm(ty, text, "=r,0".into(), true, false, None, false))
+        let assembly = |ty: FunctionType<'c>, constraints: &str, keep: bool| {
+            let (text, constraints) = (String::new(), constraints.to_owned());
+            (ty, context.create_inline_asm(ty, text, constraints, keep, false, None, false))
         };
         let attribute = |name: &str, value: u64| {
             context.create_enum_attribute(Attribute::get_named_enum_kind_id(name), value)
@@ -85,8 +86,9 @@ impl<'a, 'c> Builder<'a, 'c> {
             inner: context.create_builder(),
             word,
             pointer,
-            hide_word: hide(word.fn_type(&[word.into()], false)),
-            hide_pointer: hide(pointer.fn_type(&[pointer.into()], false)),
+            hide_word: assembly(word.fn_type(&[word.into()], false), "=r,0", true),
+            hide_pointer: assembly(pointer.fn_type(&[pointer.into()], false), "=r,0", true),
+            tag_word: assembly(word.fn_type(&[word.into(); 2], false), "=r,0,i", false),
             attributes: [
                 attribute("memory", 0),
                 // Two bits per kind of memory (llvm/Support/ModRef.h): arguments, inaccessible.
@@ -277,20 +279,20 @@ impl<'a, 'c> Builder<'a, 'c> {
     /// it stays after this point and is not simplified by earlier knowledge,
     /// so the verifier sees a check and its use as they are written.
     pub(super) fn hide(&self, value: Word<'c>) -> Word<'c> {
-        self.assembly(self.hide_word, value.into()).into_int_value()
+        self.assembly(self.hide_word, &[value.into()]).into_int_value()
     }
 
     /// The same for a pointer: no arithmetic on it moves above its null check.
     pub(super) fn hide_pointer(&self, pointer: Pointer<'c>) -> Pointer<'c> {
-        self.assembly(self.hide_pointer, pointer.into()).into_pointer_value()
+        self.assembly(self.hide_pointer, &[pointer.into()]).into_pointer_value()
     }
 
     fn assembly(
         &self,
         (ty, text): (FunctionType<'c>, PointerValue<'c>),
-        value: BasicMetadataValueEnum<'c>,
+        values: &[BasicMetadataValueEnum<'c>],
     ) -> BasicValueEnum<'c> {
-        let call = self.inner.build_indirect_call(ty, text, &[value], "").expect(BUILDS);
+        let call = self.inner.build_indirect_call(ty, text, values, "").expect(BUILDS);
         call.add_attribute(AttributeLoc::Function, self.attributes[2]);
         call.try_as_basic_value().expect_basic("bug: it has a result")
     }
@@ -354,11 +356,13 @@ impl<'a, 'c> Builder<'a, 'c> {
     /// Loads from a pointer that must reach the verifier as it is, with the
     /// offset in the load instruction.
     ///
-    /// LLVM would otherwise be free to compute the address first, or to merge
-    /// two loads in different branches into one from a chosen address; the
-    /// verifier takes neither for contexts and typed kernel pointers. `kind`
-    /// keeps these two apart, for one instruction may not load from both: the
-    /// offset's type differs, so the calls do.
+    /// The verifier takes no computed addresses for contexts, and no
+    /// instruction that loads now from a context, now from something else.
+    /// LLVM likes both: it merges two loads, in branches or in the arms of a
+    /// selection, into one from a chosen address. So the address is made by an
+    /// intrinsic that keeps its offset; the result goes through assembly of no
+    /// instruction, tagged with the kind of pointer, which keeps a load from
+    /// merging with others down to the last pass.
     pub(super) fn load_fixed(
         &self,
         base: Pointer<'c>,
@@ -368,20 +372,22 @@ impl<'a, 'c> Builder<'a, 'c> {
         kind: Fixed,
     ) -> Word<'c> {
         let base = self.intrinsic("llvm.preserve.static.offset", &[], &[base.into()]);
-        let index = match kind {
-            Fixed::Context => self.word.const_int(offset.into(), false),
-            Fixed::Typed => self.context.i32_type().const_int(offset.into(), false),
+        let tag = match kind {
+            Fixed::Context => 1,
+            Fixed::Typed => 2,
         };
         // SAFETY: this only builds an address, as in `element`.
         let address = unsafe {
             self.inner.build_in_bounds_gep(
                 self.context.i8_type(),
                 base.into_pointer_value(),
-                &[index],
+                &[self.constant(offset.into())],
                 "",
             )
         };
-        self.load(address.expect(BUILDS), size, signed, size.into())
+        let value = self.load(address.expect(BUILDS), size, signed, size.into());
+        let tagged = [value.into(), self.constant(tag).into()];
+        self.assembly(self.tag_word, &tagged).into_int_value()
     }
 
     /// Stores the low `size` bytes.
@@ -409,6 +415,8 @@ impl<'a, 'c> Builder<'a, 'c> {
     /// `lock; *(u32 or u64 *)to += value`.
     pub(super) fn atomic_add(&self, to: Pointer<'c>, size: u8, value: Word<'c>) {
         let ty = self.int(size);
+        // LLVM would turn the addition of a zero into an `or`, which old kernels lack.
+        let value = self.hide(value);
         let value = match ty == self.word {
             true => value,
             false => self.inner.build_int_truncate(value, ty, "").expect(BUILDS),

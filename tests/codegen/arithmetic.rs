@@ -4,7 +4,7 @@ use rtrace::ir::*;
 
 use crate::case::*;
 
-const OPS: [BinaryOp; 23] = [
+pub const OPS: [BinaryOp; 23] = [
     BinaryOp::Add,
     BinaryOp::Sub,
     BinaryOp::Mul,
@@ -47,7 +47,7 @@ const VALUES: [i64; 14] = [
     i64::MIN,
 ];
 
-fn expected(op: BinaryOp, a: i64, b: i64) -> i64 {
+pub fn expected(op: BinaryOp, a: i64, b: i64) -> i64 {
     let (ua, ub) = (a.cast_unsigned(), b.cast_unsigned());
     let count = (ub & 63) as u32;
     match op {
@@ -77,7 +77,7 @@ fn expected(op: BinaryOp, a: i64, b: i64) -> i64 {
     }
 }
 
-fn divides(op: BinaryOp) -> bool {
+pub fn divides(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::UDiv | BinaryOp::UMod | BinaryOp::SDiv | BinaryOp::SMod)
 }
 

@@ -225,7 +225,10 @@ impl Case {
     }
 
     pub fn asm(&self, cpu: Cpu) -> String {
-        codegen::asm(&self.module, &self.plan, &Options { cpu }).expect("it compiles")
+        let text = codegen::asm(&self.module, &self.plan, &Options { cpu }).expect("it compiles");
+        let end = text.rfind(".Lfunc_end").unwrap_or(text.len());
+        let code = text[..end].lines().filter(|l| !l.starts_with("\t.") && !l.starts_with(".L"));
+        code.collect::<Vec<_>>().join("\n")
     }
 
     pub fn load(&self, cpu: Cpu) -> libbpf_rs::Object {

@@ -7,3 +7,4 @@ mod arithmetic;
 mod case;
 mod flow;
 mod memory;
+mod random;
