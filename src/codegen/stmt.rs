@@ -111,15 +111,22 @@ impl<'c> Emitter<'_, 'c> {
         b.continue_in(b.block(self.function.value, "dead"));
     }
 
+    /// A loop that only its body ends.
+    ///
+    /// The jump back is a conditional one that is always taken: older kernels
+    /// (seen on 5.10 and 6.1) refuse a loop that is closed by falling through,
+    /// and LLVM lays out blocks so that an unconditional jump becomes that.
     fn forever(&mut self, body: &[Stmt]) {
         let b = &self.shared.builder;
-        let head = b.block(self.function.value, "loop");
-        let done = b.block(self.function.value, "done");
+        let [head, next, done] = ["loop", "next", "done"].map(|n| b.block(self.function.value, n));
         b.jump(head);
         b.continue_in(head);
         self.hide_written(body);
-        self.round(body, Target::Blocks { next: head, done });
-        b.jump(head);
+        self.round(body, Target::Blocks { next, done });
+        b.jump(next);
+        b.continue_in(next);
+        let zero = b.hide(b.constant(0));
+        b.branch(b.truth(zero), done, head);
         b.continue_in(done);
     }
 
@@ -158,28 +165,28 @@ impl<'c> Emitter<'_, 'c> {
         }
     }
 
-    /// A plain counting loop.
+    /// A plain counting loop, with the check at its end; see
+    /// [`Emitter::forever`].
     fn count(&mut self, index: LocalId, from: &Expr, to: &Expr, body: &[Stmt]) {
         let b = &self.shared.builder;
         let from = self.word(from);
         let to = self.word(to);
         let counter = self.allocate_word("counter");
         b.store(counter, 8, from, 8);
-        let [head, round, next, done] =
-            ["count", "round", "next", "done"].map(|n| b.block(self.function.value, n));
-        b.jump(head);
-        b.continue_in(head);
+        let [round, next, done] =
+            ["round", "next", "done"].map(|n| b.block(self.function.value, n));
+        b.branch(self.less(from, to), round, done);
+        b.continue_in(round);
         self.hide_written(body);
         let at = b.hide(b.load(counter, 8, false, 8));
-        b.branch(self.less(at, to), round, done);
-        b.continue_in(round);
         let place = self.local(index);
         b.store(place, 8, at, 8);
         self.round(body, Target::Blocks { next, done });
         b.jump(next);
         b.continue_in(next);
-        b.store(counter, 8, b.binary(BinaryOp::Add, at, b.constant(1)), 8);
-        b.jump(head);
+        let following = b.binary(BinaryOp::Add, at, b.constant(1));
+        b.store(counter, 8, following, 8);
+        b.branch(self.less(following, to), round, done);
         b.continue_in(done);
     }
 
