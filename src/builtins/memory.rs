@@ -51,8 +51,11 @@ pub(super) const ROWS: &[Builtin] = &[
                 address if marks => l.spill("from", address),
                 address => address,
             };
-            let args =
-                vec![Arg::Address(to.clone()), Arg::Value(length), Arg::Value(address.clone())];
+            let args = vec![
+                Arg::Address(to.clone()),
+                Arg::size(length, size),
+                Arg::Value(address.clone()),
+            ];
             if !marks {
                 l.checked_call(helper, args);
                 return;
@@ -432,7 +435,8 @@ fn lower_buf(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
         Space::User => Helper::ProbeReadUser,
         Space::Kernel | Space::None => Helper::ProbeReadKernel,
     };
-    let args = vec![Arg::Address(to.at(4)), Arg::Value(n), Arg::Value(Lower::address(&remote))];
+    let args =
+        vec![Arg::Address(to.at(4)), Arg::size(n, *room), Arg::Value(Lower::address(&remote))];
     l.checked_call(helper, args);
 }
 

@@ -120,6 +120,14 @@ impl<'c> Emitter<'_, 'c> {
         }
     }
 
+    /// A word, at most `most` (unsigned), as the verifier sees it, too. It is
+    /// hidden on both sides: the check is not dropped because of what LLVM
+    /// knows, and the result is used as checked, not computed beside it.
+    pub(super) fn bounded(&self, value: Word<'c>, most: i64) -> Word<'c> {
+        let b = &self.shared.builder;
+        b.hide(b.unsigned_min(b.hide(value), b.constant(most)))
+    }
+
     /// A map, as an argument.
     pub(super) fn map(&self, map: MapId) -> Pointer<'c> {
         *self.shared.maps.get(map.0 as usize).expect("bug: an unknown map")
@@ -131,6 +139,10 @@ impl<'c> Emitter<'_, 'c> {
             .map(|arg| match arg {
                 Arg::Value(value) => Argument::Word(self.word(value)),
                 Arg::Address(place) => Argument::Pointer(self.address(place).pointer),
+                Arg::Size { value, max } => {
+                    let value = self.word(value);
+                    Argument::Word(self.bounded(value, (*max).into()))
+                }
                 Arg::Map(map) => Argument::Pointer(self.map(*map)),
                 Arg::Context => Argument::Pointer(self.context()),
             })

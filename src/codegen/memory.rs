@@ -1,8 +1,8 @@
 //! Places in memory: addresses, copies, zeros.
 
 use super::builder::{Fixed, Pointer, Word};
+use super::frame::slot_align;
 use super::program::Emitter;
-use crate::ir::frame::slot_align;
 use crate::ir::{Base, BinaryOp, Expr, Home, Index, Place, SlotId};
 
 /// Words that are copied or zeroed by instructions of their own; more take a
@@ -125,11 +125,8 @@ impl<'c> Emitter<'_, 'c> {
         if let Some((_, known)) = self.indices.iter().find(|i| i.0 == *index) {
             return *known;
         }
-        // Hidden on both sides: the check is not dropped because of what LLVM knows, and the
-        // product is computed from the checked value, not beside it.
-        let value = b.hide(self.word(&index.value));
-        let checked = b.hide(b.unsigned_min(value, b.constant(last)));
-        let offset = b.binary(BinaryOp::Mul, checked, stride);
+        let value = self.word(&index.value);
+        let offset = b.binary(BinaryOp::Mul, self.bounded(value, last), stride);
         self.indices.push((index.clone(), offset));
         offset
     }

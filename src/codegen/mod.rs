@@ -12,11 +12,13 @@
 mod builder;
 mod debug;
 mod expr;
+mod frame;
 mod helpers;
 mod map;
 mod memory;
 mod object;
 mod program;
+mod spill;
 mod stmt;
 
 use inkwell::context::Context;
@@ -59,10 +61,7 @@ pub struct Compiled {
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Compiled, String> {
-    let context = Context::create();
-    let object = Object::new(&context, module, plan, options)?;
-    object.optimise()?;
-    Ok(Compiled { elf: object.emit(FileType::Object)? })
+    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)? })
 }
 
 /// LLVM's text of the module as it is translated (`--emit llvm`).
@@ -90,10 +89,40 @@ pub fn llvm_opt(module: &ir::Module, plan: &Plan, options: &Options) -> Result<S
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn asm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
+    let text = emit(module, plan, options, FileType::Assembly)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Compiles, again and otherwise if a program takes too much stack.
+fn emit(
+    module: &ir::Module,
+    plan: &Plan,
+    options: &Options,
+    file: FileType,
+) -> Result<Vec<u8>, String> {
+    let mut result = emit_as_is(module, plan, options, file);
+    let mut relieved = None;
+    for step in 0..spill::STEPS {
+        let Err(errors) = &result else { break };
+        let relieved = relieved.get_or_insert_with(|| module.clone());
+        if !spill::relieve(relieved, errors, step) {
+            break;
+        }
+        result = emit_as_is(relieved, plan, options, file);
+    }
+    result
+}
+
+fn emit_as_is(
+    module: &ir::Module,
+    plan: &Plan,
+    options: &Options,
+    file: FileType,
+) -> Result<Vec<u8>, String> {
     let context = Context::create();
     let object = Object::new(&context, module, plan, options)?;
     object.optimise()?;
-    Ok(String::from_utf8_lossy(&object.emit(FileType::Assembly)?).into_owned())
+    object.emit(file)
 }
 
 impl Cpu {

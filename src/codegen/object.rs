@@ -42,7 +42,11 @@ extern "C" fn note(info: LLVMDiagnosticInfoRef, _: *mut c_void) {
         (llvm_sys::core::LLVMGetDiagInfoSeverity(info), copy)
     };
     if severity == LLVMDiagnosticSeverity::LLVMDSError {
-        ERRORS.with_borrow_mut(|errors| errors.push(text));
+        ERRORS.with_borrow_mut(|errors| {
+            if errors.last() != Some(&text) {
+                errors.push(text);
+            }
+        });
     }
 }
 

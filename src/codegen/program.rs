@@ -17,8 +17,8 @@ use inkwell::values::FunctionValue;
 
 use super::builder::{Argument, Block, Builder, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
+use super::frame::Frame;
 use super::{Cpu, helpers};
-use crate::ir::frame::Frame;
 use crate::ir::{self, BinaryOp, Home, LocalId, ProgramKind, Stmt, Use};
 use crate::source::Span;
 

@@ -3,9 +3,9 @@
 use inkwell::module::Linkage;
 
 use super::builder::{Argument, Pointer, Word};
+use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Target};
-use crate::ir::frame::returns;
 use crate::ir::{BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
 use crate::source::Span;
 

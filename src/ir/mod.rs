@@ -6,7 +6,6 @@
 //! names. Statements are structured (no jumps), so that code generation is one
 //! walk. What a module promises is stated and checked in [`verify`].
 
-pub mod frame;
 mod helper;
 mod print;
 mod uses;
@@ -318,6 +317,12 @@ pub enum Expr {
 pub enum Arg {
     Value(Expr),
     Address(Place),
+    /// A size that varies, of the place in the argument before; cut to `max`
+    /// so that the verifier sees a bound.
+    Size {
+        value: Expr,
+        max: u32,
+    },
     Map(MapId),
     Context,
 }
@@ -396,6 +401,16 @@ impl Expr {
 
     pub fn load(from: Place, size: u8, signed: bool) -> Expr {
         Expr::Load { from, size, signed }
+    }
+}
+
+impl Arg {
+    /// The size of the place before, at most `max`.
+    pub fn size(value: Expr, max: u32) -> Arg {
+        match value {
+            Expr::Const(n) => Arg::Value(Expr::Const(n.clamp(0, i64::from(max)))),
+            value => Arg::Size { value, max },
+        }
     }
 }
 

@@ -233,6 +233,7 @@ impl Printer<'_> {
         match arg {
             Arg::Value(value) => self.whole(value),
             Arg::Address(place) => self.place(place),
+            Arg::Size { value, max } => format!("{} of {max}", self.whole(value)),
             Arg::Map(map) => self.map(*map).to_owned(),
             Arg::Context => "ctx".to_owned(),
         }

@@ -1,5 +1,5 @@
-//! What a statement touches: the one walk over expressions and places that
-//! code generation and the verifier share.
+//! What a statement touches: the walks over statements, expressions and
+//! places that code generation and the verifier share.
 
 use super::{Arg, Base, Expr, LocalId, MapId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
 
@@ -95,7 +95,84 @@ impl Stmt {
     }
 }
 
+impl Stmt {
+    /// The statement and everything inside it, outer ones first.
+    pub fn each_stmt(&mut self, each: &mut dyn FnMut(&mut Stmt)) {
+        each(self);
+        for block in self.blocks_mut() {
+            for stmt in block {
+                stmt.each_stmt(each);
+            }
+        }
+    }
+
+    /// Every expression in the statement and inside it, inner ones first.
+    pub fn each_expr(&mut self, each: &mut dyn FnMut(&mut Expr)) {
+        match &mut self.kind {
+            StmtKind::Set { value, .. } | StmtKind::Eval(value) | StmtKind::Return(value) => {
+                value.each_expr(each);
+            }
+            StmtKind::Store { to, value, .. } | StmtKind::AtomicAdd { to, value, .. } => {
+                value.each_expr(each);
+                to.each_expr(each);
+            }
+            StmtKind::Copy { to, from, .. } => {
+                from.each_expr(each);
+                to.each_expr(each);
+            }
+            StmtKind::Zero { to, .. } => to.each_expr(each),
+            StmtKind::If { cond, .. } => cond.each_expr(each),
+            StmtKind::ForRange { from, to, .. } => {
+                from.each_expr(each);
+                to.each_expr(each);
+            }
+            StmtKind::Lookup { key, cpu, .. } => {
+                key.each_expr(each);
+                if let Some(cpu) = cpu {
+                    cpu.each_expr(each);
+                }
+            }
+            StmtKind::ForMap { .. }
+            | StmtKind::Event { .. }
+            | StmtKind::Loop { .. }
+            | StmtKind::Break
+            | StmtKind::Continue => {}
+        }
+        for block in self.blocks_mut() {
+            for stmt in block {
+                stmt.each_expr(each);
+            }
+        }
+    }
+
+    fn blocks_mut(&mut self) -> [&mut [Stmt]; 2] {
+        match &mut self.kind {
+            StmtKind::If { then, els, .. } => [then, els],
+            StmtKind::Loop { body }
+            | StmtKind::ForRange { body, .. }
+            | StmtKind::ForMap { body, .. } => [body, &mut []],
+            StmtKind::Lookup { found, missing, .. } => [found, missing],
+            StmtKind::Event { body, lost, .. } => [body, lost],
+            StmtKind::Set { .. }
+            | StmtKind::Store { .. }
+            | StmtKind::Copy { .. }
+            | StmtKind::Zero { .. }
+            | StmtKind::AtomicAdd { .. }
+            | StmtKind::Eval(_)
+            | StmtKind::Break
+            | StmtKind::Continue
+            | StmtKind::Return(_) => [&mut [], &mut []],
+        }
+    }
+}
+
 impl Place {
+    fn each_expr(&mut self, each: &mut dyn FnMut(&mut Expr)) {
+        if let Some(index) = &mut self.index {
+            index.value.each_expr(each);
+        }
+    }
+
     /// Uses of the base and in the index.
     pub fn uses(&self, each: &mut dyn FnMut(Use)) {
         each(match self.base {
@@ -111,6 +188,34 @@ impl Place {
 }
 
 impl Expr {
+    fn each_expr(&mut self, each: &mut dyn FnMut(&mut Expr)) {
+        match self {
+            Expr::Const(_) | Expr::Param(_) | Expr::Local(_) => {}
+            Expr::Binary(_, left, right) => {
+                left.each_expr(each);
+                right.each_expr(each);
+            }
+            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } => value.each_expr(each),
+            Expr::Select { cond, then, els } => {
+                cond.each_expr(each);
+                then.each_expr(each);
+                els.each_expr(each);
+            }
+            Expr::Load { from, .. } | Expr::Address(from) => from.each_expr(each),
+            Expr::LoadTyped { pointer, .. } => pointer.each_expr(each),
+            Expr::Call { args, .. } => {
+                for arg in args {
+                    match arg {
+                        Arg::Value(value) | Arg::Size { value, .. } => value.each_expr(each),
+                        Arg::Address(place) => place.each_expr(each),
+                        Arg::Map(_) | Arg::Context => {}
+                    }
+                }
+            }
+        }
+        each(self);
+    }
+
     /// Uses in the expression.
     pub fn uses(&self, each: &mut dyn FnMut(Use)) {
         match self {
@@ -132,7 +237,7 @@ impl Expr {
             Expr::Call { args, .. } => {
                 for arg in args {
                     match arg {
-                        Arg::Value(value) => value.uses(each),
+                        Arg::Value(value) | Arg::Size { value, .. } => value.uses(each),
                         Arg::Address(place) => place.uses(each),
                         Arg::Map(map) => each(Use::Map(*map)),
                         Arg::Context => each(Use::Context),

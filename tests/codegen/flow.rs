@@ -374,3 +374,31 @@ fn a_callback_may_use_the_context_and_events() {
         [1u64, 2].iter().map(|n| [n.to_le_bytes(), 0x77u64.to_le_bytes()].concat()).collect();
     assert_eq!(events, wanted);
 }
+
+/// More values at once than registers and stack hold.
+#[test]
+fn many_locals() {
+    const COUNT: usize = 150;
+    let mut case = Case::new(COUNT as u32);
+    let locals: Vec<_> = (0..COUNT).map(|n| case.local(&format!("v{n}"))).collect();
+    let clock = Expr::Call { helper: Helper::KtimeGetNs, args: vec![] };
+    let mut body: Vec<_> = (0..)
+        .zip(&locals)
+        .map(|(n, l)| set(*l, binary(BinaryOp::Mul, argument(0), constant(n))))
+        .collect();
+    body.push(stmt(StmtKind::Eval(clock)));
+    // A counter must stay where the verifier can see it.
+    let count = locals[7];
+    body.push(set(count, constant(0)));
+    body.push(stmt(StmtKind::Loop {
+        body: vec![
+            when(binary(BinaryOp::SGe, local(count), constant(8)), vec![stop()], vec![]),
+            set(count, add(local(count), constant(1))),
+        ],
+    }));
+    body.extend((0..).zip(&locals).map(|(n, l)| give(n, local(*l))));
+    case.body(body);
+    let mut wanted: Vec<_> = (0..COUNT as i64).map(|n| 3 * n).collect();
+    wanted[7] = 8;
+    assert_eq!(case.run(&[3]).words(), wanted);
+}

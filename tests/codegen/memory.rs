@@ -389,3 +389,37 @@ fn the_current_task_can_be_followed() {
     let words = case.run(&[1, 6]).words();
     assert_eq!(words[0] as u32, words[1] as u32);
 }
+
+/// A size that LLVM knows to be small enough is cut all the same, where the
+/// verifier can see it.
+#[test]
+fn sizes_of_arguments_vary() {
+    let mut case = Case::with_bytes(80);
+    let text = case.rodata(&pattern(64));
+    let length = case.local("length");
+    let read = |size| {
+        let args = vec![
+            Arg::Address(Place::ptr(OUT).at(8)),
+            size,
+            Arg::Value(Expr::Address(Place::rodata(text))),
+        ];
+        call(Helper::ProbeReadKernel, args)
+    };
+    case.body(vec![
+        zero(Place::ptr(OUT), 80),
+        set(length, add(binary(BinaryOp::And, argument(0), constant(127)), argument(1))),
+        when(
+            binary(BinaryOp::ULt, local(length), constant(64)),
+            vec![give(0, read(Arg::size(add(local(length), constant(1)), 64)))],
+            vec![give(0, read(Arg::size(local(length), 32)))],
+        ),
+    ]);
+    for (first, second, copied) in
+        [(0, 0, 1), (5, 4, 10), (62, 1, 64), (63, 9, 32), (0, u64::MAX, 32)]
+    {
+        let out = case.run(&[first, second]).out;
+        let mut wanted = vec![0; 80];
+        wanted[8..8 + copied].copy_from_slice(&pattern(64)[..copied]);
+        assert!(out == wanted, "{first} + {second}");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Every program is made from a seed, so a failure can be had again. Loops are
 //! short and everything else is free, also across loops through callbacks.
+//! Lookups go to an array of two elements; those beyond are missing.
 
 use rtrace::ir::*;
 
@@ -15,6 +16,9 @@ const SCRATCH: SlotId = SlotId(1);
 /// Stack slots of 16 bytes.
 const SLOTS: [SlotId; 2] = [SlotId(2), SlotId(3)];
 const BYTES: RodataId = RodataId(0);
+const CELLS: MapId = MapId(1);
+/// Words of an element.
+const CELL_WORDS: u32 = 6;
 
 /// xorshift64*
 struct Random(u64);
@@ -46,6 +50,8 @@ struct Generator {
     /// Locals that statements may set.
     locals: Vec<LocalId>,
     callbacks: bool,
+    /// Elements that are bound around the current statement.
+    bound: Vec<PtrId>,
     /// Nesting of loops around the current statement.
     loops: u32,
     /// Plain loops and branches cost the kernel's verifier time.
@@ -58,6 +64,7 @@ impl Generator {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             case: Case::new(OUT_WORDS),
             locals: Vec::new(),
+            bound: Vec::new(),
             callbacks,
             loops: 0,
             budget: 40,
@@ -69,7 +76,9 @@ impl Generator {
         }
         let bytes: Vec<u8> = (0..64u8).map(|n| n.wrapping_mul(37)).collect();
         generator.case.rodata(&bytes);
-        for n in 0..2 + generator.random.below(14) {
+        generator.case.map("cells", MapKind::Array, [4, 8 * CELL_WORDS, 2]);
+        let locals = generator.random.pick(&[14, 14, 14, 14, 40, 150]);
+        for n in 0..2 + generator.random.below(locals) {
             let local = generator.case.local(&format!("v{n}"));
             generator.locals.push(local);
         }
@@ -79,9 +88,17 @@ impl Generator {
             zero(Place::slot(SLOTS[0]), 16),
             zero(Place::slot(SLOTS[1]), 16),
         ];
+        let cell = generator.case.ptr();
+        for n in 0..2 {
+            let found = vec![zero(Place::ptr(cell), 8 * CELL_WORDS)];
+            body.push(generator.lookup(constant(n), cell, found, vec![]));
+        }
         body.extend(generator.block(3, 12));
         for (n, local) in generator.locals.iter().enumerate() {
-            body.push(give(n as u32, Expr::Local(*local)));
+            let word = Place::ptr(OUT).at(8 * (n as u32 % 20));
+            let sum =
+                binary(BinaryOp::Xor, Expr::load(word.clone(), 8, false), Expr::Local(*local));
+            body.push(store(word, 8, sum));
         }
         for (n, word) in (20..).zip([0, 3, 17, 39]) {
             let place = Place::slot(SCRATCH).at(8 * word);
@@ -101,7 +118,7 @@ impl Generator {
 
     fn stmt(&mut self, depth: u32) -> Stmt {
         let nested = depth > 0 && self.budget > 0;
-        match self.random.below(if nested { 14 } else { 9 }) {
+        match self.random.below(if nested { 18 } else { 9 }) {
             0..=3 => set(self.random.pick(&self.locals.clone()), self.expr(3)),
             4 | 5 => {
                 let (place, size) = self.place(true);
@@ -136,8 +153,47 @@ impl Generator {
                 let els = if self.random.chance(50) { self.arm(depth - 1) } else { vec![] };
                 when(cond, then, els)
             }
+            11 | 12 => {
+                self.budget = self.budget.saturating_sub(2);
+                let cell = self.case.ptr();
+                let key = binary(BinaryOp::And, self.expr(2), constant(3));
+                self.bound.push(cell);
+                let found = self.arm(depth - 1);
+                self.bound.pop();
+                let missing = self.arm(depth - 1);
+                self.lookup(key, cell, found, missing)
+            }
+            13 => self.while_loop(depth - 1),
             _ => self.looped(depth - 1),
         }
+    }
+
+    /// Looks up an element; the key goes through a slot of its own.
+    fn lookup(&mut self, key: Expr, cell: PtrId, found: Vec<Stmt>, missing: Vec<Stmt>) -> Stmt {
+        let slot = Place::slot(SLOTS[0]);
+        let lookup = stmt(StmtKind::Lookup {
+            map: CELLS,
+            key: slot.clone(),
+            cpu: None,
+            value: cell,
+            found,
+            missing,
+        });
+        when(constant(1), vec![store(slot, 4, key), lookup], vec![])
+    }
+
+    /// A loop that counts by itself.
+    fn while_loop(&mut self, depth: u32) -> Stmt {
+        self.budget = self.budget.saturating_sub(5);
+        let count = self.case.local("count");
+        let rounds = constant(1 + i64::from(self.random.below(4)));
+        let out =
+            when(binary(BinaryOp::SGe, local(count), rounds), vec![stmt(StmtKind::Break)], vec![]);
+        let step = set(count, add(local(count), constant(1)));
+        self.loops += 1;
+        let body = [vec![out, step], self.block(depth, 3)].concat();
+        self.loops -= 1;
+        when(constant(1), vec![set(count, constant(0)), stmt(StmtKind::Loop { body })], vec![])
     }
 
     /// A block that may end in a way out.
@@ -174,14 +230,21 @@ impl Generator {
     fn place(&mut self, write: bool) -> (Place, u8) {
         let size = self.random.pick(&[1u8, 2, 4, 8]);
         let wide = u32::from(size);
-        let place = match self.random.below(if write { 4 } else { 5 }) {
+        let place = match self.random.below(if write { 5 } else { 6 }) {
+            3 if !self.bound.is_empty() => {
+                let cell = Place::ptr(self.random.pick(&self.bound.clone()));
+                match self.random.chance(50) {
+                    true => cell.indexed(self.expr(2), 8, CELL_WORDS),
+                    false => cell.at(8 * self.random.below(CELL_WORDS)),
+                }
+            }
             0 => {
                 let slot = self.random.pick(&SLOTS);
                 Place::slot(slot).at(wide * self.random.below(16 / wide))
             }
             1 => Place::ptr(OUT).at(8 * 20 + self.random.below(100)),
             2 => Place::slot(SCRATCH).indexed(self.expr(2), 8, SCRATCH_WORDS),
-            3 => Place::ptr(OUT).at(8 * 20).indexed(self.expr(2), 4, 10),
+            3 | 4 => Place::ptr(OUT).at(8 * 20).indexed(self.expr(2), 4, 10),
             _ => Place::rodata(BYTES).at(4).indexed(self.expr(2), wide, 5),
         };
         (place, size)
@@ -248,6 +311,9 @@ struct Interpreter<'a> {
     locals: Vec<i64>,
     slots: Vec<Vec<u8>>,
     out: Vec<u8>,
+    cells: [Vec<u8>; 2],
+    /// Which element each pointer is bound to.
+    bound: Vec<usize>,
 }
 
 impl<'a> Interpreter<'a> {
@@ -259,6 +325,8 @@ impl<'a> Interpreter<'a> {
             locals: vec![0; program.locals.len()],
             slots: program.slots.iter().map(|s| vec![0; s.size as usize]).collect(),
             out: vec![0xaa; case.out_size as usize],
+            cells: [0, 1].map(|_| vec![0; 8 * CELL_WORDS as usize]),
+            bound: vec![0; program.ptrs as usize],
         };
         let StmtKind::Lookup { found, .. } = &program.body[1].kind else { panic!("no body") };
         let result = match machine.block(found) {
@@ -309,6 +377,21 @@ impl<'a> Interpreter<'a> {
                     }
                 }
             }
+            StmtKind::Loop { body } => loop {
+                match self.block(body) {
+                    Flow::Next | Flow::Continue => {}
+                    Flow::Break => break,
+                    Flow::Return(value) => return Flow::Return(value),
+                }
+            },
+            StmtKind::Lookup { key, value, found, missing, .. } => {
+                let key = word(&self.read(key, 4), false) as usize;
+                if key >= self.cells.len() {
+                    return self.block(missing);
+                }
+                self.bound[value.0 as usize] = key;
+                return self.block(found);
+            }
             StmtKind::Break => return Flow::Break,
             StmtKind::Continue => return Flow::Continue,
             StmtKind::Return(value) => return Flow::Return(self.expr(value)),
@@ -329,7 +412,8 @@ impl<'a> Interpreter<'a> {
         let at = self.at(place);
         let bytes = match place.base {
             Base::Slot(slot) => &self.slots[slot.0 as usize],
-            Base::Ptr(_) => &self.out,
+            Base::Ptr(OUT) => &self.out,
+            Base::Ptr(ptr) => &self.cells[self.bound[ptr.0 as usize]],
             Base::Rodata(rodata) => &self.module.rodata[rodata.0 as usize].bytes,
             Base::Context => {
                 let value = self.arguments[at / 8];
@@ -343,7 +427,9 @@ impl<'a> Interpreter<'a> {
         let at = self.at(place);
         let bytes = match place.base {
             Base::Slot(slot) => &mut self.slots[slot.0 as usize],
-            _ => &mut self.out,
+            Base::Ptr(OUT) => &mut self.out,
+            Base::Ptr(ptr) => &mut self.cells[self.bound[ptr.0 as usize]],
+            other => panic!("{other:?} is not written"),
         };
         bytes[at..at + from.len()].copy_from_slice(from);
     }

@@ -17,15 +17,16 @@
 //! 7. The context is loaded from at constant, aligned offsets and never written;
 //!    constants and keys of an iteration are not written either.
 //! 8. An index is not into a stack slot: kernels before 5.12 refuse that.
-//! 9. Stack slots and what callbacks share take at most [`STACK`] bytes, and
-//!    scratch slots end within [`SCRATCH`].
+//! 9. Stack slots take at most [`STACK`] bytes, scratch slots end within
+//!    [`SCRATCH`].
 //! 10. `Break` and `Continue` stand in a loop; an event's body leaves neither
 //!     itself nor the program. Loops through callbacks nest at most
 //!     [`CALLBACK_DEPTH`] deep.
 //! 11. Lookups, iterations and events name a map of a kind that has them; a
 //!     lookup on another CPU, one that has a value per CPU.
 //! 12. Helpers get the number of arguments that they take, in programs of
-//!     kinds that may call them, and at most five.
+//!     kinds that may call them, and at most five. A size, constant or bounded,
+//!     that follows a place stays inside it; so do keys and values of maps.
 //! 13. Widths of `Extend` are 8, 16 or 32, of `ByteSwap` 16, 32 or 64; no
 //!     divisor is the constant zero.
 //! 14. Copies are between places that do not overlap, as far as constants
@@ -37,7 +38,6 @@ mod tests;
 
 use std::collections::HashSet;
 
-use super::frame::Frame;
 use super::{
     Arg, Base, BinaryOp, Expr, Helper, Home, LocalId, Map, MapId, MapKind, Module, Place, Program,
     PtrId, Slot, Stmt, StmtKind,
@@ -45,7 +45,7 @@ use super::{
 use crate::plan;
 
 /// Bytes of stack that slots may take; the rest of the kernel's 512 is for
-/// values that do not fit the registers.
+/// what callbacks share and for values that do not fit the registers.
 pub const STACK: u32 = 400;
 
 /// Bytes of scratch memory, and of a value per CPU (`PCPU_MIN_UNIT_SIZE`,
@@ -119,7 +119,8 @@ fn check_program(module: &Module, program: &Program) -> Result<(), String> {
     ensure(!program.section.is_empty() && !program.section.contains('\0'), || {
         "the section has no name".to_owned()
     })?;
-    program.slots.iter().try_for_each(check_slot)?;
+    let mut stack = 0;
+    program.slots.iter().try_for_each(|slot| check_slot(slot, &mut stack))?;
     let mut checker = Checker {
         module,
         program,
@@ -128,16 +129,18 @@ fn check_program(module: &Module, program: &Program) -> Result<(), String> {
         callbacks: 0,
     };
     checker.block(&program.body)?;
-    let stack = Frame::of(program).stack(program);
     ensure(stack <= STACK, || format!("{stack} bytes do not fit the stack ({STACK})"))
 }
 
-fn check_slot(slot: &Slot) -> Result<(), String> {
+fn check_slot(slot: &Slot, stack: &mut u32) -> Result<(), String> {
     ensure(slot.size > 0 && slot.align.is_power_of_two(), || {
         format!("slot `{}` is empty or badly aligned", slot.name)
     })?;
     match slot.home {
-        Home::Stack => Ok(()),
+        Home::Stack => {
+            *stack = stack.next_multiple_of(slot.align).saturating_add(slot.size);
+            Ok(())
+        }
         Home::Scratch { offset } => {
             ensure(offset % slot.align == 0, || format!("slot `{}` is not aligned", slot.name))?;
             let end = u64::from(offset) + u64::from(slot.size);
@@ -369,17 +372,79 @@ impl Checker<'_> {
         ensure(info.only.is_empty() || info.only.contains(&self.program.kind), || {
             format!("`{name}` cannot be called in a {:?} program", self.program.kind)
         })?;
-        for arg in args {
+        let before = std::iter::once(None).chain(args.iter().map(Some));
+        for (arg, before) in args.iter().zip(before) {
             match arg {
+                Arg::Value(Expr::Const(size)) if sizes(helper) => {
+                    if let Some(Arg::Address(place)) = before {
+                        let size = u32::try_from(*size);
+                        let size = size.map_err(|_| format!("`{name}` gets a negative size"))?;
+                        self.read(place, size)?;
+                    }
+                }
                 Arg::Value(value) => self.expr(value)?,
                 Arg::Address(place) => self.read(place, 0)?,
+                Arg::Size { value, max } => {
+                    self.expr(value)?;
+                    let Some(Arg::Address(place)) = before else {
+                        return Err(format!("`{name}` gets the size of nothing"));
+                    };
+                    self.read(place, *max)?;
+                }
                 Arg::Map(map) => {
                     self.map(*map)?;
                 }
                 Arg::Context => {}
             }
         }
+        if let [Arg::Map(map), Arg::Address(key), rest @ ..] = args
+            && matches!(helper, Helper::MapUpdateElem | Helper::MapDeleteElem)
+        {
+            let map = self.map(*map)?;
+            ensure(map.kind != MapKind::RingBuffer, || format!("`{}` has no elements", map.name))?;
+            self.read(key, map.key_size)?;
+            if let [Arg::Address(value), _] = rest {
+                self.read(value, map.value_size)?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Whether a number after an address is the size of what lies there.
+fn sizes(helper: Helper) -> bool {
+    match helper {
+        Helper::GetCurrentComm
+        | Helper::GetNsCurrentPidTgid
+        | Helper::ProbeReadKernel
+        | Helper::ProbeReadUser
+        | Helper::ProbeReadKernelStr
+        | Helper::ProbeReadUserStr
+        | Helper::ProbeWriteUser
+        | Helper::GetStack
+        | Helper::DPath
+        | Helper::RingbufOutput
+        | Helper::TracePrintk => true,
+        Helper::KtimeGetNs
+        | Helper::KtimeGetBootNs
+        | Helper::KtimeGetTaiNs
+        | Helper::Jiffies64
+        | Helper::GetCurrentPidTgid
+        | Helper::GetCurrentUidGid
+        | Helper::GetCurrentTask
+        | Helper::GetCurrentTaskBtf
+        | Helper::GetCurrentCgroupId
+        | Helper::GetSmpProcessorId
+        | Helper::GetNumaNodeId
+        | Helper::GetPrandomU32
+        | Helper::MapUpdateElem
+        | Helper::MapDeleteElem
+        | Helper::GetFuncIp
+        | Helper::GetAttachCookie
+        | Helper::SendSignal
+        | Helper::SendSignalThread
+        | Helper::OverrideReturn
+        | Helper::GetSocketCookie => false,
     }
 }
 

@@ -290,12 +290,6 @@ fn room() {
         |m| m.programs[0].slots[1].align = 3,
         "program `main`: slot `large` is empty or badly aligned",
     );
-    // What callbacks share counts, too: here the local, which lives from round to round.
-    let body = vec![range(true, vec![StmtKind::Eval(Expr::Local(LocalId(0)))])];
-    let mut shared = module([body, vec![StmtKind::Eval(Expr::Local(LocalId(0)))]].concat());
-    shared.programs[0].slots[0].size = 400;
-    let wanted = "program `main`: 408 bytes do not fit the stack (400)";
-    assert_eq!(verify(&shared).expect_err("it does not fit"), wanted);
 }
 
 #[test]
@@ -344,6 +338,26 @@ fn helpers() {
         vec![call(Helper::MapDeleteElem, vec![Arg::Map(MapId(9)), Arg::Address(slot())])],
         "there is no map 9",
     );
+}
+
+#[test]
+fn sizes_of_arguments() {
+    let comm = |size| call(Helper::GetCurrentComm, vec![Arg::Address(slot()), size]);
+    check(
+        vec![comm(Arg::Value(Expr::Const(16)))],
+        "an access to Slot(SlotId(0)) ends at 16, beyond 8",
+    );
+    check(
+        vec![comm(Arg::Size { value: WORD, max: 9 })],
+        "an access to Slot(SlotId(0)) ends at 9, beyond 8",
+    );
+    check(vec![comm(Arg::Value(Expr::Const(-1)))], "`get_current_comm` gets a negative size");
+    let update = |map, value| {
+        let args = vec![Arg::Map(map), Arg::Address(slot()), Arg::Address(value), Arg::Value(WORD)];
+        call(Helper::MapUpdateElem, args)
+    };
+    check(vec![update(HASH, slot())], "an access to Slot(SlotId(0)) ends at 16, beyond 8");
+    check(vec![update(RING, slot())], "`ring` has no elements");
 }
 
 #[test]

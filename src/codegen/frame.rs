@@ -9,21 +9,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use};
+use crate::ir::{Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use};
 
 /// Offsets of the shared things; [`Frame::size`] is zero if there are none.
 #[derive(Debug, Default)]
-pub struct Frame {
-    pub size: u32,
+pub(super) struct Frame {
+    pub(super) size: u32,
     locals: BTreeMap<LocalId, u32>,
     slots: BTreeMap<SlotId, u32>,
     ptrs: BTreeMap<PtrId, u32>,
     /// The context pointer.
-    pub context: Option<u32>,
+    pub(super) context: Option<u32>,
     /// The pointer to the program's scratch memory.
-    pub scratch: Option<u32>,
+    pub(super) scratch: Option<u32>,
     /// A word that is set by `Return` in a callback, then the result.
-    pub leave: Option<u32>,
+    pub(super) leave: Option<u32>,
     /// Where each `bpf_loop` starts counting, in the order of the loops; nothing
     /// for a constant.
     starts: Vec<Option<u32>>,
@@ -51,7 +51,7 @@ struct Usage {
 
 impl Frame {
     /// The frame of a program.
-    pub fn of(program: &Program) -> Frame {
+    pub(super) fn of(program: &Program) -> Frame {
         let mut usage = Usage::default();
         usage.block(&program.body, 0, &mut BTreeSet::new());
         if usage.functions == 0 {
@@ -105,44 +105,34 @@ impl Frame {
     }
 
     /// Where a local lies, if it is shared.
-    pub fn local(&self, local: LocalId) -> Option<u32> {
+    pub(super) fn local(&self, local: LocalId) -> Option<u32> {
         self.locals.get(&local).copied()
     }
 
     /// Shared locals; they start as zero.
-    pub fn locals(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn locals(&self) -> impl Iterator<Item = u32> {
         self.locals.values().copied()
     }
 
     /// Where a slot lies, if it is shared.
-    pub fn slot(&self, slot: SlotId) -> Option<u32> {
+    pub(super) fn slot(&self, slot: SlotId) -> Option<u32> {
         self.slots.get(&slot).copied()
     }
 
-    /// Bytes of the program's stack that the frame and the slots beside it take.
-    pub fn stack(&self, program: &Program) -> u32 {
-        let beside = (0..).zip(&program.slots).filter(|(id, slot)| {
-            slot.home == Home::Stack && !self.slots.contains_key(&SlotId(*id))
-        });
-        beside.fold(self.size, |size, (_, slot)| {
-            size.next_multiple_of(slot_align(slot)).saturating_add(slot.size)
-        })
-    }
-
     /// Where a bound pointer lies, if it is shared.
-    pub fn ptr(&self, ptr: PtrId) -> Option<u32> {
+    pub(super) fn ptr(&self, ptr: PtrId) -> Option<u32> {
         self.ptrs.get(&ptr).copied()
     }
 
     /// Where the start of the `number`th `bpf_loop` lies, if it is not constant.
-    pub fn start(&self, number: usize) -> Option<u32> {
+    pub(super) fn start(&self, number: usize) -> Option<u32> {
         *self.starts.get(number).expect("bug: a loop that the frame does not know")
     }
 }
 
 /// Alignment of a slot on the stack: as asked, and enough for words if it has
 /// any, since stack accesses must be aligned.
-pub fn slot_align(slot: &Slot) -> u32 {
+pub(super) fn slot_align(slot: &Slot) -> u32 {
     let natural = match slot.size {
         0 | 1 => 1,
         2 | 3 => 2,
@@ -153,7 +143,7 @@ pub fn slot_align(slot: &Slot) -> u32 {
 }
 
 /// Whether a block ends the program somewhere inside.
-pub fn returns(block: &[Stmt]) -> bool {
+pub(super) fn returns(block: &[Stmt]) -> bool {
     block
         .iter()
         .any(|s| matches!(s.kind, StmtKind::Return(_)) || s.blocks().into_iter().any(returns))

@@ -1,0 +1,132 @@
+//! What happens when a program needs more stack than there is.
+//!
+//! Values that are alive at the same time take registers and then stack, 512
+//! bytes of it. Only LLVM knows how much that is in the end. If it is too
+//! much, the program is rewritten, step by step: its slots move from the stack
+//! to scratch memory, then its variables do. That costs a little time per run,
+//! in programs that hardly anyone writes.
+
+use std::collections::BTreeSet;
+
+use crate::ir::{Expr, Home, LocalId, Module, Place, Program, Slot, SlotId, Stmt, StmtKind, Use};
+
+/// How often a module can be relieved.
+pub(super) const STEPS: usize = 2;
+
+/// Takes the next step for the programs that LLVM names in its errors. Gives
+/// false if these are about something else.
+pub(super) fn relieve(module: &mut Module, errors: &str, step: usize) -> bool {
+    let mut found = false;
+    for program in &mut module.programs {
+        let named = [format!("in function {} ", program.name), format!("{}_loop", program.name)];
+        let overflows = errors
+            .lines()
+            .filter(|l| l.contains("stack limit"))
+            .any(|l| named.iter().any(|n| l.contains(n.as_str())));
+        if overflows {
+            found = true;
+            match step {
+                0 => move_slots(program),
+                _ => move_locals(program),
+            }
+        }
+    }
+    found
+}
+
+/// The first free offset in the program's scratch memory.
+fn scratch_end(program: &Program) -> u32 {
+    let ends = program.slots.iter().filter_map(|slot| match slot.home {
+        Home::Scratch { offset } => Some(offset + slot.size),
+        Home::Stack => None,
+    });
+    ends.max().unwrap_or(0).next_multiple_of(8)
+}
+
+fn move_slots(program: &mut Program) {
+    let mut offset = scratch_end(program);
+    for slot in program.slots.iter_mut().filter(|s| s.home == Home::Stack) {
+        slot.home = Home::Scratch { offset };
+        offset = (offset + slot.size).next_multiple_of(8);
+    }
+}
+
+/// Moves variables to a slot of their own, where that is possible: not those
+/// on which a plain loop may depend, since the verifier does not know what is
+/// in scratch memory, and not typed pointers, which would lose their type.
+fn move_locals(program: &mut Program) {
+    let mut stay = BTreeSet::new();
+    loops(&program.body, false, &mut stay);
+    while typed(&mut program.body, &mut stay) {}
+    let count = u32::try_from(program.locals.len()).expect("bug: more than 2^32 variables");
+    let id = SlotId(u32::try_from(program.slots.len()).expect("bug: more than 2^32 slots"));
+    let size = (8 * count).max(8);
+    let home = Home::Scratch { offset: scratch_end(program) };
+    program.slots.push(Slot { name: "locals".into(), size, align: 8, home });
+    let place = |local: LocalId| Place::slot(id).at(8 * local.0);
+    for stmt in &mut program.body {
+        stmt.each_expr(&mut |expr| {
+            if let Expr::Local(local) = expr
+                && !stay.contains(local)
+            {
+                *expr = Expr::load(place(*local), 8, false);
+            }
+        });
+        stmt.each_stmt(&mut |stmt| {
+            if let StmtKind::Set { local, value } = &mut stmt.kind
+                && !stay.contains(local)
+            {
+                let value = std::mem::replace(value, Expr::Const(0));
+                stmt.kind = StmtKind::Store { to: place(*local), size: 8, value };
+            }
+        });
+    }
+    let kind = StmtKind::Zero { to: Place::slot(id), size };
+    program.body.insert(0, Stmt { kind, span: program.span });
+}
+
+/// Variables that plain loops write, and those that count.
+fn loops(block: &[Stmt], inside: bool, stay: &mut BTreeSet<LocalId>) {
+    for stmt in block {
+        let counts = matches!(stmt.kind, StmtKind::ForRange { .. });
+        let plain =
+            matches!(stmt.kind, StmtKind::Loop { .. } | StmtKind::ForRange { callback: false, .. });
+        stmt.uses(&mut |used| {
+            if let Use::Write(local) = used
+                && (inside || counts)
+            {
+                stay.insert(local);
+            }
+        });
+        for block in stmt.blocks() {
+            loops(block, inside || plain, stay);
+        }
+    }
+}
+
+/// Variables that hold typed pointers: those that are loaded through, and
+/// those that flow into one that stays. True if there were new ones.
+fn typed(block: &mut [Stmt], stay: &mut BTreeSet<LocalId>) -> bool {
+    let before = stay.len();
+    let mut found = Vec::new();
+    for stmt in block {
+        stmt.each_expr(&mut |expr| {
+            if let Expr::LoadTyped { pointer, .. } = expr {
+                pointer.uses(&mut |used| found.push(used));
+            }
+        });
+        stmt.each_stmt(&mut |stmt| {
+            if let StmtKind::Set { local, value } = &stmt.kind
+                && stay.contains(local)
+            {
+                value.uses(&mut |used| found.push(used));
+            }
+        });
+    }
+    for used in found {
+        if let Use::Read(local) = used {
+            stay.insert(local);
+        }
+    }
+    stay.len() != before
+}
