@@ -1,6 +1,8 @@
 //! The command line: flags, streams, exit status, pipes, signals. Tests that
 //! load programs need root and fail without it.
 
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

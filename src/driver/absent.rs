@@ -8,6 +8,7 @@ use crate::host::Host;
 
 /// How to run an object, if we could.
 #[derive(Debug, Clone, Default)]
+#[allow(dead_code, reason = "there is no run side to read it")]
 pub(super) struct Setup {
     pub pid: Option<u32>,
     pub command: Option<String>,

@@ -132,6 +132,7 @@ pub fn build(build: &Build) -> u8 {
 }
 
 /// How the output looks and where it goes.
+#[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "only the run side prints"))]
 struct Style<'a> {
     output: Option<&'a Path>,
     format: cli::OutputFormat,

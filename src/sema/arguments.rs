@@ -129,10 +129,7 @@ impl Checker<'_> {
             _ => vec![key.clone()],
         };
         let span = call.span;
-        match self.map_key(map, Some(&keys), span)? {
-            Some(key) => Some((map, key)),
-            None => None,
-        }
+        self.map_key(map, Some(&keys), span)?.map(|key| (map, key))
     }
 
     /// The id of a map by name.

@@ -31,7 +31,7 @@ impl Checker<'_> {
         }
         if let (Some(text), Some(n), BinaryOp::Add) = (left.text(), right.constant(), op) {
             let rest = usize::try_from(n).ok().and_then(|n| text.get(n..)).unwrap_or_default();
-            return self.string(&rest.to_vec(), span);
+            return self.string(rest, span);
         }
         let numeric = |t: &Type| t.is_integer() || *t == Type::Unknown;
         match (&left.ty, &right.ty) {

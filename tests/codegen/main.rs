@@ -3,6 +3,8 @@
 //! `BPF_PROG_TEST_RUN`, results compared exactly. The same binary runs under
 //! the other kernels in `tests/vm`.
 
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 mod arithmetic;
 mod case;
 mod flow;

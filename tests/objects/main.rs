@@ -7,6 +7,8 @@
 //! each run has a process of its own. As `-c` child (`WORK` as its first
 //! argument) it does a known number of things.
 
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
 mod cases;
 mod compile;
 mod plans;
