@@ -53,6 +53,8 @@ impl Default for Config {
 /// A key: its name, what its values may be, and where the value goes.
 pub struct Key {
     pub name: &'static str,
+    /// Its value if nothing is said; empty for keys without effect.
+    pub default: &'static str,
     /// For messages: what a value looks like.
     pub values: &'static str,
     pub doc: &'static str,
@@ -63,54 +65,63 @@ pub struct Key {
 pub static KEYS: &[Key] = &[
     Key {
         name: "cpp_demangle",
+        default: "true",
         values: BOOL,
         doc: "Demangle C++ and Rust names in user stacks.",
         set: |c, v| set(&mut c.cpp_demangle, boolean(v)),
     },
     Key {
         name: "license",
+        default: "GPL",
         values: "a licence compatible with the GPL",
         doc: "Licence of the BPF programs.",
         set: |c, v| set(&mut c.license, LICENSES.contains(&v).then(|| v.to_string())),
     },
     Key {
         name: "log_size",
+        default: "1000000",
         values: INT,
         doc: "Bytes of the verifier's log.",
         set: |c, v| set(&mut c.log_size, integer(v)),
     },
     Key {
         name: "max_bpf_progs",
+        default: "1024",
         values: INT,
         doc: "Most BPF programs that a script may make.",
         set: |c, v| set(&mut c.max_bpf_progs, integer(v)),
     },
     Key {
         name: "max_cat_bytes",
+        default: "10240",
         values: INT,
         doc: "Most bytes that `cat()` prints.",
         set: |c, v| set(&mut c.max_cat_bytes, integer(v)),
     },
     Key {
         name: "max_map_keys",
+        default: "4096",
         values: "an integer from 1",
         doc: "Entries of a map that is not declared.",
         set: |c, v| set(&mut c.max_map_keys, integer(v).filter(|n| (1..=1 << 31).contains(n))),
     },
     Key {
         name: "max_probes",
+        default: "1024",
         values: INT,
         doc: "Most locations that a script may attach to.",
         set: |c, v| set(&mut c.max_probes, integer(v)),
     },
     Key {
         name: "max_strlen",
+        default: "1024",
         values: "an integer from 1 to 16384",
         doc: "Bytes of `str()`, `buf()` and the longest literal.",
         set: |c, v| set(&mut c.max_strlen, integer(v).filter(|n| (1..=16384).contains(n))),
     },
     Key {
         name: "missing_probes",
+        default: "error",
         values: "error, warn or ignore",
         doc: "What happens when a probe does not exist.",
         set: |c, v| {
@@ -125,36 +136,42 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "on_stack_limit",
+        default: "32",
         values: INT,
         doc: "Values larger than this go to per-CPU scratch memory.",
         set: |c, v| set(&mut c.on_stack_limit, integer(v)),
     },
     Key {
         name: "perf_rb_pages",
+        default: "0",
         values: INT,
-        doc: "Pages of the event buffer.",
+        doc: "Pages of the event buffer; 0: by the size of events, 1 to 16 MiB.",
         set: |c, v| set(&mut c.perf_rb_pages, integer(v)),
     },
     Key {
         name: "print_maps_on_exit",
+        default: "true",
         values: BOOL,
         doc: "Print all maps when the script ends.",
         set: |c, v| set(&mut c.print_maps_on_exit, boolean(v)),
     },
     Key {
         name: "show_debug_info",
+        default: "true",
         values: BOOL,
         doc: "File and line in stacks.",
         set: |c, v| set(&mut c.show_debug_info, boolean(v)),
     },
     Key {
         name: "stack_mode",
+        default: "bpftrace",
         values: "bpftrace, perf, raw or build_id",
         doc: "How stacks are written.",
         set: |c, v| set(&mut c.stack_mode, stack_mode(v)),
     },
     Key {
         name: "str_trunc_trailer",
+        default: "..",
         values: "a string",
         doc: "Put behind strings that were cut.",
         set: |c, v| set(&mut c.str_trunc_trailer, Some(v.to_string())),
@@ -162,6 +179,7 @@ pub static KEYS: &[Key] = &[
     // Accepted for scripts that carry them; symbols are always looked up when printed.
     Key {
         name: "cache_user_symbols",
+        default: "",
         values: "PER_PID, PER_PROGRAM or NONE",
         doc: "Accepted; symbols are cached per process.",
         set: |_, v| {
@@ -171,36 +189,42 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "lazy_symbolication",
+        default: "",
         values: BOOL,
         doc: "Accepted; symbols are looked up when printed.",
         set: |_, v| boolean(v).map(|_| ()),
     },
     Key {
         name: "use_blazesym",
+        default: "",
         values: BOOL,
         doc: "Accepted; blazesym is always used.",
         set: |_, v| boolean(v).map(|_| ()),
     },
     Key {
         name: "unstable_tseries",
+        default: "",
         values: FEATURE,
         doc: "Accepted; nothing is gated.",
         set: |_, v| feature(v),
     },
     Key {
         name: "unstable_dw_ustack",
+        default: "",
         values: FEATURE,
         doc: "Accepted; nothing is gated.",
         set: |_, v| feature(v),
     },
     Key {
         name: "unstable_typeinfo",
+        default: "",
         values: FEATURE,
         doc: "Accepted; nothing is gated.",
         set: |_, v| feature(v),
     },
     Key {
         name: "unstable_import_statement",
+        default: "",
         values: FEATURE,
         doc: "Accepted; nothing is gated.",
         set: |_, v| feature(v),
@@ -214,7 +238,7 @@ const LICENSES: &[&str] =
     &["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
 
 /// Old names and what they are now; the flag says that the value is negated.
-const RENAMED: &[(&str, &str, bool)] = &[
+pub const RENAMED: &[(&str, &str, bool)] = &[
     ("strlen", "max_strlen", false),
     ("map_keys_max", "max_map_keys", false),
     ("cat_bytes_max", "max_cat_bytes", false),
@@ -354,4 +378,18 @@ fn renamed(name: &str, value: &str) -> Option<(&'static str, String)> {
         _ => value.to_string(),
     };
     Some((now, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_know_their_defaults() {
+        let mut config = Config::default();
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert!((key.set)(&mut config, key.default).is_some(), "{}", key.name);
+            assert_eq!(config, Config::default(), "{}", key.name);
+        }
+    }
 }

@@ -99,20 +99,21 @@ pub(crate) const BASE: Builtin = Builtin {
     lower: Lowering::Folded,
 };
 
-/// Every builtin, by subject.
+/// Every builtin, by subject, as the reference has them.
+pub static SUBJECTS: &[(&str, &[Builtin])] = &[
+    ("Who and where", task::ROWS),
+    ("Clocks", time::ROWS),
+    ("What the probe brings along", context::ROWS),
+    ("Strings, bytes and addresses", memory::ROWS),
+    ("Maps", map::ROWS),
+    ("Aggregations", aggregate::ROWS),
+    ("Output and actions", output::ROWS),
+    ("Parameters", param::ROWS),
+];
+
+/// Every builtin.
 pub fn all() -> impl Iterator<Item = &'static Builtin> {
-    [
-        task::ROWS,
-        time::ROWS,
-        context::ROWS,
-        memory::ROWS,
-        map::ROWS,
-        aggregate::ROWS,
-        output::ROWS,
-        param::ROWS,
-    ]
-    .into_iter()
-    .flatten()
+    SUBJECTS.iter().flat_map(|(_, rows)| *rows)
 }
 
 /// The builtin of that name.

@@ -1,0 +1,271 @@
+//! The reference pages, made from the tables of the source; and what every row must have.
+
+use std::fmt::Write;
+
+use libtest_mimic::{Failed, Trial};
+use rtrace::builtins::{self, Builtin};
+use rtrace::config;
+use rtrace::host::Host;
+use rtrace::parser::ast::{Item, Script};
+use rtrace::parser::parse;
+use rtrace::probes::{self, Context, Needs, PROVIDERS, Provider};
+use rtrace::source::{Source, Sources};
+
+use crate::harness::{difference, root};
+
+/// Says where a page comes from.
+const MADE: &str = "<!-- Made from the source by `RTRACE_BLESS=1 cargo test --test docs`. -->";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let test = |name: &str, run: fn() -> Result<(), String>| {
+        Trial::test(format!("reference/{name}"), move || run().map_err(Failed::from))
+    };
+    vec![
+        test("builtins.md", || compare("builtins.md", &builtins_page())),
+        test("probes.md", || compare("probes.md", &probes_page())),
+        test("config.md", || compare("config.md", &config_page())),
+        test("rows", rows),
+    ]
+}
+
+/// Compares a page with the file, or writes it.
+fn compare(name: &str, page: &str) -> Result<(), String> {
+    let path = root().join("docs/reference").join(name);
+    let difference = difference(&std::fs::read_to_string(&path).unwrap_or_default(), page);
+    if difference.is_empty() {
+        return Ok(());
+    }
+    if std::env::var_os("RTRACE_BLESS").is_some() {
+        return std::fs::write(&path, page).map_err(|why| why.to_string());
+    }
+    Err(format!("{difference}\n`RTRACE_BLESS=1 cargo test --test docs` accepts it"))
+}
+
+// ----------------------------------------------------------------- the pages
+
+fn builtins_page() -> String {
+    let mut page = format!(
+        "{MADE}\n\n# Builtins\n\n\
+         The variables and functions of the language. A builtin without parentheses is a variable; \
+         `[…]` may be left out; `unsafe` ones need `--unsafe`. Arguments of the probe (`args.x`, \
+         `argN`) are in [probes.md](probes.md). Script parameters are `$1`, `$2` and on, and `$#` \
+         is their number. `sizeof(type)` and `offsetof(type, member)` are part of the grammar.\n"
+    );
+    for (subject, rows) in builtins::SUBJECTS {
+        write!(page, "\n## {subject}\n\n| Name | Use | What it is |\n| --- | --- | --- |\n").unwrap();
+        for row in *rows {
+            let mark = if row.needs_unsafe { " (unsafe)" } else { "" };
+            let Builtin { name, usage, doc, .. } = row;
+            writeln!(page, "| `{name}`{mark} | `{}` | {} |", cell(usage), cell(doc)).unwrap();
+        }
+    }
+    page
+}
+
+fn config_page() -> String {
+    let mut page = format!(
+        "{MADE}\n\n# Config variables\n\n\
+         Set at the head of a script, `config = {{ max_strlen = 200; stack_mode = perf }}`, or by \
+         environment variables, `RTRACE_MAX_STRLEN=200` (or `BPFTRACE_MAX_STRLEN`). The environment \
+         wins.\n\n\
+         | Key | Values | Default | What it does |\n| --- | --- | --- | --- |\n"
+    );
+    for key in config::KEYS {
+        let default = match key.default {
+            "" => "".into(),
+            text => format!("`{text}`"),
+        };
+        writeln!(page, "| `{}` | {} | {default} | {} |", key.name, key.values, key.doc).unwrap();
+    }
+    page += "\nOld names still work, with a warning: ";
+    let old = config::RENAMED.iter().map(|(old, now, negated)| {
+        format!("`{old}` is {}`{now}`", if *negated { "the opposite of " } else { "" })
+    });
+    page += &old.collect::<Vec<_>>().join(", ");
+    page += ".\n\n`RTRACE_COLOR` (or `BPFTRACE_COLOR`) is `always`, `never` or `auto`; `NO_COLOR` is \
+             heeded too. They are for the environment only.\n";
+    page
+}
+
+fn probes_page() -> String {
+    let mut page = format!(
+        "{MADE}\n\n# Probes\n\n\
+         A probe is one or more attach points, with commas between them, an optional predicate, and \
+         a block. An attach point names its provider and its target; a `*` in a target stands for \
+         any characters. `rtrace -l 'PATTERN'` lists what a pattern matches on this machine, and \
+         `-lv` shows the arguments too.\n\n\
+         | Provider | Short | Attach points | What it is |\n| --- | --- | --- | --- |\n"
+    );
+    for provider in PROVIDERS {
+        let short = provider.aliases.iter().map(|alias| format!("`{alias}`"));
+        let usage = provider.usage.iter().map(|usage| format!("`{}`", cell(usage)));
+        let (short, usage) = (list(short), list(usage));
+        writeln!(page, "| `{}` | {short} | {usage} | {} |", provider.name, provider.doc).unwrap();
+    }
+    page += "\n## What a probe gives\n\n\
+             `kstack`, `ustack`: the column `stack`. `reg(\"…\")`: the column `reg`. Everything else \
+             in [builtins.md](builtins.md) is there in all probes.\n\n\
+             | Provider | `args.x` | `argN` | `retval` | `func` | `reg` | `stack` |\n\
+             | --- | --- | --- | --- | --- | --- | --- |\n";
+    // What to use instead, and where.
+    let mut hints: Vec<(String, Vec<String>)> = Vec::new();
+    for provider in PROVIDERS {
+        let context = context(provider);
+        let yes = |has: bool| if has { "yes" } else { "" };
+        let cells = [
+            yes(context.args.as_ref().is_ok_and(|args| !args.is_empty())),
+            yes(context.numbered.as_ref().is_ok_and(|args| !args.is_empty())),
+            yes(context.retval.is_ok()),
+            yes(context.func.is_ok()),
+            yes(context.registers.is_some()),
+            yes(context.stacks),
+        ];
+        writeln!(page, "| `{}` | {} |", provider.name, cells.join(" | ")).unwrap();
+        let missing = [
+            ("args", context.args.err()),
+            ("argN", context.numbered.err()),
+            ("retval", context.retval.err()),
+        ];
+        for (name, reason) in missing {
+            let Some(reason) = reason.filter(|reason| reason.contains("; ")) else { continue };
+            let place = format!("`{name}` in `{}`", provider.name);
+            match hints.iter_mut().find(|hint| hint.0 == reason) {
+                Some((_, places)) => places.push(place),
+                None => hints.push((reason, vec![place])),
+            }
+        }
+    }
+    page += "\n";
+    for (reason, places) in hints {
+        writeln!(page, "- {}: {reason}.", places.join(", ")).unwrap();
+    }
+    page
+}
+
+/// The context of a provider's probes, on the recorded machine.
+fn context(provider: &Provider) -> Context {
+    // What the recorded machine has, where it is not what the usage names.
+    let points = match provider.name {
+        "uprobe" => &["uprobe:/usr/bin/shop:shop_open"],
+        "uretprobe" => &["uretprobe:/usr/bin/shop:shop_open"],
+        _ => provider.usage,
+    };
+    let (script, _) = script(&format!("{} {{ }}", points.first().unwrap()));
+    let Some(Item::Probe(probe)) = script.items.first() else { panic!("{points:?} is no probe") };
+    let host = Host::at(&root().join("tests/host/debian"));
+    let options = probes::Options {
+        params: Vec::new(),
+        unsafe_mode: false,
+        pid: None,
+        missing_probes: rtrace::plan::MissingProbes::Error,
+        no_feature: Vec::new(),
+    };
+    let needs = Needs { whole_args: true, ..Needs::default() };
+    let point = probe.attach_points.first().unwrap();
+    let mut diags = rtrace::diag::Diagnostics::default();
+    let instances = probes::expand(point, &needs, &host, &options, &mut diags);
+    instances.unwrap_or_else(|why| panic!("{points:?}: {why:?}")).remove(0).context
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Text for a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', "\\n")
+}
+
+// ------------------------------------------------------------------ the rows
+
+/// Every row has a sentence, and a usage that parses.
+fn rows() -> Result<(), String> {
+    let mut faults = Vec::new();
+    let mut sentence = |name: &str, doc: &str| {
+        if !doc.ends_with('.') {
+            faults.push(format!("`{name}`: its doc does not end with a full stop: {doc}"));
+        }
+    };
+    builtins::all().for_each(|row| sentence(row.name, row.doc));
+    PROVIDERS.iter().for_each(|provider| sentence(provider.name, provider.doc));
+    config::KEYS.iter().for_each(|key| sentence(key.name, key.doc));
+    for row in builtins::all() {
+        for usage in forms(row.usage) {
+            let text = usage.replace("values…", "values");
+            if let (_, Some(why)) = script(&format!("begin {{ {text}; }}")) {
+                faults.push(format!("`{}`: its usage `{usage}` does not parse:\n{why}", row.name));
+            }
+        }
+    }
+    for provider in PROVIDERS {
+        for usage in provider.usage {
+            let name = usage.split(':').next().unwrap_or_default();
+            if probes::find(name).is_none_or(|found| found.name != provider.name) {
+                faults.push(format!("`{usage}` is not a usage of `{}`", provider.name));
+            }
+            if let (_, Some(why)) = script(&format!("{usage} {{ }}")) {
+                faults.push(format!("`{usage}` does not parse:\n{why}"));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+/// The tree of a script, and what is wrong with it.
+fn script(text: &str) -> (Script, Option<String>) {
+    let mut sources = Sources::default();
+    let file = sources.add(Source { name: "usage".into(), text: text.into() });
+    let (script, diags) = parse(&sources, file, &builtins::is_value);
+    let wrong = diags.has_errors().then(|| diags.render(&sources, false));
+    (script, wrong)
+}
+
+/// The forms of a usage: those with `, ` between them, each with and without what is in brackets
+/// that may be left out. Those brackets are next to the comma of what they hold, or hold all
+/// arguments.
+fn forms(usage: &str) -> Vec<String> {
+    let mut forms = vec![String::new()];
+    let mut depth = 0;
+    for c in usage.chars() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            _ => {}
+        }
+        match forms.last_mut() {
+            Some(_) if c == ',' && depth == 0 => forms.push(String::new()),
+            Some(form) => form.push(c),
+            None => {}
+        }
+    }
+    forms.iter().flat_map(|form| [leave_out(form, false), leave_out(form, true)]).collect()
+}
+
+/// A form with, or without, its optional parts.
+fn leave_out(form: &str, without: bool) -> String {
+    let chars: Vec<char> = form.trim().chars().collect();
+    let mut result = String::new();
+    // Per open bracket: whether it is optional.
+    let mut open = Vec::new();
+    for (i, c) in chars.iter().enumerate() {
+        let left_out = without && open.contains(&true);
+        match c {
+            '[' => {
+                let before = i.checked_sub(1).and_then(|i| chars.get(i));
+                let optional = before == Some(&'(') || chars.get(i + 1) == Some(&',');
+                open.push(optional);
+                if !optional && !left_out {
+                    result.push('[');
+                }
+            }
+            ']' => {
+                if open.pop() == Some(false) && !left_out {
+                    result.push(']');
+                }
+            }
+            c if !left_out => result.push(*c),
+            _ => {}
+        }
+    }
+    result
+}
