@@ -14,6 +14,8 @@ mod harness;
 mod examples;
 #[path = "docs/links.rs"]
 mod links;
+#[path = "docs/missing.rs"]
+mod missing;
 #[path = "docs/pages.rs"]
 mod pages;
 #[path = "docs/reference.rs"]
@@ -27,6 +29,7 @@ fn main() {
     args.test_threads.get_or_insert(1);
     let mut trials = examples::trials();
     trials.extend(links::trials());
+    trials.extend(missing::trials());
     trials.extend(reference::trials());
     libtest_mimic::run(&args, trials).exit();
 }

@@ -15,6 +15,7 @@
 //! - `exact`: run, and what it prints must be what is shown, but for blank lines
 //! - `error`: the check must fail, with the message that is shown
 //! - `status=N`: a run ends with that exit status
+//! - `args=A,B`: parameters of a script
 //! - `unsafe`: a script that needs `--unsafe`
 //! - `needs=A,B`: run only where `rtrace --info` says `yes` to these
 
@@ -101,7 +102,7 @@ impl Example {
     fn of(page: &Page, fence: Fence) -> Result<Example, String> {
         for word in &fence.words {
             let known = ["here", "run", "exact", "error", "unsafe"].contains(&word.as_str())
-                || ["status=", "needs="].iter().any(|key| word.starts_with(key))
+                || ["args=", "status=", "needs="].iter().any(|key| word.starts_with(key))
                 || word.ends_with(".bt") && fence.language == "bt";
             if !known {
                 return Err(format!("no word `{word}`; the head of this test lists them"));
@@ -111,7 +112,10 @@ impl Example {
             "console" => commands(&fence.text)?,
             _ => {
                 let unsafe_flag = fence.words.iter().any(|w| w == "unsafe").then_some("--unsafe");
+                let args = fence.words.iter().find_map(|word| word.strip_prefix("args="));
+                let args = args.into_iter().flat_map(|args| args.split(','));
                 let words = ["rtrace"].into_iter().chain(unsafe_flag).chain(["-e", &fence.text]);
+                let words = words.chain(args);
                 let words = words.map(str::to_owned).collect();
                 vec![Shown { environment: Vec::new(), words, output: String::new() }]
             }
@@ -266,7 +270,8 @@ fn checked(words: &[String]) -> Result<Option<Vec<String>>, String> {
         }
         _ => {}
     }
-    if !asks(&["-l", "-lv", "-h", "-V", "--info", "--emit"]) {
+    let emits = rest.iter().any(|arg| arg.starts_with("--emit"));
+    if !emits && !asks(&["-l", "-lv", "-h", "-V", "--info"]) {
         args.insert(0, "--emit=plan".into());
     }
     Ok(Some(args))

@@ -103,10 +103,10 @@ fn probes_page() -> String {
         writeln!(page, "| `{}` | {short} | {usage} | {} |", provider.name, provider.doc).unwrap();
     }
     page += "\n## What a probe gives\n\n\
-             `kstack`, `ustack`: the column `stack`. `reg(\"…\")`: the column `reg`. Everything else \
-             in [builtins.md](builtins.md) is there in all probes.\n\n\
-             | Provider | `args.x` | `argN` | `retval` | `func` | `reg` | `stack` |\n\
-             | --- | --- | --- | --- | --- | --- | --- |\n";
+             The column `stack` is for `kstack` and `ustack`, `reg` for `reg()`. `override()` is for \
+             kprobes. All else in [builtins.md](builtins.md) can be used in any probe.\n\n\
+             | Provider | `args.x` | `argN` | `retval` | `func` | `ctx` | `reg` | `stack` |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     // What to use instead, and where.
     let mut hints: Vec<(String, Vec<String>)> = Vec::new();
     for provider in PROVIDERS {
@@ -117,6 +117,7 @@ fn probes_page() -> String {
             yes(context.numbered.as_ref().is_ok_and(|args| !args.is_empty())),
             yes(context.retval.is_ok()),
             yes(context.func.is_ok()),
+            yes(context.ctx.is_ok()),
             yes(context.registers.is_some()),
             yes(context.stacks),
         ];

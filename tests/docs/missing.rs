@@ -1,0 +1,78 @@
+//! What the README says is not there yet is really not there: who adds it is told to say so.
+
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::harness::{self, live, root};
+
+/// As the README names it, and a script that must not pass the check.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("functions (`fn`)", "fn f($x : int32) : int32 { return $x; } begin { print(f(1)); }"),
+    ("`typeinfo`", "begin { print(typeinfo(1)); }"),
+    ("addresses with `&`", "begin { $x = 1; $y = &$x; }"),
+    ("structs and enums of your own", "struct x { int a; }; begin { print(sizeof(struct x)); }"),
+    ("`usdt`", "usdt:/usr/bin/shop:sold { }"),
+    ("`watchpoint`", "watchpoint:0x1000:8:w { }"),
+    ("`iter`", "iter:task { }"),
+    ("`self`", "self:signal:SIGUSR1 { }"),
+    ("`test`", "test:x { }"),
+    ("`bench`", "bench:x { }"),
+    ("`args` in uprobes", "uprobe:/usr/bin/shop:shop_open { print(args.name); }"),
+    ("`tseries`", "begin { @ = tseries(1, 1s, 3); }"),
+    ("`dw_ustack`", "profile:hz:99 { print(dw_ustack); }"),
+    ("`path`", "fentry:vfs_read { print(path(args.file.f_path)); }"),
+    ("`strcontains`", "begin { print(strcontains(\"ab\", \"a\")); }"),
+    ("`find`", "begin { @x[1] = 2; if (find(@x, 1, $v)) { print($v); } }"),
+    ("`uaddr`", "uprobe:/usr/bin/shop:shop_open { print(uaddr(\"main\")); }"),
+    ("`percpu_kaddr`", "begin { print(percpu_kaddr(\"init_task\")); }"),
+    ("`debugf`", "begin { debugf(\"x\"); }"),
+    ("`assert`", "begin { assert(1, \"x\"); }"),
+    ("`static_assert`", "begin { static_assert(true, \"x\"); }"),
+    ("`skboutput`", "fentry:tcp_connect { skboutput(\"x\", args.sk, 1, 0); }"),
+    ("`socket_cookie`", "fentry:tcp_connect { print(socket_cookie(args.sk)); }"),
+    ("`write_user`", "begin { write_user(0, 1); }"),
+    ("`str_concat`", "begin { print(str_concat(\"a\", \"b\")); }"),
+    ("`container_of`", "begin { print(container_of(0, \"struct task_struct\", comm)); }"),
+    ("`signal_name`", "begin { print(signal_name(9)); }"),
+    ("`is_err`", "begin { print(is_err(0)); }"),
+    ("`leader_tid`", "begin { print(leader_tid); }"),
+    ("`comm(pid)`", "begin { print(comm(1)); }"),
+];
+
+/// Flags that there must not be.
+const FLAGS: &[&str] = &["--fmt", "--test", "--bench", "--aot", "--include"];
+
+/// The heading of the README's list.
+const HEADING: &str = "## What is not there yet";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &'static str, args: Vec<&'static str>| {
+        Trial::test(format!("missing/{name}"), move || missing(name, &args).map_err(Failed::from))
+    };
+    let script =
+        |(name, text): &(&'static str, &'static str)| trial(name, vec!["--emit=plan", "-e", text]);
+    let scripts = SCRIPTS.iter().map(script);
+    scripts.chain(FLAGS.iter().map(|flag| trial(flag, vec![flag, "x"]))).collect()
+}
+
+fn missing(name: &str, args: &[&str]) -> Result<(), String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).map_err(|why| why.to_string())?;
+    let list = readme.split(HEADING).nth(1).unwrap_or_default();
+    let list = list.split("\n## ").next().unwrap_or_default();
+    // A name may go on in the next line.
+    let words = list.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !words.contains(name) {
+        return Err(format!("README.md does not say that {name} is not there yet"));
+    }
+    let mut command = Command::new(harness::rtrace());
+    live::clean_environment(&mut command);
+    command.arg("--host").arg(root().join("tests/host/debian")).args(args).stdin(Stdio::null());
+    let done = command.output().map_err(|why| why.to_string())?;
+    match done.status.success() {
+        false => Ok(()),
+        true => Err(format!(
+            "{name} is there now: take it from the list in README.md and from tests/docs/missing.rs"
+        )),
+    }
+}
