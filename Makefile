@@ -32,8 +32,9 @@ vm: ## the runtime cases on kernels 5.10, 6.18 and 7.2
 	@tools/setup build test vm
 	RTRACE_VM_KERNELS=5.10,6.18,7.2 cargo test $(AS_ROOT) --test vm
 
-bless: ## accept what rtrace says now as the expected output in tests/golden
+bless: ## accept what rtrace says now: tests/golden, docs/reference
 	RTRACE_BLESS=1 cargo test --test golden
+	RTRACE_BLESS=1 cargo test --test docs reference
 
 bench: ## start-up, attach and per-event cost, each against a reference in the same run
 	@tools/setup build bench

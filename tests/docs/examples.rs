@@ -401,7 +401,8 @@ fn merged(
     // Its ends of the pipe must not stay open here.
     drop(command);
     let limit = LIMIT * live::slowness().unwrap_or(1);
-    let mut news = News { from: listen(reader), text: Vec::new(), deadline: Instant::now() + limit };
+    let mut news =
+        News { from: listen(reader), text: Vec::new(), deadline: Instant::now() + limit };
     let pid = Pid::from_raw(child.id().cast_signed());
     let ended = conduct(&mut news, pid).and_then(|()| match news.until(news.deadline, |_| false) {
         Waited::Ended => Ok(()),
@@ -411,10 +412,8 @@ fn merged(
         child.kill().ok();
     }
     let status = child.wait().map_err(fault)?;
-    let said = Said {
-        text: String::from_utf8_lossy(&news.text).into_owned(),
-        status: status.code(),
-    };
+    let said =
+        Said { text: String::from_utf8_lossy(&news.text).into_owned(), status: status.code() };
     match ended {
         Ok(()) => Ok(said),
         Err(why) => Err(format!("{shown}: {why}\n{}", said.story())),

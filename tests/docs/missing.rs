@@ -11,7 +11,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("functions (`fn`)", "fn f($x : int32) : int32 { return $x; } begin { print(f(1)); }"),
     ("`typeinfo`", "begin { print(typeinfo(1)); }"),
     ("addresses with `&`", "begin { $x = 1; $y = &$x; }"),
-    ("structs and enums of your own", "struct x { int a; }; begin { print(sizeof(struct x)); }"),
+    ("`#include` of anything but kernel headers", "#include <stdio.h>\nbegin { print(1); }"),
     ("`usdt`", "usdt:/usr/bin/shop:sold { }"),
     ("`watchpoint`", "watchpoint:0x1000:8:w { }"),
     ("`iter`", "iter:task { }"),
@@ -57,7 +57,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn missing(name: &str, args: &[&str]) -> Result<(), String> {
-    let readme = std::fs::read_to_string(root().join("README.md")).map_err(|why| why.to_string())?;
+    let readme =
+        std::fs::read_to_string(root().join("README.md")).map_err(|why| why.to_string())?;
     let list = readme.split(HEADING).nth(1).unwrap_or_default();
     let list = list.split("\n## ").next().unwrap_or_default();
     // A name may go on in the next line.

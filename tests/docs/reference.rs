@@ -52,7 +52,8 @@ fn builtins_page() -> String {
          is their number. `sizeof(type)` and `offsetof(type, member)` are part of the grammar.\n"
     );
     for (subject, rows) in builtins::SUBJECTS {
-        write!(page, "\n## {subject}\n\n| Name | Use | What it is |\n| --- | --- | --- |\n").unwrap();
+        write!(page, "\n## {subject}\n\n| Name | Use | What it is |\n| --- | --- | --- |\n")
+            .unwrap();
         for row in *rows {
             let mark = if row.needs_unsafe { " (unsafe)" } else { "" };
             let Builtin { name, usage, doc, .. } = row;
