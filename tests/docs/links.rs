@@ -21,9 +21,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn faults(page: &Page) -> Vec<String> {
     let folder = root().join(&page.name);
     let folder = folder.parent().unwrap_or(root());
-    let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
+    let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").expect("a pattern");
     let name = Regex::new(r"`((?:src|tests|grammar|tools|docs|benches|scripts|fuzz)/[\w./-]*)`");
-    let name = name.unwrap();
+    let name = name.expect("a pattern");
     let mut faults = Vec::new();
     for (line, text) in page.prose() {
         let linked = link.captures_iter(text).map(|found| folder.join(&found[1]));

@@ -1,7 +1,5 @@
 //! The reference pages, made from the tables of the source; and what every row must have.
 
-use std::fmt::Write;
-
 use libtest_mimic::{Failed, Trial};
 use rtrace::builtins::{self, Builtin};
 use rtrace::config;
@@ -52,12 +50,11 @@ fn builtins_page() -> String {
          is their number. `sizeof(type)` and `offsetof(type, member)` are part of the grammar.\n"
     );
     for (subject, rows) in builtins::SUBJECTS {
-        write!(page, "\n## {subject}\n\n| Name | Use | What it is |\n| --- | --- | --- |\n")
-            .unwrap();
+        page += &format!("\n## {subject}\n\n| Name | Use | What it is |\n| --- | --- | --- |\n");
         for row in *rows {
             let mark = if row.needs_unsafe { " (unsafe)" } else { "" };
             let Builtin { name, usage, doc, .. } = row;
-            writeln!(page, "| `{name}`{mark} | `{}` | {} |", cell(usage), cell(doc)).unwrap();
+            page += &format!("| `{name}`{mark} | `{}` | {} |\n", cell(usage), cell(doc));
         }
     }
     page
@@ -76,7 +73,7 @@ fn config_page() -> String {
             "" => "".into(),
             text => format!("`{text}`"),
         };
-        writeln!(page, "| `{}` | {} | {default} | {} |", key.name, key.values, key.doc).unwrap();
+        page += &format!("| `{}` | {} | {default} | {} |\n", key.name, key.values, key.doc);
     }
     page += "\nOld names still work, with a warning: ";
     let old = config::RENAMED.iter().map(|(old, now, negated)| {
@@ -101,7 +98,7 @@ fn probes_page() -> String {
         let short = provider.aliases.iter().map(|alias| format!("`{alias}`"));
         let usage = provider.usage.iter().map(|usage| format!("`{}`", cell(usage)));
         let (short, usage) = (list(short), list(usage));
-        writeln!(page, "| `{}` | {short} | {usage} | {} |", provider.name, provider.doc).unwrap();
+        page += &format!("| `{}` | {short} | {usage} | {} |\n", provider.name, provider.doc);
     }
     page += "\n## What a probe gives\n\n\
              The column `stack` is for `kstack` and `ustack`, `reg` for `reg()`. `override()` is for \
@@ -122,7 +119,7 @@ fn probes_page() -> String {
             yes(context.registers.is_some()),
             yes(context.stacks),
         ];
-        writeln!(page, "| `{}` | {} |", provider.name, cells.join(" | ")).unwrap();
+        page += &format!("| `{}` | {} |\n", provider.name, cells.join(" | "));
         let missing = [
             ("args", context.args.err()),
             ("argN", context.numbered.err()),
@@ -139,7 +136,7 @@ fn probes_page() -> String {
     }
     page += "\n";
     for (reason, places) in hints {
-        writeln!(page, "- {}: {reason}.", places.join(", ")).unwrap();
+        page += &format!("- {}: {reason}.\n", places.join(", "));
     }
     page
 }
@@ -152,7 +149,7 @@ fn context(provider: &Provider) -> Context {
         "uretprobe" => &["uretprobe:/usr/bin/shop:shop_open"],
         _ => provider.usage,
     };
-    let (script, _) = script(&format!("{} {{ }}", points.first().unwrap()));
+    let (script, _) = script(&format!("{} {{ }}", points.first().expect("a usage")));
     let Some(Item::Probe(probe)) = script.items.first() else { panic!("{points:?} is no probe") };
     let host = Host::at(&root().join("tests/host/debian"));
     let options = probes::Options {
@@ -163,7 +160,7 @@ fn context(provider: &Provider) -> Context {
         no_feature: Vec::new(),
     };
     let needs = Needs { whole_args: true, ..Needs::default() };
-    let point = probe.attach_points.first().unwrap();
+    let point = probe.attach_points.first().expect("a usage");
     let mut diags = rtrace::diag::Diagnostics::default();
     let instances = probes::expand(point, &needs, &host, &options, &mut diags);
     instances.unwrap_or_else(|why| panic!("{points:?}: {why:?}")).remove(0).context
@@ -261,9 +258,8 @@ fn leave_out(form: &str, without: bool) -> String {
                 }
             }
             ']' => {
-                if open.pop() == Some(false) && !left_out {
-                    result.push(']');
-                }
+                let brackets = open.pop() == Some(false) && !left_out;
+                result.extend(brackets.then_some(']'));
             }
             c if !left_out => result.push(*c),
             _ => {}
