@@ -17,6 +17,8 @@ const COMPONENTS: [&str; 6] =
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // The folder, since LALRPOP names only the files that it has already seen.
+    println!("cargo:rerun-if-changed=grammar");
     println!("cargo:rerun-if-env-changed=LLVM_CONFIG");
     lalrpop::Configuration::new()
         .set_in_dir("grammar")
