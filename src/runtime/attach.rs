@@ -15,7 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::error::Error;
 use super::links::{Detached, Links};
 use super::load::{Loaded, cannot_attach, damaged};
-use super::{perf, sys};
+use super::perf::{self, Counter};
+use super::sys::{self, Scope};
 use crate::diag::{Diagnostic, Severity};
 use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
 
@@ -23,6 +24,8 @@ use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
 pub(super) struct Attaching<'a> {
     /// Process of `-p` or `-c`, for probes that the kernel filters.
     pub pid: Option<u32>,
+    /// CPUs that are online; one at least.
+    pub cpus: &'a [u32],
     /// Whether this kernel calls `kprobe.multi` programs for the return of a
     /// function last one first; asked only if there are several.
     pub returns_reversed: &'a dyn Fn() -> bool,
@@ -226,6 +229,7 @@ fn attach_one(
     links: &mut Links,
 ) -> Result<(), Refused> {
     let cookie = attach.cookies.first().copied().unwrap_or(0);
+    let cpu = attaching.cpus.first().copied().unwrap_or(0);
     let done = match &attach.mechanism {
         Mechanism::Begin | Mechanism::End => Ok(()),
         Mechanism::Kprobe { function, module, offset, ret } => {
@@ -233,7 +237,7 @@ fn attach_one(
             let name = name.map_or_else(|| function.clone(), |m| format!("{m}:{function}"));
             // Without a function the offset is an address.
             let name = (!function.is_empty()).then(|| perf::c_string(&name)).transpose();
-            name.and_then(|name| perf::kprobe(program, name.as_deref(), *offset, *ret, cookie))
+            name.and_then(|name| perf::kprobe(program, name.as_deref(), *offset, *ret, cpu, cookie))
                 .map(|link| links.add_perf(link))
         }
         Mechanism::KprobeMulti { functions, ret } => {
@@ -252,7 +256,10 @@ fn attach_one(
             });
         }
         Mechanism::Uprobe { path, offset, ret, .. } => perf::c_string(path)
-            .and_then(|path| perf::uprobe(program, &path, *offset, *ret, attaching.pid, cookie))
+            .and_then(|path| {
+                let scope = attaching.pid.map_or(Scope::Cpu(cpu), Scope::Thread);
+                perf::uprobe(program, &path, *offset, *ret, scope, cookie)
+            })
             .map(|link| links.add_perf(link)),
         Mechanism::Trampoline { exit, .. } => {
             let kind =
@@ -268,13 +275,19 @@ fn attach_one(
         Mechanism::Tracepoint { category, event } => {
             let id = (attaching.tracepoint_id)(category, event)
                 .map_err(|reason| Refused::of(cannot_attach(attach).note(reason)))?;
-            perf::tracepoint(program, id, cookie).map(|link| links.add_perf(link))
+            perf::tracepoint(program, id, cpu, cookie).map(|link| links.add_perf(link))
         }
         Mechanism::Perf { kind, config, sample, cpus } => {
-            // Intervals are not about a process.
-            let pid = attaching.pid.filter(|_| *cpus == Cpus::All);
-            perf::counter(program, *kind, *config, *sample, *cpus, pid, cookie)
-                .map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
+            let counter = Counter { kind: *kind, config: *config, sample: *sample };
+            let made = match (cpus, attaching.pid) {
+                // Intervals are not about a process.
+                (Cpus::First, _) => perf::counter_on_cpus(program, counter, &[cpu], cookie),
+                (Cpus::All, None) => {
+                    perf::counter_on_cpus(program, counter, attaching.cpus, cookie)
+                }
+                (Cpus::All, Some(pid)) => perf::counter_on_process(program, counter, pid, cookie),
+            };
+            made.map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
         }
     };
     done.map_err(|e| Refused::of(explain(cannot_attach(attach), &attach.mechanism, 0, &e)))

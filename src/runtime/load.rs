@@ -15,7 +15,7 @@ use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
 use super::attach;
 use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
-use super::{perf, verifier};
+use super::verifier;
 use crate::diag::Diagnostic;
 use crate::object::Object;
 use crate::plan::{self, Mechanism, MissingProbes, Param, Plan};
@@ -30,6 +30,8 @@ pub(super) struct Setup<'a> {
     pub show_libbpf: bool,
     /// `-d verifier`: the verifier's log of every program.
     pub show_verifier: bool,
+    /// Number of CPUs that are online.
+    pub cpus: usize,
     /// Finds what a tracing program is for, or says why it cannot.
     pub find_target: &'a dyn Fn(Wanted<'_>) -> Result<Target, String>,
 }
@@ -61,7 +63,7 @@ impl Loaded {
 /// The kernel refuses a program or a map, or the object and its plan disagree.
 pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
     let Object { elf, plan } = object;
-    raise_file_limit(&plan);
+    raise_file_limit(&plan, setup.cpus);
     btf_target::register();
     listen(setup.show_libbpf);
     let mut left_out = HashMap::new();
@@ -83,14 +85,14 @@ pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
 }
 
 /// Raises the limit of open files to what the plan needs, if it may be raised.
-fn raise_file_limit(plan: &Plan) {
+fn raise_file_limit(plan: &Plan, cpus: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let links = plan.programs.iter().flat_map(|p| &p.attach);
     let on_all_cpus = |m: &Mechanism| matches!(m, Mechanism::Perf { cpus: plan::Cpus::All, .. });
     // A link and its event, on each CPU or once; and some to spare.
     let files: usize = links
         .map(|attach| match on_all_cpus(&attach.mechanism) {
-            true => 2 * perf::online_cpus().map_or(1, |cpus| cpus.len()),
+            true => 2 * cpus,
             false => 3,
         })
         .sum();

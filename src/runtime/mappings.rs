@@ -75,12 +75,12 @@ enum What {
 }
 
 impl Mappings {
-    /// Starts to record: for a process and those that it makes, or for all.
-    /// Without the privilege or the memory for it, nothing is recorded.
-    pub fn record(pid: Option<u32>) -> Mappings {
-        let mut mappings = Mappings::default();
-        let Ok(cpus) = super::perf::online_cpus() else { return mappings };
-        mappings.rings = cpus.into_iter().filter_map(|cpu| Ring::open(pid, cpu).ok()).collect();
+    /// Starts to record on these CPUs: for a process and those that it makes,
+    /// or for all. Without the privilege or the memory for it, nothing is
+    /// recorded.
+    pub fn record(pid: Option<u32>, cpus: &[u32]) -> Mappings {
+        let rings = cpus.iter().filter_map(|&cpu| Ring::open(pid, cpu).ok()).collect();
+        let mut mappings = Mappings { rings, ..Mappings::default() };
         if let Some(pid) = pid {
             mappings.read(pid);
         }
@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_program_that_has_exited_is_known() {
-        let mut mappings = Mappings::record(None);
+        let host = crate::host::Host::at(std::path::Path::new("/"));
+        let mut mappings = Mappings::record(None, &host.online_cpus());
         assert!(!mappings.rings.is_empty(), "perf events need root");
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
         let pid = child.id();

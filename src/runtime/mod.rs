@@ -104,7 +104,7 @@ fn run_to_end(
     let loaded = load(object, options, host, child.as_ref())?;
     let opened = Opened::of(&loaded)?;
     if loaded.plan.names_user_code() {
-        output.remember(Mappings::record(options.pid));
+        output.remember(Mappings::record(options.pid, &host.online_cpus()));
     }
     let mut events = Events::open(&loaded.plan, &opened, output)?;
 
@@ -169,6 +169,7 @@ fn load(
         target: options.pid,
         show_libbpf: options.show_libbpf,
         show_verifier: options.show_verifier,
+        cpus: host.online_cpus().len(),
         find_target: &|wanted| btf_target::find(host, wanted),
     };
     load::load(object, &setup)
@@ -185,6 +186,7 @@ fn attach(
     let mut shown = Ok(());
     let mut attaching = Attaching {
         pid: options.pid.or(child.map(Child::pid)),
+        cpus: &host.online_cpus(),
         returns_reversed: &|| returns_reversed(host),
         tracepoint_id: &|category, event| tracepoint_id(host, category, event),
         interrupted: &|| signals.asked(),

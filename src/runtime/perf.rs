@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::sys::{self, Inherit, PerfEvent, Scope};
-use crate::plan::{Cpus, Sample};
+use crate::plan::Sample;
 
 /// A program on a perf event.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) fn kprobe(
     function: Option<&CStr>,
     offset: u64,
     ret: bool,
+    cpu: u32,
     cookie: u64,
 ) -> io::Result<PerfLink> {
     let event = PerfEvent {
@@ -41,7 +42,7 @@ pub(super) fn kprobe(
         offset,
         ..PerfEvent::default()
     };
-    link(program, &event, Scope::Cpu(first_cpu()?), cookie)
+    link(program, &event, Scope::Cpu(cpu), cookie)
 }
 
 /// Attaches a uprobe at an offset of a file, in one process or everywhere.
@@ -50,7 +51,7 @@ pub(super) fn uprobe(
     path: &CStr,
     offset: u64,
     ret: bool,
-    pid: Option<u32>,
+    scope: Scope,
     cookie: u64,
 ) -> io::Result<PerfLink> {
     let event = PerfEvent {
@@ -60,62 +61,67 @@ pub(super) fn uprobe(
         offset,
         ..PerfEvent::default()
     };
-    let scope = match pid {
-        Some(pid) => Scope::Thread(pid),
-        None => Scope::Cpu(first_cpu()?),
-    };
     link(program, &event, scope, cookie)
 }
 
 /// Attaches to a tracepoint by the number that tracefs gives for it.
-pub(super) fn tracepoint(program: BorrowedFd<'_>, id: u64, cookie: u64) -> io::Result<PerfLink> {
+pub(super) fn tracepoint(
+    program: BorrowedFd<'_>,
+    id: u64,
+    cpu: u32,
+    cookie: u64,
+) -> io::Result<PerfLink> {
     let kind = libbpf_sys::PERF_TYPE_TRACEPOINT;
     let event = PerfEvent { kind, config: id, ..PerfEvent::default() };
-    link(program, &event, Scope::Cpu(first_cpu()?), cookie)
+    link(program, &event, Scope::Cpu(cpu), cookie)
 }
 
-/// Attaches to a timer or counter: on the first or on every CPU, or on every
-/// thread of a process (and the threads that these create).
-pub(super) fn counter(
+/// A timer or counter (linux/perf_event.h), and how often it fires.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counter {
+    pub kind: u32,
+    pub config: u64,
+    pub sample: Sample,
+}
+
+/// Attaches to a counter on each of some CPUs.
+pub(super) fn counter_on_cpus(
     program: BorrowedFd<'_>,
-    kind: u32,
-    config: u64,
-    sample: Sample,
-    cpus: Cpus,
-    pid: Option<u32>,
+    counter: Counter,
+    cpus: &[u32],
     cookie: u64,
 ) -> io::Result<Vec<PerfLink>> {
-    let event = PerfEvent { kind, config, sample: Some(sample), ..PerfEvent::default() };
-    match (cpus, pid) {
-        (Cpus::First, _) => Ok(vec![link(program, &event, Scope::Cpu(first_cpu()?), cookie)?]),
-        (Cpus::All, Some(pid)) => on_process(program, event, pid, cookie),
-        (Cpus::All, None) => {
-            let on = |cpu| link(program, &event, Scope::Cpu(cpu), cookie);
-            // A CPU may go offline at any time.
-            available(online_cpus()?.into_iter().map(on), libc::ENODEV)
-        }
-    }
+    let event = counter.event();
+    let on = |&cpu| link(program, &event, Scope::Cpu(cpu), cookie);
+    // A CPU may go offline at any time.
+    available(cpus.iter().map(on), libc::ENODEV)
 }
 
-fn on_process(
+/// Attaches to a counter on every thread of a process and the threads that
+/// these create.
+pub(super) fn counter_on_process(
     program: BorrowedFd<'_>,
-    mut event: PerfEvent<'_>,
+    counter: Counter,
     pid: u32,
     cookie: u64,
 ) -> io::Result<Vec<PerfLink>> {
-    event.inherit = Inherit::Threads;
     let threads = threads_of(pid)?;
-    let on = |event: &PerfEvent<'_>| {
-        let links = threads.iter().map(|&tid| link(program, event, Scope::Thread(tid), cookie));
+    let on = |inherit| {
+        let event = PerfEvent { inherit, ..counter.event() };
+        let on = |&tid| link(program, &event, Scope::Thread(tid), cookie);
         // A thread may end at any time.
-        available(links, libc::ESRCH)
+        available(threads.iter().map(on), libc::ESRCH)
     };
-    match on(&event) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            event.inherit = Inherit::All;
-            on(&event)
-        }
+    match on(Inherit::Threads) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => on(Inherit::All),
         result => result,
+    }
+}
+
+impl Counter {
+    fn event(self) -> PerfEvent<'static> {
+        let Counter { kind, config, sample } = self;
+        PerfEvent { kind, config, sample: Some(sample), ..PerfEvent::default() }
     }
 }
 
@@ -179,26 +185,6 @@ fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {
     text.parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-fn first_cpu() -> io::Result<u32> {
-    online_cpus()?.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// Numbers of the CPUs that are online, ascending.
-pub(super) fn online_cpus() -> io::Result<Vec<u32>> {
-    parse_cpu_list(fs::read_to_string("/sys/devices/system/cpu/online")?.trim())
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// `0-3,6`
-fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
-    let mut cpus = Vec::new();
-    for range in text.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        cpus.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
-    }
-    Some(cpus)
-}
-
 /// Ids of the threads of a process.
 fn threads_of(pid: u32) -> io::Result<Vec<u32>> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
@@ -208,16 +194,4 @@ fn threads_of(pid: u32) -> io::Result<Vec<u32>> {
 /// A C string, or an error for text with a NUL inside.
 pub(super) fn c_string(text: &str) -> io::Result<CString> {
     CString::new(text).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_lists_have_ranges_and_single_cpus() {
-        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
-        assert_eq!(parse_cpu_list("0-2,5,7-8"), Some(vec![0, 1, 2, 5, 7, 8]));
-        assert_eq!(parse_cpu_list(""), None);
-    }
 }

@@ -47,6 +47,7 @@ const CASES: &[Case] = &[
     ("a_missing_btf_target_is_left_out", missing_btf_target),
     ("kernels_without_kprobes_say_so", no_kprobes),
     ("a_rejected_program_points_at_the_script", rejected),
+    ("the_verifier_can_be_heard", verifier_log),
     ("too_many_probes_are_refused", too_many_probes),
     ("objects_that_break_their_plan_are_damaged", damaged),
     ("a_signal_ends_a_run_with_its_maps", signal),
@@ -542,6 +543,12 @@ fn rejected() -> Result<(), Failed> {
             "BEGIN PROG LOAD LOG",
         ],
     )
+}
+
+fn verifier_log() -> Result<(), Failed> {
+    let plan = plan(vec![special("begin", Mechanism::Begin)]);
+    let ran = run_object("events", &plan, &["-d"]);
+    ran.expect_error(0, &["verifier log of p_begin:\n", "\nprocessed ", "Attached 1 probe\n"])
 }
 
 fn too_many_probes() -> Result<(), Failed> {
