@@ -490,7 +490,7 @@ impl Checker<'_> {
                     let ty = Type::int(8, !increment || old.is_signed() || old == Type::Unknown);
                     let value = Expr::new(ExprKind::Var(var), ty.clone(), span);
                     let name = Spanned::new(name.clone(), target.span);
-                    if self.assign_var(var, &value, &name).is_none() {
+                    if !self.local(var).declared && self.assign_var(var, &value, &name).is_none() {
                         return Expr::error(span);
                     }
                     ty

@@ -142,10 +142,10 @@ impl Checker<'_> {
             // A size that is left open comes from what is assigned.
             let open = matches!(wanted, Type::Str(0) | Type::Buffer(0));
             if !open {
-                self.set_var_type(var, wanted.clone());
+                self.declare_var(var, wanted.clone());
             }
             if let Some(v) = &value {
-                self.fits(v, &wanted, name)?;
+                self.fits(v, &wanted, var)?;
             }
         }
         match value {
@@ -158,7 +158,7 @@ impl Checker<'_> {
     }
 
     /// Whether a value may be put into a variable of a declared type.
-    fn fits(&mut self, value: &Expr, wanted: &Type, name: &Spanned<String>) -> Option<()> {
+    fn fits(&mut self, value: &Expr, wanted: &Type, var: VarId) -> Option<()> {
         let ok = match (wanted, &value.ty) {
             (_, Type::Unknown) => true,
             (Type::Int { size, signed, .. }, t) if t.is_integer() => match value.constant() {
@@ -177,17 +177,29 @@ impl Checker<'_> {
             (Type::Str(n), Type::Str(m)) => m <= n,
             (a, b) => super::promote::promote(a, false, b, value.flexible).is_some(),
         };
+        let Var { name, span, .. } = self.local(var).clone();
         if ok {
+            let cut = wanted.is_integer() && value.constant().is_none();
+            if cut && value.ty.size() > wanted.size() {
+                let d = Diagnostic::warning(value.span, format!("this may not fit `${name}`"))
+                    .at(format!("it is {}, of which the low bits are kept", shown(value)))
+                    .label(span, format!("declared as `{wanted}`"));
+                self.diags.push(d.help(format!("write a cast if that is meant: `({wanted})…`")));
+            }
             return Some(());
         }
         let what = match value.constant() {
             Some(n) if wanted.is_integer() => format!("{n} does not fit"),
             _ => format!("this is {}", shown(value)),
         };
-        let d = Diagnostic::error(value.span, format!("type mismatch for `${}`", name.node))
+        let d = Diagnostic::error(value.span, format!("type mismatch for `${name}`"))
             .at(what)
-            .label(name.span, format!("declared as `{wanted}`"));
-        self.diags.push(d.help(format!("write a cast: `({wanted})…`")));
+            .label(span, format!("declared as `{wanted}`"));
+        let castable = wanted.is_integer() && value.ty.is_integer();
+        self.diags.push(match castable {
+            true => d.help(format!("write a cast: `({wanted})…`")),
+            false => d,
+        });
         None
     }
 
@@ -402,7 +414,7 @@ impl Checker<'_> {
             self.diags.push(d);
         } else {
             let new = self.new_var(var);
-            self.set_var_type(new, ty.clone());
+            self.join_var_type(new, ty, false);
             id = Some(new);
         }
         self.loops.push(true);
@@ -424,9 +436,11 @@ impl Checker<'_> {
 
     fn new_var(&mut self, name: &Spanned<String>) -> VarId {
         let id = self.locals.len();
-        self.locals.push(Var { name: name.node.clone(), ty: Type::Unknown, span: name.span });
+        let (name, span) = (name.node.clone(), name.span);
+        let var = Var { name: name.clone(), ty: Type::Unknown, declared: false, span };
+        self.locals.push(var);
         let scope = self.scopes.last_mut().expect("bug: a scope is open");
-        scope.insert(name.node.clone(), id);
+        scope.insert(name, id);
         id
     }
 
@@ -434,7 +448,11 @@ impl Checker<'_> {
         self.variables.get(&(self.probe, id)).map_or(Type::Unknown, |j| j.ty.clone())
     }
 
-    fn set_var_type(&mut self, id: VarId, ty: Type) {
+    /// Fixes the type of a variable.
+    fn declare_var(&mut self, id: VarId, ty: Type) {
+        if let Some(var) = self.locals.get_mut(id) {
+            var.declared = true;
+        }
         let joined = Joined { ty, flexible: false };
         let old = self.variables.insert((self.probe, id), joined.clone());
         if old.as_ref() != Some(&joined) {
@@ -457,6 +475,9 @@ impl Checker<'_> {
             self.diags.push(d);
             return None;
         }
+        if self.local(var).declared {
+            return self.fits(value, &self.var_type(var), var);
+        }
         if self.join_var(var, value) {
             return Some(());
         }
@@ -471,9 +492,13 @@ impl Checker<'_> {
 
     /// Adds a value to what a variable may hold; false if it does not fit.
     fn join_var(&mut self, var: VarId, value: &Expr) -> bool {
+        self.local(var).declared || self.join_var_type(var, &value.ty, value.flexible)
+    }
+
+    fn join_var_type(&mut self, var: VarId, ty: &Type, flexible: bool) -> bool {
         let key = (self.probe, var);
         let old = self.variables.get(&key).cloned().unwrap_or(Joined::UNKNOWN);
-        let Some(new) = old.join(&value.ty, value.flexible) else { return false };
+        let Some(new) = old.join(ty, flexible) else { return false };
         if new != old {
             self.variables.insert(key, new);
             self.changed = true;

@@ -26,6 +26,8 @@ pub struct Probe {
 pub struct Var {
     pub name: String,
     pub ty: Type,
+    /// Declared with its type, which no assignment changes.
+    pub declared: bool,
     pub span: Span,
 }
 

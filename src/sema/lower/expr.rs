@@ -535,13 +535,15 @@ impl Lower<'_> {
         let step = if increment { step(ty) } else { -step(ty) };
         match target {
             Target::Var(var) => {
-                let Home::Word(local, _) = self.home(*var).clone() else {
+                let Home::Word(local, home) = self.home(*var).clone() else {
                     unreachable!("bug: only words are counted");
                 };
                 let old = self.spill("old", Expr::Local(local));
                 let new = Expr::binary(B::Add, Expr::Local(local), Expr::Const(step));
-                self.set(local, new);
-                if prefix { Expr::Local(local) } else { old }
+                // A declared variable may be narrower than the result.
+                let new = self.spill("new", convert(new, ty, &home));
+                self.set(local, new.clone());
+                if prefix { new } else { old }
             }
             Target::Map { map, key } => {
                 let old = self.map_add(*map, key.as_ref(), Expr::Const(step));
