@@ -11,6 +11,7 @@
 
 mod builder;
 mod debug;
+mod elf;
 mod expr;
 mod frame;
 mod helpers;
@@ -61,7 +62,9 @@ pub struct Compiled {
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Compiled, String> {
-    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)? })
+    let mut elf = emit(module, plan, options, FileType::Object)?;
+    elf::mark_plan(&mut elf);
+    Ok(Compiled { elf })
 }
 
 /// LLVM's text of the module as it is translated (`--emit llvm`).

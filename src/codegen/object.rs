@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 
-use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
 };
+use inkwell::values::GlobalValue;
+use inkwell::{AddressSpace, OptimizationLevel};
 use llvm_sys::LLVMDiagnosticSeverity;
 use llvm_sys::prelude::LLVMDiagnosticInfoRef;
 
@@ -157,11 +158,11 @@ fn translate<'c>(
     let rodata = module
         .rodata
         .iter()
-        .map(|r| bytes(context, llvm, &r.name, &r.bytes, ".rodata", r.align, Linkage::Internal))
+        .map(|r| bytes(context, llvm, &r.name, &r.bytes, ".rodata", r.align).as_pointer_value())
         .collect();
-    let license = [module.license.as_bytes(), b"\0"].concat();
-    bytes(context, llvm, "_license", &license, "license", 1, Linkage::External);
-    bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1, Linkage::External);
+    license(context, llvm, &debug, &module.license);
+    let plan = bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1);
+    keep(context, llvm, plan);
     let shared = Shared {
         context,
         llvm,
@@ -179,7 +180,7 @@ fn translate<'c>(
     shared.debug.finish();
 }
 
-/// Constant bytes in a section.
+/// Constant bytes in a section, unknown outside.
 fn bytes<'c>(
     context: &'c Context,
     llvm: &Module<'c>,
@@ -187,16 +188,32 @@ fn bytes<'c>(
     bytes: &[u8],
     section: &str,
     align: u32,
-    linkage: Linkage,
-) -> Pointer<'c> {
+) -> GlobalValue<'c> {
     let value = context.const_string(bytes, false);
     let global = llvm.add_global(value.get_type(), None, name);
     global.set_initializer(&value);
     global.set_constant(true);
     global.set_section(Some(section));
     global.set_alignment(align);
-    global.set_linkage(linkage);
-    global.as_pointer_value()
+    global.set_linkage(Linkage::Internal);
+    global
+}
+
+fn license<'c>(context: &'c Context, llvm: &Module<'c>, debug: &Debug<'c>, license: &str) {
+    let text = [license.as_bytes(), b"\0"].concat();
+    let global = bytes(context, llvm, "_license", &text, "license", 1);
+    global.set_linkage(Linkage::External);
+    debug.global(global, debug.array(debug.int(1, true), 1, text.len() as u64));
+}
+
+/// Tells LLVM not to drop a global that nothing refers to.
+fn keep<'c>(context: &'c Context, llvm: &Module<'c>, global: GlobalValue<'c>) {
+    let pointer = context.ptr_type(AddressSpace::default());
+    let list = pointer.const_array(&[global.as_pointer_value()]);
+    let used = llvm.add_global(list.get_type(), None, "llvm.compiler.used");
+    used.set_initializer(&list);
+    used.set_linkage(Linkage::Appending);
+    used.set_section(Some("llvm.metadata"));
 }
 
 /// The words that the run side fills in: constant for programs, but not yet

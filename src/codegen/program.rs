@@ -328,10 +328,8 @@ impl<'c> Emitter<'_, 'c> {
         let mut own = false;
         stmt.uses(&mut |u| own |= self.is_scratch(u));
         let arms = stmt.blocks().into_iter().filter(|b| b.iter().any(|s| self.uses_scratch(s)));
-        let branches = matches!(
-            stmt.kind,
-            ir::StmtKind::If { .. } | ir::StmtKind::Lookup { .. } | ir::StmtKind::Event { .. }
-        );
+        // Not in an event's body, which must not be left.
+        let branches = matches!(stmt.kind, ir::StmtKind::If { .. } | ir::StmtKind::Lookup { .. });
         let inside = alone && branches && !own && arms.count() == 1;
         (!inside).then_some(first)
     }

@@ -402,3 +402,42 @@ fn many_locals() {
     wanted[7] = 8;
     assert_eq!(case.run(&[3]).words(), wanted);
 }
+
+/// Pointers of every kind reach a callback: a record of the ring buffer, a
+/// map's value, the current task.
+#[test]
+fn a_callback_uses_pointers_from_outside() {
+    if !has_callbacks() {
+        return;
+    }
+    let mut case = Case::new(3);
+    let ring = case.map("rt_events", MapKind::RingBuffer, [0, 0, 4096]);
+    let [i, task] = ["i", "task"].map(|n| case.local(n));
+    let record = case.ptr();
+    let typed =
+        |offset| Expr::LoadTyped { pointer: Box::new(local(task)), offset, size: 4, signed: false };
+    let body = vec![
+        store(Place::ptr(record).indexed(local(i), 8, 4), 8, local(i)),
+        store(Place::ptr(OUT).indexed(local(i), 8, 3), 8, typed(0)),
+    ];
+    let event = StmtKind::Event {
+        map: ring,
+        size: 32,
+        record,
+        body: vec![
+            stmt(StmtKind::Zero { to: Place::ptr(record), size: 32 }),
+            range(i, constant(0), constant(3), true, body),
+        ],
+        lost: vec![],
+    };
+    case.body(vec![
+        set(task, Expr::Call { helper: Helper::GetCurrentTaskBtf, args: vec![] }),
+        stmt(event),
+        give(2, typed(0)),
+    ]);
+    let outcome = case.run(&[]);
+    let words = outcome.words();
+    assert!(words[0] == words[2] && words[1] == words[2]);
+    let wanted: Vec<u8> = [0u64, 1, 2, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+    assert_eq!(outcome.events, [wanted]);
+}

@@ -423,3 +423,22 @@ fn sizes_of_arguments_vary() {
         assert!(out == wanted, "{first} + {second}");
     }
 }
+
+/// An event's body must not be left, not even for want of scratch memory.
+#[test]
+fn scratch_memory_of_an_event() {
+    for kind in [ProgramKind::Special, ProgramKind::Uprobe] {
+        let mut case = Case::new(1);
+        case.module.programs[0].kind = kind;
+        let ring = case.map("rt_events", MapKind::RingBuffer, [0, 0, 4096]);
+        let slot = case.slot(600, 8, Home::Scratch { offset: 0 });
+        let record = case.ptr();
+        let body = vec![
+            store(Place::slot(slot).at(8), 8, argument(0)),
+            copy(Place::ptr(record), Place::slot(slot).at(8), 8),
+        ];
+        let event = StmtKind::Event { map: ring, size: 8, record, body, lost: vec![] };
+        case.body(vec![give(0, constant(1)), stmt(event)]);
+        assert_eq!(case.run(&[6]).events, [6u64.to_le_bytes()]);
+    }
+}
