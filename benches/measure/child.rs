@@ -1,0 +1,165 @@
+//! The tracers under test, as processes.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::Result;
+
+/// Both tracers print a line with this name once everything is attached, if a
+/// variable of this name is set; one to its output, the other to its errors.
+const NOTIFY: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
+
+/// A tracer that takes scripts with `-e`.
+pub(crate) struct Tracer {
+    pub(crate) name: &'static str,
+    pub(crate) path: PathBuf,
+}
+
+/// A tracer at work.
+pub(crate) struct Tracing {
+    child: Child,
+    output: BufReader<PipeReader>,
+    started: Instant,
+}
+
+impl Tracer {
+    pub(crate) fn rtrace(path: PathBuf) -> Tracer {
+        Tracer { name: "rtrace", path }
+    }
+
+    /// The installed bpftrace; says so if there is none.
+    pub(crate) fn bpftrace() -> Option<Tracer> {
+        let done = Command::new("bpftrace").arg("--version").output();
+        let Ok(done) = done else {
+            println!("note: bpftrace is not installed, so there is nothing to compare with");
+            return None;
+        };
+        println!("reference: {}", String::from_utf8_lossy(&done.stdout).trim());
+        Some(Tracer { name: "bpftrace", path: "bpftrace".into() })
+    }
+
+    /// Starts it on a script; time counts from here.
+    pub(crate) fn start(&self, script: &str) -> Result<Tracing> {
+        let pipe = || {
+            let (reader, writer) = io::pipe()?;
+            Ok((reader, writer.try_clone()?, writer))
+        };
+        let (output, out, err) = pipe().map_err(|e: io::Error| format!("no pipe: {e}"))?;
+        let started = Instant::now();
+        let child = Command::new(&self.path)
+            .args(["-e", script])
+            .env(NOTIFY, "1")
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(|e| format!("cannot start {}: {e}", self.path.display()))?;
+        Ok(Tracing { child, output: BufReader::new(output), started })
+    }
+}
+
+impl Tracing {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Waits until a line contains `text`; gives the time since the start.
+    pub(crate) fn wait_for(&mut self, text: &str) -> Result<Duration> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = self.output.read_until(b'\n', &mut line);
+            if read.map_err(|e| e.to_string())? == 0 {
+                return Err(format!("a tracer ended without saying `{text}`"));
+            }
+            if String::from_utf8_lossy(&line).contains(text) {
+                return Ok(self.started.elapsed());
+            }
+        }
+    }
+
+    /// Waits until everything is attached; gives the time since the start.
+    pub(crate) fn wait_attached(&mut self) -> Result<Duration> {
+        self.wait_for(NOTIFY)
+    }
+
+    /// Makes it stand still.
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let state = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        while !state() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.process(), signal).map_err(|e| format!("cannot signal a tracer: {e}"))
+    }
+
+    /// Reads what it still says and waits for its end; gives the time since
+    /// the start.
+    pub(crate) fn wait(mut self) -> Result<Duration> {
+        // A reader that is slow would make the tracer wait.
+        let mut rest = [0; 1 << 16];
+        while self.output.read(&mut rest).map_err(|e| e.to_string())? > 0 {}
+        self.child.wait().map_err(|e| e.to_string())?;
+        Ok(self.started.elapsed())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn interrupt(self) -> Result<Duration> {
+        self.signal(Signal::SIGINT)?;
+        self.wait()
+    }
+
+    /// Ends it once everything is attached (if it does not end by itself), and
+    /// gives the most memory that it ever used, in bytes: `VmHWM` when it
+    /// exits. The `ru_maxrss` of wait4(2) would count what we used when we
+    /// forked.
+    pub(crate) fn peak_memory(mut self, interrupt: bool) -> Result<u64> {
+        let pid = self.process();
+        let wrong = |e: nix::Error| format!("cannot follow a tracer to its end: {e}");
+        ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT).map_err(wrong)?;
+        self.wait_attached()?;
+        if interrupt {
+            self.signal(Signal::SIGINT)?;
+        }
+        let mut peak = 0;
+        loop {
+            match waitpid(pid, None).map_err(wrong)? {
+                WaitStatus::PtraceEvent(..) => {
+                    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+                    peak = vm_hwm(&status.unwrap_or_default()).unwrap_or(0);
+                    ptrace::cont(pid, None).map_err(wrong)?;
+                }
+                WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal).map_err(wrong)?,
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Ok(peak),
+                WaitStatus::PtraceSyscall(_)
+                | WaitStatus::Continued(_)
+                | WaitStatus::StillAlive => {}
+            }
+        }
+    }
+}
+
+/// Bytes out of `/proc/PID/status`.
+fn vm_hwm(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}

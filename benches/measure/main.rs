@@ -1,0 +1,107 @@
+//! What rtrace costs, next to what others cost in the same run: `make bench`.
+//!
+//! - `startup`: time until everything is attached and peak memory, against the
+//!   bpftrace that is installed (skipped if there is none)
+//! - `events`: nanoseconds per event as the kernel counts them, against
+//!   programs in C that do the same ([`events`])
+//! - `scale`: all system calls at once: time until attached, time to end
+//!
+//! `cargo bench -- startup events` runs two of them; `--rounds N` is how often
+//! everything is measured. Nothing is asserted: machines differ, and other
+//! work on them shows in the medians. Ratios are what to look at. Needs root
+//! and clang; measures `target/release/rtrace`, or what `RTRACE` names.
+
+mod child;
+mod clang;
+mod events;
+mod kernel;
+mod numbers;
+mod scale;
+mod startup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use child::Tracer;
+
+/// Why a benchmark cannot run, as a sentence.
+type Result<T> = std::result::Result<T, String>;
+
+/// What to run.
+struct Wanted {
+    sections: Vec<String>,
+    rounds: Option<usize>,
+}
+
+const SECTIONS: [&str; 3] = ["startup", "events", "scale"];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let wanted = Wanted::parse()?;
+    let rtrace = Tracer::rtrace(find_rtrace()?);
+    kernel::mount_tracing()?;
+    let bpftrace = Tracer::bpftrace();
+    println!("{}", kernel::describe());
+    println!("rtrace is {}", rtrace.path.display());
+    let runs = |section: &str| {
+        wanted.sections.is_empty() || wanted.sections.iter().any(|s| s == section)
+    };
+    if runs("startup") {
+        startup::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(15))?;
+    }
+    if runs("events") {
+        events::run(&rtrace, wanted.rounds.unwrap_or(11))?;
+    }
+    if runs("scale") {
+        scale::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(5))?;
+    }
+    Ok(())
+}
+
+impl Wanted {
+    fn parse() -> Result<Wanted> {
+        let mut wanted = Wanted { sections: vec![], rounds: None };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                // What cargo adds.
+                "--bench" => {}
+                "--rounds" => {
+                    let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+                    wanted.rounds = Some(number.ok_or("`--rounds` needs a number")?);
+                }
+                name if SECTIONS.contains(&name) => wanted.sections.push(arg),
+                _ => {
+                    let sections = SECTIONS.join(", ");
+                    return Err(format!("there is no `{arg}`; there are {sections}, --rounds"));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// The binary to measure: a release build, which is not what cargo builds for
+/// this program.
+fn find_rtrace() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("RTRACE") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
+    // target/PROFILE/deps/measure-HASH
+    let target = own.ancestors().nth(3).ok_or("cannot find the target directory")?;
+    let path = target.join("release/rtrace");
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!("there is no {}; `make bench` builds it", path.display())),
+    }
+}

@@ -1,0 +1,97 @@
+//! Time from exec to attached, to the end of a script that does nothing, and
+//! peak memory.
+
+use crate::Result;
+use crate::child::Tracer;
+use crate::numbers::{Samples, table};
+
+/// A script in the words of both tracers.
+struct Script {
+    name: &'static str,
+    rtrace: &'static str,
+    bpftrace: &'static str,
+    /// Ends by itself.
+    ends: bool,
+}
+
+const SCRIPTS: [Script; 2] = [
+    Script {
+        name: "begin { exit(); }",
+        rtrace: "begin { exit(); }",
+        bpftrace: "BEGIN { exit(); }",
+        ends: true,
+    },
+    Script {
+        name: "tracepoint:syscalls:sys_enter_read { @[comm] = count(); }",
+        rtrace: "tracepoint:syscalls:sys_enter_read { @[comm] = count(); }",
+        bpftrace: "tracepoint:syscalls:sys_enter_read { @[comm] = count(); }",
+        ends: false,
+    },
+];
+
+#[derive(Default)]
+struct Measured {
+    attached: Samples,
+    ended: Samples,
+    memory: Samples,
+}
+
+/// Measures both tracers in turn, prints the table.
+pub(crate) fn run(rtrace: &Tracer, bpftrace: Option<&Tracer>, rounds: usize) -> Result<()> {
+    println!("\nStart-up ({rounds} rounds; milliseconds since exec, min / median)\n");
+    let mut rows = vec![row(["script", "", "attached", "ended", "peak memory"])];
+    for script in &SCRIPTS {
+        let tracers = [Some((rtrace, script.rtrace)), bpftrace.map(|b| (b, script.bpftrace))];
+        let tracers: Vec<_> = tracers.into_iter().flatten().collect();
+        let mut measured: Vec<Measured> = tracers.iter().map(|_| Measured::default()).collect();
+        for round in 0..rounds {
+            for ((tracer, text), into) in tracers.iter().zip(&mut measured) {
+                measure(tracer, text, script.ends, round < 3, into)?;
+            }
+        }
+        for ((tracer, _), m) in tracers.iter().zip(&measured) {
+            let times = |s: &Samples| format!("{:.1} / {:.1}", s.min(), s.median());
+            let memory = format!("{:.1} MiB", m.memory.median() / f64::from(1 << 20));
+            let ended = if script.ends { times(&m.ended) } else { String::new() };
+            rows.push(row([script.name, tracer.name, &times(&m.attached), &ended, &memory]));
+        }
+        if let [ours, theirs] = measured.as_slice() {
+            let part = |get: fn(&Measured) -> &Samples| {
+                let (ours, theirs) = (get(ours), get(theirs));
+                let of = |n: f64| format!("1/{:.1}", 1.0 / n);
+                let median = ours.over(theirs).median();
+                format!("{} / {}", of(ours.min() / theirs.min()), of(median))
+            };
+            let memory = format!("{:.2}", ours.memory.median() / theirs.memory.median());
+            let ended = if script.ends { part(|m| &m.ended) } else { String::new() };
+            rows.push(row(["", "ratio", &part(|m| &m.attached), &ended, &memory]));
+        }
+    }
+    table(&rows);
+    Ok(())
+}
+
+fn row(cells: [&str; 5]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+fn measure(
+    tracer: &Tracer,
+    script: &str,
+    ends: bool,
+    with_memory: bool,
+    into: &mut Measured,
+) -> Result<()> {
+    let mut tracing = tracer.start(script)?;
+    into.attached.add(milliseconds(tracing.wait_attached()?));
+    into.ended.add(milliseconds(if ends { tracing.wait()? } else { tracing.interrupt()? }));
+    // Being traced costs time, so this is a run of its own.
+    if with_memory {
+        into.memory.add(tracer.start(script)?.peak_memory(!ends)? as f64);
+    }
+    Ok(())
+}
+
+pub(crate) fn milliseconds(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
