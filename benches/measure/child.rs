@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -114,42 +116,57 @@ impl Tracing {
 
     /// Reads what it still says and waits for its end; gives the time since
     /// the start.
-    pub(crate) fn wait(mut self) -> Result<Duration> {
+    pub(crate) fn wait(self) -> Result<Duration> {
+        self.drain(|| Ok(()))
+    }
+
+    /// Asks it to end; again if it did not listen.
+    pub(crate) fn interrupt(self) -> Result<Duration> {
+        let process = self.process();
+        let ask = || kill(process, Signal::SIGINT).map_err(|e| format!("a tracer is gone: {e}"));
+        ask()?;
+        self.drain(ask)
+    }
+
+    /// Reads until the end; `remind` is called for every second of silence.
+    fn drain(mut self, remind: impl Fn() -> Result<()>) -> Result<Duration> {
         // A reader that is slow would make the tracer wait.
         let mut rest = [0; 1 << 16];
-        while self.output.read(&mut rest).map_err(|e| e.to_string())? > 0 {}
+        loop {
+            let mut readable = [PollFd::new(self.output.get_ref().as_fd(), PollFlags::POLLIN)];
+            let ready = self.output.buffer().is_empty().then(|| poll(&mut readable, 1000u16));
+            match ready {
+                Some(Ok(0)) => remind()?,
+                _ if self.output.read(&mut rest).map_err(|e| e.to_string())? == 0 => break,
+                _ => {}
+            }
+        }
         self.child.wait().map_err(|e| e.to_string())?;
         Ok(self.started.elapsed())
     }
 
-    /// Asks it to end.
-    pub(crate) fn interrupt(self) -> Result<Duration> {
-        self.signal(Signal::SIGINT)?;
-        self.wait()
-    }
-
-    /// Ends it once everything is attached (if it does not end by itself), and
-    /// gives the most memory that it ever used, in bytes: `VmHWM` when it
-    /// exits. The `ru_maxrss` of wait4(2) would count what we used when we
-    /// forked.
-    pub(crate) fn peak_memory(mut self, interrupt: bool) -> Result<u64> {
+    /// The most memory that it ever used, in bytes (`VmHWM`; the `ru_maxrss` of
+    /// wait4(2) would count what we used when we forked): up to its end if the
+    /// script ends by itself, otherwise up to when everything is attached.
+    pub(crate) fn peak_memory(mut self, ends: bool) -> Result<u64> {
+        if !ends {
+            self.wait_attached()?;
+            let peak = vm_hwm(self.process());
+            self.interrupt()?;
+            return peak;
+        }
         let pid = self.process();
         let wrong = |e: nix::Error| format!("cannot follow a tracer to its end: {e}");
         ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT).map_err(wrong)?;
-        self.wait_attached()?;
-        if interrupt {
-            self.signal(Signal::SIGINT)?;
-        }
-        let mut peak = 0;
+        let mut peak = Err("a tracer ended unseen".to_owned());
         loop {
             match waitpid(pid, None).map_err(wrong)? {
                 WaitStatus::PtraceEvent(..) => {
-                    let status = fs::read_to_string(format!("/proc/{pid}/status"));
-                    peak = vm_hwm(&status.unwrap_or_default()).unwrap_or(0);
+                    peak = vm_hwm(pid);
                     ptrace::cont(pid, None).map_err(wrong)?;
                 }
                 WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal).map_err(wrong)?,
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Ok(peak),
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return peak,
                 WaitStatus::PtraceSyscall(_)
                 | WaitStatus::Continued(_)
                 | WaitStatus::StillAlive => {}
@@ -159,7 +176,9 @@ impl Tracing {
 }
 
 /// Bytes out of `/proc/PID/status`.
-fn vm_hwm(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+fn vm_hwm(pid: Pid) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.map(|n| n * 1024).ok_or_else(|| "a tracer ended before it was measured".to_owned())
 }

@@ -49,6 +49,7 @@ fn run() -> Result<()> {
     let wanted = Wanted::parse()?;
     let rtrace = Tracer::rtrace(find_rtrace()?);
     kernel::mount_tracing()?;
+    kernel::take_priority();
     let bpftrace = Tracer::bpftrace();
     println!("{}", kernel::describe());
     println!("rtrace is {}", rtrace.path.display());

@@ -87,7 +87,7 @@ fn measure(
     into.ended.add(milliseconds(if ends { tracing.wait()? } else { tracing.interrupt()? }));
     // Being traced costs time, so this is a run of its own.
     if with_memory {
-        into.memory.add(tracer.start(script)?.peak_memory(!ends)? as f64);
+        into.memory.add(tracer.start(script)?.peak_memory(ends)? as f64);
     }
     Ok(())
 }

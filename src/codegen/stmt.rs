@@ -9,6 +9,19 @@ use super::program::{Emitter, Exit, Function, Target};
 use crate::ir::{BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
 use crate::source::Span;
 
+/// What a store changes a place by, if the new value is made of the old one:
+/// the operation, its right side, and whether the old value is signed. The
+/// place is then addressed, and its index checked, only once.
+fn added<'e>(to: &Place, size: u8, value: &'e Expr) -> Option<(BinaryOp, &'e Expr, bool)> {
+    let Expr::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), old, with) = value else { return None };
+    match old.as_ref() {
+        Expr::Load { from, size: loaded, signed } if from == to && *loaded == size => {
+            Some((*op, with, *signed))
+        }
+        _ => None,
+    }
+}
+
 /// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).
 const MAX_ROUNDS: i64 = 1 << 23;
 
@@ -44,8 +57,16 @@ impl<'c> Emitter<'_, 'c> {
                 }
             }
             StmtKind::Store { to, size, value } => {
-                let value = self.word(value);
-                let to = self.address(to);
+                let sum = added(to, *size, value).map(|(op, with, signed)| {
+                    let with = self.word(with);
+                    let to = self.address(to);
+                    let old = b.load(to.pointer, *size, signed, to.claim(*size));
+                    (to, b.binary(op, old, with))
+                });
+                let (to, value) = sum.unwrap_or_else(|| {
+                    let value = self.word(value);
+                    (self.address(to), value)
+                });
                 b.store(to.pointer, *size, value, to.claim(*size));
             }
             StmtKind::Copy { to, from, size } => self.copy(to, from, *size),

@@ -21,6 +21,18 @@ pub struct Arch {
     pub stack_argument_offset: u32,
     /// Whether kernel and user addresses never overlap.
     pub separate_address_spaces: bool,
+    /// What registers look like in a system call of a 64-bit program. If they
+    /// look otherwise it may still be one; only the task's flags say so then.
+    pub native_call: &'static [Sign],
+}
+
+/// Something that can be told from `struct pt_regs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// Two registers hold the same.
+    Equal(&'static str, &'static str),
+    /// Some bits of the low `size` bytes of a register have this value.
+    Bits { register: &'static str, size: u8, mask: u32, value: u32 },
 }
 
 /// Every architecture.
@@ -60,6 +72,13 @@ pub static ARCHES: &[Arch] = &[
         stack_pointer: "sp",
         stack_argument_offset: 8,
         separate_address_spaces: true,
+        // The `syscall` instruction keeps the return address in rcx; `int 0x80`,
+        // by which 64-bit programs can make 32-bit calls, does not. 0x33 is
+        // __USER_CS (asm/segment.h), the code segment of 64-bit programs.
+        native_call: &[
+            Sign::Bits { register: "cs", size: 2, mask: 0xffff, value: 0x33 },
+            Sign::Equal("cx", "ip"),
+        ],
     },
     Arch {
         name: "aarch64",
@@ -108,6 +127,8 @@ pub static ARCHES: &[Arch] = &[
         stack_pointer: "sp",
         stack_argument_offset: 0,
         separate_address_spaces: false,
+        // PSR_MODE32_BIT (asm/ptrace.h).
+        native_call: &[Sign::Bits { register: "pstate", size: 4, mask: 0x10, value: 0 }],
     },
 ];
 

@@ -179,29 +179,17 @@ impl Lookup<'_> {
         let mut numbers: Vec<(u32, u32)> = targets.iter().map(|c| c.number).zip(0..).collect();
         numbers.sort_unstable();
         let event = if enter { "sys_enter" } else { "sys_exit" };
-        // What lies in the registers can be loaded directly only by a program
-        // that knows the type of what points to them, and loading such a program
-        // takes time: worth it if it reads registers. On exit the number of the
-        // call is there.
-        let uses_registers = !enter
-            || args.iter().flatten().any(|a| {
-                matches!(a.access, Access::SyscallRegister { .. })
-                    && (self.request.needs.whole_args
-                        || self.request.needs.args_fields.contains(&a.name))
-            });
-        let (kind, prefix) = match uses_registers {
-            true => (ProgramKind::BtfTracepoint, "tp_btf"),
-            false => (ProgramKind::RawTracepoint, "raw_tp"),
-        };
         let number = match enter {
             true => Access::Context { offset: 8, size: 8 },
             false => Access::SyscallRegister { offset: raw.number },
         };
-        let mechanism = Mechanism::RawTracepoint { event: event.into(), btf: uses_registers };
+        let mechanism = Mechanism::RawTracepoint { event: event.into(), btf: true };
         let names = targets.into_iter().map(|c| c.name).collect();
         Instance {
-            kind,
-            section: format!("{prefix}/{event}"),
+            // What lies in the registers can be loaded directly only by a program
+            // that knows the type of what points to them.
+            kind: ProgramKind::BtfTracepoint,
+            section: format!("tp_btf/{event}"),
             context: Context { args, ..context(self.request.provider, Space::User) },
             attach: vec![self.request.attach(names, mechanism)],
             syscalls: Some(Syscalls { enter, numbers, number, compat: raw.compat }),

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use super::{Home, Lower, Shared};
 use crate::config::Config;
 use crate::host::Host;
+use crate::host::arch::Sign;
 use crate::ir::{self, BinaryOp as B, Expr, Place, ProgramKind, StmtKind};
 use crate::plan;
-use crate::probes::Syscalls;
+use crate::probes::{Compat, Syscalls};
 use crate::sema::Options;
 use crate::sema::tree;
 use crate::types::{Space, Type};
@@ -199,9 +200,45 @@ impl Lower<'_> {
     }
 
     /// Tracepoints of single system calls do not fire for 32-bit ones
-    /// (`arch_trace_is_compat_syscall`), whose numbers mean other calls.
+    /// (`arch_trace_is_compat_syscall`), whose numbers mean other calls. Mostly
+    /// the registers show what it is, and spare the call of a helper.
     fn compat_filter(&mut self, syscalls: &Syscalls) {
-        let compat = &syscalls.compat;
+        let readable = self.kind() == ProgramKind::BtfTracepoint;
+        let signs = if readable { self.host.arch().native_call } else { &[] };
+        let signs: Vec<Expr> = signs.iter().map(|sign| self.sign(*sign)).collect();
+        match signs.into_iter().reduce(|all, sign| Expr::binary(B::And, all, sign)) {
+            Some(native) => {
+                let unclear = Expr::binary(B::Eq, native, Expr::Const(0));
+                self.when(unclear, |l| l.compat_filter_by_task(syscalls.compat));
+            }
+            None => self.compat_filter_by_task(syscalls.compat),
+        }
+    }
+
+    /// 1 if the registers of the system call have the sign.
+    fn sign(&mut self, sign: Sign) -> Expr {
+        match sign {
+            Sign::Equal(left, right) => {
+                let (left, right) = (self.raw_register(left, 8), self.raw_register(right, 8));
+                Expr::binary(B::Eq, left, right)
+            }
+            Sign::Bits { register, size, mask, value } => {
+                let mask = Expr::Const(i64::from(mask));
+                let bits = Expr::binary(B::And, self.raw_register(register, size), mask);
+                Expr::binary(B::Eq, bits, Expr::Const(i64::from(value)))
+            }
+        }
+    }
+
+    /// The low bytes of a register of the system call; loaded here, not before
+    /// the body.
+    fn raw_register(&mut self, name: &str, size: u8) -> Expr {
+        let offset = self.host.arch().register(name).expect("bug: a sign of an unknown register");
+        let pointer = Box::new(self.context_word(0, 8, false));
+        Expr::LoadTyped { pointer, offset, size, signed: false }
+    }
+
+    fn compat_filter_by_task(&mut self, compat: Compat) {
         let typed = self.host.has(crate::host::features::Feature::CurrentTaskBtf);
         let helper = if typed { ir::Helper::GetCurrentTaskBtf } else { ir::Helper::GetCurrentTask };
         let task = self.call(helper, Vec::new());
