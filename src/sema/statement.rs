@@ -179,7 +179,10 @@ impl Checker<'_> {
         };
         let Var { name, span, .. } = self.local(var).clone();
         if ok {
-            let cut = wanted.is_integer() && value.constant().is_none();
+            // `$x += 1` stays what `$x` is, as in C.
+            let own = matches!(&value.kind, ExprKind::Binary { left, .. }
+                if matches!(left.kind, ExprKind::Var(v) if v == var));
+            let cut = wanted.is_integer() && value.constant().is_none() && !own;
             if cut && value.ty.size() > wanted.size() {
                 let d = Diagnostic::warning(value.span, format!("this may not fit `${name}`"))
                     .at(format!("it is {}, of which the low bits are kept", shown(value)))
