@@ -50,7 +50,12 @@ const MANY: u32 = 200_000;
 
 const CASES: [Case; 13] = [
     Case::new("rawtracepoint:sys_enter { }", &["nothing"], Work::Getppid, MANY),
-    Case::new("tracepoint:syscalls:sys_enter_getppid { @ = count(); }", &["counts"], Work::Getppid, MANY),
+    Case::new(
+        "tracepoint:syscalls:sys_enter_getppid { @ = count(); }",
+        &["counts"],
+        Work::Getppid,
+        MANY,
+    ),
     Case::new(
         "tracepoint:syscalls:sys_enter_getppid { @[comm] = count(); }",
         &["by_comm"],

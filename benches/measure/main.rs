@@ -53,9 +53,8 @@ fn run() -> Result<()> {
     let bpftrace = Tracer::bpftrace();
     println!("{}", kernel::describe());
     println!("rtrace is {}", rtrace.path.display());
-    let runs = |section: &str| {
-        wanted.sections.is_empty() || wanted.sections.iter().any(|s| s == section)
-    };
+    let runs =
+        |section: &str| wanted.sections.is_empty() || wanted.sections.iter().any(|s| s == section);
     if runs("startup") {
         startup::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(15))?;
     }

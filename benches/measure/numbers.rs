@@ -37,7 +37,9 @@ pub(crate) fn table(rows: &[Vec<String>]) {
             .iter()
             .zip(&widths)
             .enumerate()
-            .map(|(c, (text, &w))| if c == 0 { format!("{text:w$}") } else { format!("{text:>w$}") })
+            .map(
+                |(c, (text, &w))| if c == 0 { format!("{text:w$}") } else { format!("{text:>w$}") },
+            )
             .collect();
         println!("  {}", cells.join("  ").trim_end());
         if number == 0 {

@@ -16,7 +16,8 @@ const FEW: &str = "tracepoint:syscalls:sys_enter_re* { @[probe] = count(); } \
 /// Measures, prints the table.
 pub(crate) fn run(rtrace: &Tracer, bpftrace: Option<&Tracer>, rounds: usize) -> Result<()> {
     println!("\nMany probes ({rounds} rounds; milliseconds, min / median)\n");
-    let mut rows = vec![["probes", "", "exec to attached", "exit() to end"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["probes", "", "exec to attached", "exit() to end"].map(str::to_owned).to_vec()];
     let mut add = |tracer: &Tracer, script: &str, name: &str, rounds: usize| -> Result<()> {
         let (mut attached, mut ended) = (Samples::default(), Samples::default());
         for _ in 0..rounds {
