@@ -161,18 +161,9 @@ impl Checker<'_> {
     fn fits(&mut self, value: &Expr, wanted: &Type, var: VarId) -> Option<()> {
         let ok = match (wanted, &value.ty) {
             (_, Type::Unknown) => true,
-            (Type::Int { size, signed, .. }, t) if t.is_integer() => match value.constant() {
-                Some(n) => {
-                    let bits = u32::from(*size) * 8;
-                    let (low, high) = if *signed {
-                        (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
-                    } else {
-                        (0, (1i128 << bits) - 1)
-                    };
-                    (low..=high).contains(&n)
-                }
-                None => true,
-            },
+            (Type::Int { .. }, t) if t.is_integer() => {
+                value.constant().is_none_or(|n| in_range(n, wanted))
+            }
             (Type::Str(0), Type::Str(_)) | (Type::Buffer(0), Type::Buffer(_)) => true,
             (Type::Str(n), Type::Str(m)) => m <= n,
             (a, b) => super::promote::promote(a, false, b, value.flexible).is_some(),
@@ -180,8 +171,10 @@ impl Checker<'_> {
         let Var { name, span, .. } = self.local(var).clone();
         if ok {
             // `$x += 1` stays what `$x` is, as in C.
-            let own = matches!(&value.kind, ExprKind::Binary { left, .. }
-                if matches!(left.kind, ExprKind::Var(v) if v == var));
+            let own = matches!(&value.kind, ExprKind::Binary { left, right, .. }
+                if matches!(left.kind, ExprKind::Var(v) if v == var)
+                    && right.ty.size() <= wanted.size()
+                    && right.constant().is_none_or(|n| in_range(n, wanted)));
             let cut = wanted.is_integer() && value.constant().is_none() && !own;
             if cut && value.ty.size() > wanted.size() {
                 let d = Diagnostic::warning(value.span, format!("this may not fit `${name}`"))
@@ -624,6 +617,18 @@ impl Checker<'_> {
         let names = self.scopes.iter().flat_map(HashMap::keys).map(String::as_str);
         diag::nearest(name, names).map(String::from)
     }
+}
+
+/// Whether a number is a value of an integer type.
+fn in_range(n: i128, ty: &Type) -> bool {
+    let Type::Int { size, signed, .. } = ty else { return true };
+    let bits = u32::from(*size) * 8;
+    let (low, high) = if *signed {
+        (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+    } else {
+        (0, (1i128 << bits) - 1)
+    };
+    (low..=high).contains(&n)
 }
 
 /// A value's type for a message; strings without their size.
