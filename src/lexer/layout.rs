@@ -179,10 +179,17 @@ pub(super) fn c_names(text: &str) -> Vec<String> {
         return name.map(|n| word(n, 0).to_owned()).into_iter().collect();
     }
     let mut names = Vec::new();
-    if word(text, 0) == "enum" {
+    for (at, _) in text.match_indices("enum") {
+        let end = at + "enum".len();
+        let alone = !is_word(byte(text, end)) && (at == 0 || !is_word(byte(text, at - 1)));
+        let body = rest(text, end).find(['{', '}', ';']).map_or(text.len(), |i| end + i);
+        if !alone || byte(text, body) != b'{' {
+            continue;
+        }
+        let close = rest(text, body).find('}').map_or(text.len(), |i| body + i);
         // A constant follows `{` or `,`.
-        for (i, _) in text.match_indices(['{', ',']) {
-            names.push(word(text, skip(text, i + 1)).to_owned());
+        for (i, _) in text.get(body..close).unwrap_or("").match_indices(['{', ',']) {
+            names.push(word(text, skip(text, body + i + 1)).to_owned());
         }
     }
     names

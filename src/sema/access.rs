@@ -525,7 +525,20 @@ impl Checker<'_> {
             (Type::Ptr { to, .. }, Type::Array { .. } | Type::Str(_)) if from.size() == 8 => {
                 Type::Ptr { to: to.clone(), space }
             }
-            (Type::Enum(e), t) if t.is_integer() => Type::Enum(EnumRef { size: 8, ..e.clone() }),
+            (Type::Enum(e), t) if t.is_integer() => {
+                let names = super::layout::enum_names(self.host, self.cdefs, e.id);
+                if let Some(n) = value.constant()
+                    && !names.iter().any(|c| i128::from(c.0) == n)
+                {
+                    let d = Diagnostic::error(span, format!("no constant of `{wanted}` is {n}"));
+                    let list: Vec<String> =
+                        names.iter().take(8).map(|(n, name)| format!("{name} ({n})")).collect();
+                    let more = if names.len() > list.len() { ", …" } else { "" };
+                    return self
+                        .fail(d.note(format!("its constants are {}{more}", list.join(", "))));
+                }
+                Type::Enum(EnumRef { size: 8, ..e.clone() })
+            }
             (Type::Username, t) if t.is_integer() => Type::Username,
             (Type::Array { of, len: 0 }, t) if t.size() > 0 && of.size() > 0 => {
                 Type::Array { of: of.clone(), len: t.size() / of.size() }

@@ -265,7 +265,9 @@ impl Checker<'_> {
                 .label(text.span, "here");
             return self.fail(d);
         }
-        let Some(parsed) = parse_constant(text) else {
+        let cdefs = self.cdefs;
+        let is_value = |name: &str| builtins::is_value(name) || cdefs.is_value(name);
+        let Some(parsed) = parse_constant(text, &is_value) else {
             let d = Diagnostic::error(span, format!("the value of `{name}` is no expression"))
                 .label(text.span, "defined here");
             return self.fail(d);
@@ -592,13 +594,13 @@ fn number(text: &str) -> Option<i128> {
 
 /// Parses the value of a `#define`. The text is put where it stands in its
 /// file, so that messages point there.
-fn parse_constant(text: &Spanned<String>) -> Option<ast::Expr> {
+fn parse_constant(text: &Spanned<String>, is_value: &dyn Fn(&str) -> bool) -> Option<ast::Expr> {
     let mut padded = " ".repeat(text.span.start as usize);
     padded.push_str(&text.node);
     let empty = crate::source::Source { name: String::new(), text: String::new() };
     let mut files = vec![empty; usize::from(text.span.file)];
     files.push(crate::source::Source { name: String::new(), text: padded });
     let sources = crate::source::Sources { files };
-    let (parsed, diags) = crate::parser::parse_expr(&sources, text.span.file, &builtins::is_value);
+    let (parsed, diags) = crate::parser::parse_expr(&sources, text.span.file, is_value);
     (!diags.has_errors()).then_some(parsed)
 }

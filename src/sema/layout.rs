@@ -21,6 +21,21 @@ pub fn members(host: &Host, cdefs: &Definitions, of: &StructRef) -> Vec<Member> 
     }
 }
 
+/// Values of an enum with their names.
+pub fn enum_names(host: &Host, cdefs: &Definitions, id: TypeId) -> Vec<(i64, String)> {
+    match id {
+        TypeId::Btf { .. } => {
+            let constants = host.btf().map(|b| b.enum_constants(id)).unwrap_or_default();
+            constants.into_iter().map(|(name, value)| (value, name)).collect()
+        }
+        TypeId::Script(_) => {
+            #[allow(clippy::cast_possible_truncation, reason = "the bits of a 64-bit constant")]
+            let pair = |(name, value): &(String, i128)| (*value as i64, name.clone());
+            cdefs.enum_constants(id).iter().map(pair).collect()
+        }
+    }
+}
+
 struct Reader<'a> {
     host: &'a Host,
     cdefs: &'a Definitions,
@@ -32,9 +47,11 @@ impl Reader<'_> {
             Type::Unknown | Type::Void | Type::Unsupported(_) => Layout::Unsupported { size: 0 },
             Type::Int { size, signed, .. } => Layout::Int { size: *size, signed: *signed },
             Type::Bool => Layout::Bool,
-            Type::Enum(e) => {
-                Layout::Enum { size: e.size, signed: e.signed, names: self.names(e.id) }
-            }
+            Type::Enum(e) => Layout::Enum {
+                size: e.size,
+                signed: e.signed,
+                names: enum_names(self.host, self.cdefs, e.id),
+            },
             Type::Ptr { .. } => Layout::Pointer,
             Type::Str(size) => Layout::Str { size: *size },
             Type::Buffer(size) => Layout::Buffer { size: *size },
@@ -91,21 +108,6 @@ impl Reader<'_> {
             })
             .collect();
         Layout::Record { fields, size: s.size }
-    }
-
-    /// Values of an enum with their names.
-    fn names(&self, id: TypeId) -> Vec<(i64, String)> {
-        match id {
-            TypeId::Btf { .. } => {
-                let constants = self.host.btf().map(|b| b.enum_constants(id)).unwrap_or_default();
-                constants.into_iter().map(|(name, value)| (value, name)).collect()
-            }
-            TypeId::Script(_) => {
-                #[allow(clippy::cast_possible_truncation, reason = "the bits of a 64-bit constant")]
-                let pair = |(name, value): &(String, i128)| (*value as i64, name.clone());
-                self.cdefs.enum_constants(id).iter().map(pair).collect()
-            }
-        }
     }
 }
 

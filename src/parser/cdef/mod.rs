@@ -413,6 +413,9 @@ fn fold(expects: &dyn Fn(&str) -> bool) -> String {
     } else if expects("number") {
         words.push("a number");
     }
+    if expects(",") && expects("}") {
+        words.push("`,`");
+    }
     for (terminal, shown) in
         [("{", "`{`"), ("}", "`}`"), ("(", "`(`"), (")", "`)`"), ("]", "`]`"), (";", "`;`")]
     {

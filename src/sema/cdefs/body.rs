@@ -80,7 +80,9 @@ impl Reader<'_> {
             Some(declarator) => self.declared(base, wishes.mark, declarator),
             None => base,
         };
-        let (size, align) = match self.size(&ty, member.span) {
+        let plain = member.declarator.as_ref().is_none_or(|d| d.derived.is_empty());
+        let span = if plain { specifiers.span } else { member.span };
+        let (size, align) = match self.size(&ty, span) {
             Ok(size) => size,
             Err(error) => {
                 self.diags.list.extend(error.map(|e| *e));

@@ -134,7 +134,7 @@ impl Names for Reader<'_> {
             }
             None => {
                 let error = Diagnostic::error(span, format!("`{name}` is no constant"));
-                let names = self.enumerators.keys().map(String::as_str);
+                let names = self.enumerators.keys().chain(&self.macros).map(String::as_str);
                 Err(Box::new(match diag::nearest(name, names) {
                     Some(near) => error.at(format!("did you mean `{near}`?")),
                     None => error.note("no macro or enum constant above has this name"),

@@ -113,6 +113,11 @@ impl Definitions {
         }
     }
 
+    /// Whether a name is that of a constant, of either kind.
+    pub fn is_value(&self, name: &str) -> bool {
+        self.constants.contains_key(name) || self.enumerators.contains_key(name)
+    }
+
     /// Names of constants, for suggestions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.constants.keys().chain(self.enumerators.keys()).map(String::as_str)

@@ -111,6 +111,8 @@ pub(super) struct Reader<'a> {
     pub(super) tags: HashMap<String, u32>,
     pub(super) typedefs: HashMap<String, Spanned<CType>>,
     pub(super) enumerators: HashMap<String, Enumerator>,
+    /// Names of macros, for suggestions: where they stood, their values do.
+    pub(super) macros: Vec<String>,
     /// Of the kernel; looking one up takes a walk over all.
     pub(super) kernel: HashMap<(Option<TypeTag>, String), CType>,
 }
@@ -125,6 +127,7 @@ pub(super) fn read(section: Section, host: &Host, diags: &mut Diagnostics) -> De
         tags: HashMap::new(),
         typedefs: HashMap::new(),
         enumerators: HashMap::new(),
+        macros: section.constants.keys().cloned().collect(),
         kernel: HashMap::new(),
     };
     for declaration in &section.declarations {
@@ -331,8 +334,6 @@ impl Reader<'_> {
                 let (_, size) = UNREADABLE.iter().find(|u| u.0 == name)?;
                 Some((*size, *size))
             }
-            // It is only declared.
-            Type::Struct(s) if s.size == 0 && self.btf?.members(s.id).is_empty() => None,
             _ => Some((ty.size().into(), self.align_of_known(ty, 0))),
         }
     }
