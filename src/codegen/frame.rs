@@ -6,9 +6,16 @@
 //! functions use. All callbacks of a program, nested ones too, get the same
 //! frame. A program without callbacks has none, and its locals stay in
 //! registers.
+//!
+//! Kernels before 6.7 verify a callback as if it ran once, from what is known
+//! where the loop starts: they would take a counter that starts as zero for
+//! zero in every round. So what callbacks may change lies together, at the end
+//! of the frame, and is made unknown before every loop; pointers come first,
+//! since unknown ones would be useless.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::spill::typed_locals;
 use crate::ir::{Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use};
 
 /// Offsets of the shared things; [`Frame::size`] is zero if there are none.
@@ -27,6 +34,8 @@ pub(super) struct Frame {
     /// Where each `bpf_loop` starts counting, in the order of the loops; nothing
     /// for a constant.
     starts: Vec<Option<u32>>,
+    /// Where the part begins that callbacks may change.
+    pub(super) numbers: u32,
 }
 
 /// A function that the program becomes: 0 is the program, the others its
@@ -59,15 +68,6 @@ impl Frame {
         }
         let callback = |users: &BTreeSet<Function>| users.iter().any(|&f| f != 0);
         let mut frame = Frame::default();
-        if usage.leave {
-            frame.leave = Some(frame.add(16, 8));
-        }
-        for (&local, users) in &usage.locals {
-            if callback(users) && (users.len() > 1 || usage.kept.contains(&local)) {
-                let offset = frame.add(8, 8);
-                frame.locals.insert(local, offset);
-            }
-        }
         for (&ptr, users) in &usage.ptrs {
             if users.len() > 1 {
                 let offset = frame.add(8, 8);
@@ -81,18 +81,34 @@ impl Frame {
         if usage.context {
             frame.context = Some(frame.add(8, 8));
         }
-        for (&id, users) in &usage.slots {
-            let Some(slot) = program.slots.get(id.0 as usize) else { continue };
-            match slot.home {
-                Home::Stack if callback(users) => {
-                    let offset = frame.add(slot.size, slot_align(slot));
-                    frame.slots.insert(id, offset);
-                }
-                Home::Scratch { .. } if callback(users) && frame.scratch.is_none() => {
-                    frame.scratch = Some(frame.add(8, 8));
-                }
-                Home::Stack | Home::Scratch { .. } => {}
-            }
+        let shared_slots = || {
+            let slots = usage.slots.iter().filter(|s| callback(s.1));
+            slots.filter_map(|(&id, _)| Some((id, program.slots.get(id.0 as usize)?)))
+        };
+        if shared_slots().any(|(_, slot)| slot.home != Home::Stack) {
+            frame.scratch = Some(frame.add(8, 8));
+        }
+        let typed = typed_locals(program);
+        let shared_locals = usage.locals.iter().filter(|(local, users)| {
+            callback(users) && (users.len() > 1 || usage.kept.contains(local))
+        });
+        let (pointers, numbers): (Vec<_>, Vec<_>) =
+            shared_locals.map(|(&local, _)| local).partition(|l| typed.contains(l));
+        for local in pointers {
+            let offset = frame.add(8, 8);
+            frame.locals.insert(local, offset);
+        }
+        frame.numbers = frame.size;
+        if usage.leave {
+            frame.leave = Some(frame.add(16, 8));
+        }
+        for local in numbers {
+            let offset = frame.add(8, 8);
+            frame.locals.insert(local, offset);
+        }
+        for (id, slot) in shared_slots().filter(|(_, slot)| slot.home == Home::Stack) {
+            let offset = frame.add(slot.size, slot_align(slot));
+            frame.slots.insert(id, offset);
         }
         frame.size = frame.size.next_multiple_of(8);
         frame
@@ -109,9 +125,16 @@ impl Frame {
         self.locals.get(&local).copied()
     }
 
-    /// Shared locals; they start as zero.
-    pub(super) fn locals(&self) -> impl Iterator<Item = u32> {
-        self.locals.values().copied()
+    /// Words that must have a value from the start: locals are zero, and what
+    /// is made unknown is read for that.
+    pub(super) fn zeros(&self) -> impl Iterator<Item = u32> {
+        let locals = self.locals.values().copied().filter(|&at| at < self.numbers);
+        locals.chain(self.changing())
+    }
+
+    /// The words that callbacks may change.
+    pub(super) fn changing(&self) -> impl Iterator<Item = u32> + use<> {
+        (self.numbers..self.size).step_by(8)
     }
 
     /// Where a slot lies, if it is shared.

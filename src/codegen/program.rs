@@ -15,11 +15,11 @@ use inkwell::module::{Linkage, Module};
 use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::FunctionValue;
 
-use super::builder::{Argument, Block, Builder, Pointer, Word};
+use super::builder::{Argument, Block, Builder, Effects, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
 use super::frame::Frame;
 use super::{Cpu, helpers};
-use crate::ir::{self, BinaryOp, Home, LocalId, ProgramKind, Stmt, Use};
+use crate::ir::{self, BinaryOp, Helper, Home, LocalId, ProgramKind, Stmt, Use};
 use crate::source::Span;
 
 /// What every program of a module refers to.
@@ -248,13 +248,29 @@ impl<'c> Emitter<'_, 'c> {
         let b = &self.shared.builder;
         let frame = self.at_entry(|b| b.allocate(self.frame.size, 8, "frame"));
         let zero = b.constant(0);
-        for offset in self.frame.locals().chain(self.frame.leave) {
+        for offset in self.frame.zeros() {
             b.store(b.offset(frame, offset), 8, zero, 8);
         }
         if let Some(offset) = self.frame.context {
             b.store_pointer(b.offset(frame, offset), self.parameter(0));
         }
         self.function.frame = Some(frame);
+    }
+
+    /// Makes the verifier forget what callbacks may change, without changing
+    /// it. Kernels that know cpu v4 follow callbacks by themselves.
+    pub(super) fn forget(&self) {
+        if self.shared.cpu == Cpu::V4 || self.frame.changing().next().is_none() {
+            return;
+        }
+        let b = &self.shared.builder;
+        // A cheap word of which the verifier knows nothing.
+        let unknown = b.call(Helper::GetCurrentTask.info().id, &[], Effects::None);
+        for offset in self.frame.changing() {
+            let place = self.in_frame(offset);
+            let mixed = b.binary(BinaryOp::Xor, b.load(place, 8, false, 8), unknown);
+            b.store(place, 8, b.binary(BinaryOp::Xor, b.hide(mixed), unknown), 8);
+        }
     }
 
     /// The address of something in the frame.

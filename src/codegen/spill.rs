@@ -8,7 +8,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::ir::{Expr, Home, LocalId, Module, Place, Program, Slot, SlotId, Stmt, StmtKind, Use};
+use crate::ir::{
+    Arg, Expr, Helper, Home, LocalId, Module, Place, Program, Slot, SlotId, Stmt, StmtKind, Use,
+};
 
 /// How often a module can be relieved.
 pub(super) const STEPS: usize = 2;
@@ -55,9 +57,8 @@ fn move_slots(program: &mut Program) {
 /// on which a plain loop may depend, since the verifier does not know what is
 /// in scratch memory, and not typed pointers, which would lose their type.
 fn move_locals(program: &mut Program) {
-    let mut stay = BTreeSet::new();
+    let mut stay = typed_locals(program);
     loops(&program.body, false, &mut stay);
-    while typed(&mut program.body, &mut stay) {}
     let count = u32::try_from(program.locals.len()).expect("bug: more than 2^32 variables");
     let id = SlotId(u32::try_from(program.slots.len()).expect("bug: more than 2^32 slots"));
     let size = (8 * count).max(8);
@@ -104,29 +105,45 @@ fn loops(block: &[Stmt], inside: bool, stay: &mut BTreeSet<LocalId>) {
     }
 }
 
-/// Variables that hold typed pointers: those that are loaded through, and
-/// those that flow into one that stays. True if there were new ones.
-fn typed(block: &mut [Stmt], stay: &mut BTreeSet<LocalId>) -> bool {
-    let before = stay.len();
-    let mut found = Vec::new();
-    for stmt in block {
-        stmt.each_expr(&mut |expr| {
-            if let Expr::LoadTyped { pointer, .. } = expr {
-                pointer.uses(&mut |used| found.push(used));
+/// Variables that hold typed pointers: those that are loaded through or given
+/// to a helper that wants one, and those that flow into such a variable.
+pub(super) fn typed_locals(program: &Program) -> BTreeSet<LocalId> {
+    // The walk over expressions changes them; this is for few programs.
+    let mut body = program.body.clone();
+    let mut pointers = Vec::new();
+    let mut flows = Vec::new();
+    for stmt in &mut body {
+        stmt.each_expr(&mut |expr| match expr {
+            Expr::LoadTyped { pointer, .. } => reads(pointer, &mut pointers),
+            Expr::Call { helper: Helper::DPath | Helper::GetSocketCookie, args } => {
+                if let Some(Arg::Value(pointer)) = args.first() {
+                    reads(pointer, &mut pointers);
+                }
             }
+            _ => {}
         });
         stmt.each_stmt(&mut |stmt| {
-            if let StmtKind::Set { local, value } = &stmt.kind
-                && stay.contains(local)
-            {
-                value.uses(&mut |used| found.push(used));
+            if let StmtKind::Set { local, value } = &stmt.kind {
+                let mut from = Vec::new();
+                reads(value, &mut from);
+                flows.push((*local, from));
             }
         });
     }
-    for used in found {
-        if let Use::Read(local) = used {
-            stay.insert(local);
+    let mut typed = BTreeSet::new();
+    while let Some(local) = pointers.pop() {
+        if typed.insert(local) {
+            let into = flows.iter().filter(|f| f.0 == local);
+            pointers.extend(into.flat_map(|f| f.1.iter().copied()));
         }
     }
-    stay.len() != before
+    typed
+}
+
+fn reads(expr: &Expr, into: &mut Vec<LocalId>) {
+    expr.uses(&mut |used| {
+        if let Use::Read(local) = used {
+            into.push(local);
+        }
+    });
 }

@@ -262,6 +262,7 @@ impl<'c> Emitter<'_, 'c> {
             Argument::Pointer(self.frame_argument()),
             Argument::Word(b.constant(0)),
         ];
+        self.forget();
         b.call(helpers::LOOP, &args, super::builder::Effects::Any);
         self.leave_if_noted(body);
         b.jump(done);
@@ -286,7 +287,10 @@ impl<'c> Emitter<'_, 'c> {
             Argument::Pointer(self.frame_argument()),
             Argument::Word(b.constant(0)),
         ];
+        self.forget();
         b.call(helpers::FOR_EACH_MAP_ELEM, &args, super::builder::Effects::Any);
+        // There may have been no element, which the verifier does not think of either.
+        self.forget();
         self.leave_if_noted(body);
     }
 

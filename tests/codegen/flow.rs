@@ -441,3 +441,48 @@ fn a_callback_uses_pointers_from_outside() {
     let wanted: Vec<u8> = [0u64, 1, 2, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
     assert_eq!(outcome.events, [wanted]);
 }
+
+/// Kernels before 6.7 verify a callback as if it ran exactly once, with what
+/// is known where the loop starts.
+#[test]
+fn what_a_callback_changes_is_not_known() {
+    if !has_callbacks() {
+        return;
+    }
+    let mut case = Case::new(4);
+    let map = case.map("nothing", MapKind::Hash, [8, 8, 4]);
+    let [i, seen, later, never] = ["i", "seen", "later", "never"].map(|n| case.local(n));
+    let [key, value] = [case.ptr(), case.ptr()];
+    let slot = case.slot(8, 8, Home::Stack);
+    let first = Expr::load(Place::slot(slot), 4, false);
+    case.body(vec![
+        stmt(StmtKind::Zero { to: Place::slot(slot), size: 8 }),
+        range(
+            i,
+            constant(0),
+            constant(3),
+            true,
+            vec![
+                when(equal(local(seen), constant(1)), vec![set(later, constant(5))], vec![]),
+                when(
+                    equal(first, constant(1)),
+                    vec![store(Place::slot(slot).at(4), 4, constant(6))],
+                    vec![],
+                ),
+                set(seen, constant(1)),
+                store(Place::slot(slot), 4, constant(1)),
+            ],
+        ),
+        stmt(StmtKind::ForMap {
+            map,
+            key,
+            value,
+            body: vec![set(never, constant(1)), set(i, Expr::load(Place::ptr(key), 8, false))],
+        }),
+        when(local(never), vec![give(0, constant(-1))], vec![give(0, local(later))]),
+        give(1, Expr::load(Place::slot(slot).at(4), 4, false)),
+        give(2, local(never)),
+        give(3, local(i)),
+    ]);
+    assert_eq!(case.run(&[]).words(), [5, 6, 0, 2]);
+}

@@ -3,6 +3,7 @@
 //! `BPF_PROG_TEST_RUN`, results compared exactly. The same binary runs under
 //! the other kernels in `tests/vm`.
 
+#![cfg(all(feature = "llvm", feature = "bpf"))]
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 mod arithmetic;
