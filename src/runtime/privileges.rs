@@ -40,9 +40,10 @@ pub fn check() -> Result<(), Error> {
     Ok(())
 }
 
-/// Warns about kernels on which much does not work.
+/// Warns about kernels that we do not test on. Upstream warns below 5.15; what a
+/// kernel from 5.10 on lacks is told where a script needs it.
 pub(super) fn check_release(release: &str) -> Option<Diagnostic> {
-    const OLDEST: (u32, u32) = (5, 15);
+    const OLDEST: (u32, u32) = (5, 10);
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
     if (major, minor) >= OLDEST {
@@ -72,9 +73,9 @@ mod tests {
 
     #[test]
     fn old_kernels_are_warned_about() {
-        assert!(check_release("5.10.0-32-amd64").is_some());
+        assert!(check_release("5.4.0-32-generic").is_some());
         assert!(check_release("4.18.0").is_some());
-        assert!(check_release("5.15.0").is_none());
+        assert!(check_release("5.10.0-32-amd64").is_none());
         assert!(check_release("6.1-rc1").is_none());
         assert!(check_release("").is_none());
     }
