@@ -418,7 +418,7 @@ fn a_callback_uses_pointers_from_outside() {
         |offset| Expr::LoadTyped { pointer: Box::new(local(task)), offset, size: 4, signed: false };
     let body = vec![
         store(Place::ptr(record).indexed(local(i), 8, 4), 8, local(i)),
-        store(Place::ptr(OUT).indexed(local(i), 8, 3), 8, typed(0)),
+        store(Place::ptr(OUT).indexed(local(i), 8, 3), 8, typed(32)),
     ];
     let event = StmtKind::Event {
         map: ring,
@@ -433,7 +433,7 @@ fn a_callback_uses_pointers_from_outside() {
     case.body(vec![
         set(task, Expr::Call { helper: Helper::GetCurrentTaskBtf, args: vec![] }),
         stmt(event),
-        give(2, typed(0)),
+        give(2, typed(32)),
     ]);
     let outcome = case.run(&[]);
     let words = outcome.words();
