@@ -116,6 +116,18 @@ pub fn has_callbacks() -> bool {
     kernel() >= (5, 17)
 }
 
+/// Offset of `tgid` in this kernel's `struct task_struct`.
+pub fn tgid_offset() -> u32 {
+    use libbpf_rs::btf::types::{MemberAttr, Struct};
+    let btf = libbpf_rs::btf::Btf::from_vmlinux().unwrap();
+    let task = btf.type_by_name::<Struct<'_>>("task_struct").unwrap();
+    let tgid = task.iter().find(|m| m.name.is_some_and(|n| n == "tgid")).unwrap();
+    match tgid.attr {
+        MemberAttr::Normal { offset } => offset / 8,
+        MemberAttr::BitField { .. } => panic!("tgid is no bit field"),
+    }
+}
+
 impl Case {
     /// A program with `words` words of results.
     pub fn new(words: u32) -> Case {

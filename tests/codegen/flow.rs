@@ -418,7 +418,7 @@ fn a_callback_uses_pointers_from_outside() {
         |offset| Expr::LoadTyped { pointer: Box::new(local(task)), offset, size: 4, signed: false };
     let body = vec![
         store(Place::ptr(record).indexed(local(i), 8, 4), 8, local(i)),
-        store(Place::ptr(OUT).indexed(local(i), 8, 3), 8, typed(32)),
+        store(Place::ptr(OUT).indexed(local(i), 8, 3), 8, typed(tgid_offset())),
     ];
     let event = StmtKind::Event {
         map: ring,
@@ -433,11 +433,11 @@ fn a_callback_uses_pointers_from_outside() {
     case.body(vec![
         set(task, Expr::Call { helper: Helper::GetCurrentTaskBtf, args: vec![] }),
         stmt(event),
-        give(2, typed(32)),
+        give(2, typed(tgid_offset())),
     ]);
     let outcome = case.run(&[]);
     let words = outcome.words();
-    assert!(words[0] == words[2] && words[1] == words[2]);
+    assert_eq!(words, [i64::from(std::process::id()); 3]);
     let wanted: Vec<u8> = [0u64, 1, 2, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
     assert_eq!(outcome.events, [wanted]);
 }
