@@ -24,11 +24,16 @@ pub use check::{Checker, MapState};
 use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
+use crate::host::features::Feature;
 use crate::ir;
 use crate::parser::ast::{self, Item};
 use crate::plan::{MissingProbes, Plan};
 use crate::probes::{self, Instance};
 use crate::source::Sources;
+
+/// Bytes of `str()` on kernels whose map keys are small (before 5.13), unless
+/// the script says otherwise. Longer strings are marked as cut.
+const SHORT_STRINGS: u64 = 200;
 
 /// What the command line adds to a script.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +74,11 @@ pub fn check(
 ) -> (Option<Checked>, Diagnostics) {
     let mut diags = Diagnostics::default();
     let script = &expand::expand(script, &mut diags);
-    let config = Config::read(&script.config, &options.environment, &mut diags);
+    let mut config = Config::read(&script.config, &options.environment, &mut diags);
+    if config.max_strlen == Config::default().max_strlen && !host.has(Feature::LargeKeys) {
+        // A string must fit a map key (512 bytes), beside others.
+        config.max_strlen = SHORT_STRINGS;
+    }
     let cdefs = cdefs::Definitions::read(&script.cdefs, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     if diags.has_errors() {
