@@ -101,8 +101,8 @@ fn providers_by_all_their_names() {
 fn system_calls_share_one_raw_tracepoint() {
     let all = one("tracepoint:syscalls:sys_enter_*", &named());
     let calls = all.syscalls.unwrap();
-    assert_eq!(all.kind, ProgramKind::RawTracepoint);
-    assert_eq!(all.section, "raw_tp/sys_enter");
+    assert_eq!(all.kind, ProgramKind::BtfTracepoint);
+    assert_eq!(all.section, "tp_btf/sys_enter");
     assert_eq!(all.attach.len(), 1);
     assert_eq!(calls.numbers.len(), all.attach[0].probes.len());
     assert!(calls.numbers.is_sorted());

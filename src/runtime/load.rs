@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
@@ -45,10 +46,44 @@ pub(super) struct Loaded {
     pub left_out: HashMap<usize, Diagnostic>,
 }
 
+/// How often the kernel did not run a program because it was running already.
+/// Zero where the kernel does not tell (before 5.12).
+fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = u32::try_from(size_of::<libbpf_sys::bpf_prog_info>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes to `info`, and all of its
+    // pointers are null.
+    let result = unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size)
+    };
+    if result == 0 { info.recursion_misses } else { 0 }
+}
+
 impl Loaded {
     /// The descriptor of a map by its name in the object.
     pub(super) fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
         self.object.maps().find(|m| m.name() == name)
+    }
+
+    /// What the kernel kept from programs: it does not run one while it still
+    /// runs on the same CPU (`recursion_misses`, linux/bpf.h), which happens
+    /// where one interrupts itself, or is preempted on newer kernels.
+    pub(super) fn missed(&self) -> Vec<Diagnostic> {
+        let programs = self.programs();
+        let mut list = Vec::new();
+        for plan in &self.plan.programs {
+            let Some(program) = programs.get(OsStr::new(&plan.name)) else { continue };
+            let missed = recursion_misses(program.as_fd());
+            if missed > 0 {
+                let events = if missed == 1 { "event was" } else { "events were" };
+                list.push(
+                    Diagnostic::warning(plan.span, format!("{missed} {events} missed"))
+                        .at("what this probe shows lacks them")
+                        .note("the kernel does not run a program that is still running on the CPU"),
+                );
+            }
+        }
+        list
     }
 
     /// The programs that are in the kernel, by name.

@@ -141,6 +141,9 @@ fn run_to_end(
     attach::run_end(&loaded, &detached)?;
     // `exit()` in one `end` probe does not silence the others.
     while events.drain()? == End::Exit {}
+    for warning in loaded.missed() {
+        events.output().diagnostic(&warning)?;
+    }
     events.finish()?;
     let status = events.status();
     drop(watched);
