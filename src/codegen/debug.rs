@@ -411,7 +411,7 @@ impl<'c> Debug<'c> {
             }
             Layout::Bool => self.basic("bool", 1, BOOLEAN),
             Layout::Pointer | Layout::Ksym | Layout::Username => word,
-            Layout::Str { size } => text(*size),
+            Layout::Str { size } | Layout::Chars { size } => text(*size),
             Layout::Buffer { size } => self.structure(
                 u64::from(layout.size()),
                 &[member("len", 0, 4, half), member("data", 4, u64::from(*size), text(*size))],

@@ -28,6 +28,10 @@ pub enum Layout {
     Str {
         size: u32,
     },
+    /// Text up to the first NUL, or all of it.
+    Chars {
+        size: u32,
+    },
     /// A `u32` length, then up to `size` bytes.
     Buffer {
         size: u32,
@@ -108,6 +112,7 @@ impl Layout {
             Layout::Bool => 1,
             Layout::Pointer | Layout::Ksym | Layout::Username => 8,
             Layout::Str { size }
+            | Layout::Chars { size }
             | Layout::Tuple { size, .. }
             | Layout::Record { size, .. }
             | Layout::Unsupported { size } => *size,

@@ -107,10 +107,11 @@ pub fn decode<'a>(layout: &'a Layout, bytes: &'a [u8]) -> Value<'a> {
             enum_value(Number::of(word(bytes, 0, *size), *size, *signed), names)
         }
         Layout::Pointer => Value::Pointer(word(bytes, 0, 8)),
-        Layout::Str { size } => {
+        Layout::Str { size } | Layout::Chars { size } => {
             let bytes = head(bytes, *size);
             let end = bytes.iter().position(|&b| b == 0);
-            Value::Str { bytes: head(bytes, end.unwrap_or(bytes.len())), cut: end.is_none() }
+            let cut = end.is_none() && matches!(layout, Layout::Str { .. });
+            Value::Str { bytes: head(bytes, end.unwrap_or(bytes.len())), cut }
         }
         Layout::Buffer { size } => {
             let len = word(bytes, 0, 4).min(u64::from(*size));
@@ -391,6 +392,9 @@ mod tests {
         let layout = Layout::Str { size: 4 };
         assert_eq!(decode(&layout, b"ab\0d"), Value::Str { bytes: b"ab", cut: false });
         assert_eq!(decode(&layout, b"abcd"), Value::Str { bytes: b"abcd", cut: true });
+        let layout = Layout::Chars { size: 4 };
+        assert_eq!(decode(&layout, b"ab\0d"), Value::Str { bytes: b"ab", cut: false });
+        assert_eq!(decode(&layout, b"abcd"), Value::Str { bytes: b"abcd", cut: false });
     }
 
     #[test]

@@ -102,12 +102,26 @@ impl Reader<'_> {
                 offset: m.offset,
                 layout: match m.bits {
                     Some(Bits { size, .. }) => Layout::Int { size, signed: m.ty.is_signed() },
-                    None => self.nested(&m.ty, depth + 1),
+                    None => match (self.nested(&m.ty, depth + 1), s.id) {
+                        (layout, TypeId::Btf { .. }) => layout,
+                        (layout, TypeId::Script(_)) => whole_text(layout),
+                    },
                 },
                 bits: m.bits,
             })
             .collect();
         Layout::Record { fields, size: s.size }
+    }
+}
+
+/// Arrays of characters in a definition of the script may be full of text.
+fn whole_text(layout: Layout) -> Layout {
+    match layout {
+        Layout::Str { size } => Layout::Chars { size },
+        Layout::Array { of, stride, len } => {
+            Layout::Array { of: Box::new(whole_text(*of)), stride, len }
+        }
+        other => other,
     }
 }
 
