@@ -1,5 +1,9 @@
-//! The bytes of one BTF section (Documentation/bpf/btf.rst): a table of type
-//! offsets, made in one pass, and access to types and strings by number.
+//! The bytes of one BTF section (Documentation/bpf/btf.rst): access to types
+//! and strings by number.
+//!
+//! Types have different sizes and no table. One pass, which every script pays
+//! that asks about kernel types, notes where each [`STRIDE`]th is; the others
+//! are found from there.
 //!
 //! Nothing here trusts the bytes: what does not fit is `None` or an error.
 
@@ -62,15 +66,35 @@ enum Bytes {
 pub(super) struct Raw {
     bytes: Bytes,
     strings: Range<usize>,
-    /// Offset of each type in the bytes.
+    types: Range<usize>,
+    /// Offset of every [`STRIDE`]th type in the bytes.
     offsets: Vec<u32>,
+    /// Number of types.
+    count: u32,
+    sizes: Sizes,
     /// Number of the first type here: 1, or what a module's base ends with.
     first_id: u32,
     /// Offset of the first string here: 0, or the size of the base's strings.
     first_string: u32,
 }
 
+/// Bytes after the head of each kind of type: fixed, and per element; nothing
+/// for kinds that are not known.
+type Sizes = [Option<(u8, u8)>; 32];
+
+/// One pass over the types of a section.
+#[derive(Clone, Copy)]
+struct Walk<'r> {
+    bytes: &'r [u8],
+    sizes: &'r Sizes,
+    at: usize,
+    end: usize,
+}
+
 const HEAD: usize = 12;
+
+/// A power of two.
+const STRIDE: u32 = 16;
 
 impl Kinds {
     pub(super) const fn of(kind: Kind) -> Kinds {
@@ -113,7 +137,7 @@ impl Kind {
     }
 
     /// Bytes after the head: fixed, and per element.
-    fn data_size(self) -> Option<(usize, usize)> {
+    fn data_size(self) -> Option<(u8, u8)> {
         Some(match self {
             Kind::Int | Kind::Var | Kind::DeclTag => (4, 0),
             Kind::Array => (12, 0),
@@ -131,6 +155,34 @@ impl Kind {
             Kind::Other => return None,
         })
     }
+}
+
+impl<'r> Iterator for Walk<'r> {
+    /// Offset of a type, and its head.
+    type Item = (usize, &'r [u8; HEAD]);
+
+    /// Ends at the end, and at what is damaged.
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at;
+        let head: &[u8; HEAD] = self.bytes.get(at..self.end)?.first_chunk()?;
+        let [_, _, _, _, low, high, _, kind, ..] = *head;
+        let (fixed, each) = (*self.sizes.get(usize::from(kind & 0x1f))?)?;
+        let elements = usize::from(u16::from_le_bytes([low, high]));
+        self.at = at + HEAD + usize::from(fixed) + usize::from(each) * elements;
+        Some((at, head))
+    }
+}
+
+/// The kind of a type by its head.
+fn kind_of(head: &[u8; HEAD]) -> Kind {
+    let [_, _, _, _, _, _, _, kind, ..] = *head;
+    Kind::of(u32::from(kind & 0x1f))
+}
+
+/// Offset of the name of a type by its head.
+fn name_of(head: &[u8; HEAD]) -> u32 {
+    let [a, b, c, d, ..] = *head;
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -195,40 +247,40 @@ impl Raw {
         let (types, strings) = (part(8)?, part(16)?);
         // Sizes of the kinds, from Linux 7.1: how to step over unknown ones.
         let layouts = if head_size >= 32 { part(24).unwrap_or(0..0) } else { 0..0 };
-
-        let mut offsets = Vec::with_capacity(types.len() / 24);
-        let mut at = types.start;
-        while at < types.end {
-            let info = u32_at(b, at + 4).ok_or_else(damaged)?;
-            let number = info >> 24 & 0x1f;
-            let (fixed, each) = match Kind::of(number).data_size() {
-                Some(sizes) => sizes,
-                None => {
-                    let row = layouts.start + 4 * number as usize;
-                    match b.get(row..row + 2) {
-                        Some(&[fixed, each]) if row + 4 <= layouts.end => {
-                            (usize::from(fixed), usize::from(each))
-                        }
-                        _ => return Err(format!("BTF kind {number} is not known")),
-                    }
-                }
-            };
-            offsets.push(u32::try_from(at).map_err(|_| damaged())?);
-            at += HEAD + fixed + each * (info & 0xffff) as usize;
+        let layouts = b.get(layouts).unwrap_or_default();
+        let mut sizes: Sizes = [None; 32];
+        for (number, size) in (0..).zip(&mut sizes) {
+            let layout = layouts.get(4 * number..4 * number + 4);
+            let described = layout.and_then(|l| Some((*l.first()?, *l.get(1)?)));
+            *size = Kind::of(number as u32).data_size().or(described);
         }
-        if at != types.end {
-            return Err(damaged());
+
+        let mut offsets = Vec::with_capacity(types.len() / 24 / STRIDE as usize);
+        let mut count: u32 = 0;
+        let mut walk = Walk { bytes: b, sizes: &sizes, at: types.start, end: types.end };
+        while let Some((at, _)) = walk.next() {
+            if count.is_multiple_of(STRIDE) {
+                offsets.push(u32::try_from(at).map_err(|_| damaged())?);
+            }
+            count += 1;
+        }
+        if walk.at != types.end {
+            let kind = b.get(walk.at + 7).map(|k| k & 0x1f);
+            return Err(match kind.filter(|k| sizes.get(usize::from(*k)) == Some(&None)) {
+                Some(kind) => format!("BTF kind {kind} is not known"),
+                None => damaged(),
+            });
         }
         let (first_id, first_string) = match base {
             Some(base) => (base.end_id(), base.end_string()),
             None => (1, 0),
         };
-        Ok(Raw { bytes, strings, offsets, first_id, first_string })
+        Ok(Raw { bytes, strings, types, offsets, count, sizes, first_id, first_string })
     }
 
     /// The number after the last type.
     pub(super) fn end_id(&self) -> u32 {
-        self.first_id.saturating_add(u32::try_from(self.offsets.len()).unwrap_or(u32::MAX))
+        self.first_id.saturating_add(self.count)
     }
 
     pub(super) fn first_id(&self) -> u32 {
@@ -242,17 +294,29 @@ impl Raw {
 
     /// A type by its number.
     pub(super) fn entry(&self, id: u32) -> Option<Entry> {
-        let at = *self.offsets.get(id.checked_sub(self.first_id)? as usize)? as usize;
+        let number = id.checked_sub(self.first_id)?;
+        let from = *self.offsets.get((number / STRIDE) as usize)? as usize;
+        let (at, head) = self.walk(from).nth((number % STRIDE) as usize)?;
         let b = self.bytes.get();
         let info = u32_at(b, at + 4)?;
         Some(Entry {
-            kind: Kind::of(info >> 24 & 0x1f),
-            name: u32_at(b, at)?,
+            kind: kind_of(head),
+            name: name_of(head),
             vlen: info & 0xffff,
             kind_flag: info >> 31 != 0,
             size_or_type: u32_at(b, at + 8)?,
             data: at + HEAD,
         })
+    }
+
+    /// The types from one at an offset on.
+    fn walk(&self, at: usize) -> Walk<'_> {
+        Walk { bytes: self.bytes.get(), sizes: &self.sizes, at, end: self.types.end }
+    }
+
+    /// All types, with their numbers.
+    fn all(&self) -> impl Iterator<Item = (u32, &[u8; HEAD])> {
+        (self.first_id..).zip(self.walk(self.types.start).map(|(_, head)| head))
     }
 
     /// Word `n` of what follows a type's head.
@@ -274,26 +338,18 @@ impl Raw {
 
     /// Numbers of the types of these kinds, in order.
     pub(super) fn ids(&self, kinds: Kinds) -> impl Iterator<Item = u32> + '_ {
-        let b = self.bytes.get();
-        (self.first_id..).zip(&self.offsets).filter_map(move |(id, &at)| {
-            let info = u32_at(b, at as usize + 4)?;
-            kinds.has(Kind::of(info >> 24 & 0x1f)).then_some(id)
-        })
+        self.all().filter_map(move |(id, head)| kinds.has(kind_of(head)).then_some(id))
     }
 
     /// The first type of these kinds with this name. Looks at every type: about
     /// as long as it takes to make an index of names only for a few of them.
     pub(super) fn find(&self, base: Option<&Raw>, kinds: Kinds, name: &str) -> Option<u32> {
-        let b = self.bytes.get();
-        let strings = b.get(self.strings.clone())?;
-        (self.first_id..).zip(&self.offsets).find_map(|(id, &at)| {
-            let head = b.get(at as usize..at as usize + 8)?;
-            let (offset, info) = head.split_at(4);
-            let info = u32::from_le_bytes(info.try_into().ok()?);
-            if !kinds.has(Kind::of(info >> 24 & 0x1f)) {
+        let strings = self.bytes.get().get(self.strings.clone())?;
+        self.all().find_map(|(id, head)| {
+            if !kinds.has(kind_of(head)) {
                 return None;
             }
-            let offset = u32::from_le_bytes(offset.try_into().ok()?);
+            let offset = name_of(head);
             let tail = match offset.checked_sub(self.first_string) {
                 Some(own) => strings.get(own as usize..)?,
                 None => base?.tail(offset)?,
