@@ -36,9 +36,10 @@ bless: ## accept what rtrace says now: tests/golden, docs/reference
 	RTRACE_BLESS=1 cargo test --test golden
 	RTRACE_BLESS=1 cargo test --test docs reference
 
-bench: ## start-up, attach and per-event cost, each against a reference in the same run
+bench: ## costs next to those of others in the same run (BENCH="startup events scale")
 	@tools/setup build bench
-	cargo bench $(AS_ROOT)
+	cargo build --release --bin rtrace
+	cargo bench $(AS_ROOT) --profile dev --bench measure -- $(BENCH)
 
 lint: ## formatting, clippy, and each cargo feature on its own
 	cargo fmt --check && cargo clippy --all-targets -- -D warnings

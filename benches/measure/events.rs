@@ -37,6 +37,8 @@ enum Work {
 
 /// A script and its equal in C.
 struct Case {
+    /// What it does, for the table.
+    name: &'static str,
     script: &'static str,
     /// Programs of `programs.bpf.c`.
     programs: &'static [&'static str],
@@ -49,56 +51,65 @@ struct Case {
 const MANY: u32 = 200_000;
 
 const CASES: [Case; 13] = [
-    Case::new("rawtracepoint:sys_enter { }", &["nothing"], Work::Getppid, MANY),
+    Case::new("nothing", "rawtracepoint:sys_enter { }", &["nothing"], Work::Getppid, MANY),
     Case::new(
+        "@ = count()",
         "tracepoint:syscalls:sys_enter_getppid { @ = count(); }",
         &["counts"],
         Work::Getppid,
         MANY,
     ),
     Case::new(
+        "@[comm] = count()",
         "tracepoint:syscalls:sys_enter_getppid { @[comm] = count(); }",
         &["by_comm"],
         Work::Getppid,
         MANY,
     ),
     Case::new(
+        "@[pid] = count()",
         "tracepoint:syscalls:sys_enter_getppid { @[pid] = count(); }",
         &["by_pid"],
         Work::Getppid,
         MANY,
     ),
     Case::new(
+        "/pid == N/ { @ = count() }",
         "tracepoint:syscalls:sys_enter_getppid /pid == PID/ { @ = count(); }",
         &["predicate"],
         Work::Getppid,
         MANY,
     ),
     Case::new(
+        "@[comm, args.fd] = count()",
         "tracepoint:syscalls:sys_enter_read { @[comm, args.fd] = count(); }",
         &["two_keys"],
         Work::Read,
         MANY,
     ),
     Case::new(
+        "@[comm] = sum(args.count)",
         "tracepoint:syscalls:sys_enter_read { @[comm] = sum(args.count); }",
         &["sums"],
         Work::Read,
         MANY,
     ),
     Case::new(
+        "@ = hist(args.count)",
         "tracepoint:syscalls:sys_enter_read { @ = hist(args.count); }",
         &["histogram"],
         Work::Read,
         MANY,
     ),
     Case::new(
+        "@ = lhist(args.count, 0, 4096, 64)",
         "tracepoint:syscalls:sys_enter_read { @ = lhist(args.count, 0, 4096, 64); }",
         &["linear"],
         Work::Read,
         MANY,
     ),
     Case::new(
+        "latency: @start[tid], hist, delete",
         "tracepoint:syscalls:sys_enter_read { @start[tid] = nsecs; } \
          tracepoint:syscalls:sys_exit_read /@start[tid]/ { \
          @ = hist(nsecs - @start[tid]); delete(@start, tid); }",
@@ -107,6 +118,7 @@ const CASES: [Case; 13] = [
         MANY,
     ),
     Case::new(
+        "@[kstack] = count()",
         "tracepoint:syscalls:sys_enter_getppid { @[kstack] = count(); }",
         &["stacks"],
         Work::Getppid,
@@ -115,6 +127,7 @@ const CASES: [Case; 13] = [
     Case {
         sends: true,
         ..Case::new(
+            "printf(comm, pid)",
             "tracepoint:syscalls:sys_enter_getppid { printf(\"%s %d\\n\", comm, pid); }",
             &["prints"],
             Work::Getppid,
@@ -124,6 +137,7 @@ const CASES: [Case; 13] = [
     Case {
         sends: true,
         ..Case::new(
+            "printf(comm, str(args.filename))",
             "tracepoint:syscalls:sys_enter_openat { printf(\"%s %s\\n\", comm, str(args.filename)); }",
             &["paths"],
             Work::Open,
@@ -134,12 +148,13 @@ const CASES: [Case; 13] = [
 
 impl Case {
     const fn new(
+        name: &'static str,
         script: &'static str,
         programs: &'static [&'static str],
         work: Work,
         calls: u32,
     ) -> Case {
-        Case { script, programs, work, calls, sends: false }
+        Case { name, script, programs, work, calls, sends: false }
     }
 }
 
@@ -149,7 +164,7 @@ pub(crate) fn run(rtrace: &Tracer, rounds: usize) -> Result<()> {
     let cpu = pin()?;
     let _statistics = Statistics::enable()?;
     println!("\nPer event ({rounds} rounds on CPU {cpu}; nanoseconds, min / median)\n");
-    let head = ["script", "rtrace", "C", "ratio", "without the clock"];
+    let head = ["what a program does", "rtrace", "C", "ratio", "without the clock"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut nothing = (0.0, 0.0);
     for case in &CASES {
@@ -165,7 +180,7 @@ pub(crate) fn run(rtrace: &Tracer, rounds: usize) -> Result<()> {
         }
         let net = (ours.min() - nothing.0) / (theirs.min() - nothing.1);
         rows.push(vec![
-            case.script.to_owned(),
+            case.name.to_owned(),
             format!("{:.1} / {:.1}", ours.min(), ours.median()),
             format!("{:.1} / {:.1}", theirs.min(), theirs.median()),
             format!("{:.3} / {:.3}", ours.min() / theirs.min(), ours.over(&theirs).median()),
