@@ -114,6 +114,21 @@ impl Frame {
         frame
     }
 
+    /// Bytes of stack that the frame of a program and the slots beside it take;
+    /// nothing without callbacks.
+    pub(super) fn stack(program: &Program) -> u32 {
+        let frame = Frame::of(program);
+        let beside = (0..).zip(&program.slots).filter(|(id, slot)| {
+            slot.home == Home::Stack && frame.slot(SlotId(*id)).is_none()
+        });
+        match frame.size {
+            0 => 0,
+            size => beside.fold(size, |size, (_, slot)| {
+                size.next_multiple_of(slot_align(slot)).saturating_add(slot.size)
+            }),
+        }
+    }
+
     fn add(&mut self, size: u32, align: u32) -> u32 {
         let offset = self.size.next_multiple_of(align);
         self.size = offset + size;

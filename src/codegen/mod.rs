@@ -103,8 +103,8 @@ fn emit(
     options: &Options,
     file: FileType,
 ) -> Result<Vec<u8>, String> {
-    let mut result = emit_as_is(module, plan, options, file);
-    let mut relieved = None;
+    let mut relieved = spill::make_room(module);
+    let mut result = emit_as_is(relieved.as_ref().unwrap_or(module), plan, options, file);
     for step in 0..spill::STEPS {
         let Err(errors) = &result else { break };
         let relieved = relieved.get_or_insert_with(|| module.clone());

@@ -8,12 +8,34 @@
 
 use std::collections::BTreeSet;
 
+use super::frame::Frame;
 use crate::ir::{
     Arg, Expr, Helper, Home, LocalId, Module, Place, Program, Slot, SlotId, Stmt, StmtKind, Use,
 };
 
 /// How often a module can be relieved.
 pub(super) const STEPS: usize = 2;
+
+/// Stack that slots and the frame may take in a program with callbacks. A
+/// callback's own values come on top of that, which the kernel adds up and
+/// LLVM does not see.
+const BESIDE_CALLBACKS: u32 = 256;
+
+/// Relieves the programs whose callbacks would have too little stack. Gives
+/// nothing if there are none.
+pub(super) fn make_room(module: &Module) -> Option<Module> {
+    let crowded = |program: &Program| Frame::stack(program) > BESIDE_CALLBACKS;
+    if !module.programs.iter().any(crowded) {
+        return None;
+    }
+    let mut module = module.clone();
+    for step in 0..STEPS {
+        for program in module.programs.iter_mut().filter(|p| crowded(p)) {
+            relieve_program(program, step);
+        }
+    }
+    Some(module)
+}
 
 /// Takes the next step for the programs that LLVM names in its errors. Gives
 /// false if these are about something else.
@@ -27,13 +49,17 @@ pub(super) fn relieve(module: &mut Module, errors: &str, step: usize) -> bool {
             .any(|l| named.iter().any(|n| l.contains(n.as_str())));
         if overflows {
             found = true;
-            match step {
-                0 => move_slots(program),
-                _ => move_locals(program),
-            }
+            relieve_program(program, step);
         }
     }
     found
+}
+
+fn relieve_program(program: &mut Program, step: usize) {
+    match step {
+        0 => move_slots(program),
+        _ => move_locals(program),
+    }
 }
 
 /// The first free offset in the program's scratch memory.

@@ -486,3 +486,32 @@ fn what_a_callback_changes_is_not_known() {
     ]);
     assert_eq!(case.run(&[]).words(), [5, 6, 0, 2]);
 }
+
+/// The kernel adds up the stack of a program and of its callbacks.
+#[test]
+fn callbacks_that_need_much_stack() {
+    if !has_callbacks() {
+        return;
+    }
+    const SLOT: u32 = 280;
+    const COUNT: i64 = 40;
+    let mut case = Case::new(2);
+    let i = case.local("i");
+    let slot = case.slot(SLOT, 8, Home::Stack);
+    let values: Vec<_> = (0..COUNT).map(|n| case.local(&format!("v{n}"))).collect();
+    let clock = Expr::Call { helper: Helper::KtimeGetNs, args: vec![] };
+    let mut body: Vec<_> = (0..)
+        .zip(&values)
+        .map(|(n, v)| set(*v, binary(BinaryOp::Mul, argument(0), add(local(i), constant(n)))))
+        .collect();
+    body.push(stmt(StmtKind::Eval(clock)));
+    body.push(give(0, values.iter().fold(constant(0), |sum, v| add(sum, local(*v)))));
+    body.push(store(Place::slot(slot).at(SLOT - 8), 8, local(i)));
+    case.body(vec![
+        stmt(StmtKind::Zero { to: Place::slot(slot), size: SLOT }),
+        range(i, constant(0), constant(3), true, body),
+        give(1, Expr::load(Place::slot(slot).at(SLOT - 8), 8, false)),
+    ]);
+    let sum: i64 = (0..COUNT).map(|n| 5 * (2 + n)).sum();
+    assert_eq!(case.run(&[5]).words(), [sum, 2]);
+}
