@@ -365,6 +365,9 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
 fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
     let Detail::Stack { user, limit, .. } = call.detail else { return };
     let bytes = limit * 8;
+    if full {
+        l.emit(StmtKind::Zero { to: to.clone(), size: STACK_HEADER + bytes });
+    }
     let flags = if *user { USER_STACK } else { 0 };
     let args = vec![
         Arg::Context,
@@ -380,11 +383,6 @@ fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
     l.set(frames, count);
     l.when(failed, |l| {
         l.set(frames, Expr::Const(0));
-        // Behind the frames that it finds, the helper writes zeroes
-        // (kernel/bpf/stackmap.c); but it may fail before it writes anything.
-        if full {
-            l.emit(StmtKind::Zero { to: to.at(STACK_HEADER), size: bytes });
-        }
         l.loss(Cause::Stack { user: *user }, Some(taken));
     });
     l.store(to, 4, Expr::Local(frames));
