@@ -118,9 +118,9 @@ impl Frame {
     /// nothing without callbacks.
     pub(super) fn stack(program: &Program) -> u32 {
         let frame = Frame::of(program);
-        let beside = (0..).zip(&program.slots).filter(|(id, slot)| {
-            slot.home == Home::Stack && frame.slot(SlotId(*id)).is_none()
-        });
+        let beside = (0..)
+            .zip(&program.slots)
+            .filter(|(id, slot)| slot.home == Home::Stack && frame.slot(SlotId(*id)).is_none());
         match frame.size {
             0 => 0,
             size => beside.fold(size, |size, (_, slot)| {

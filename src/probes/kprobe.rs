@@ -2,6 +2,11 @@
 //!
 //! A name is one perf kprobe. A pattern is one `kprobe.multi` link if the
 //! kernel has that, else many perf kprobes with the same program.
+//!
+//! A kretprobe keeps something for each call that has not returned yet, and
+//! kernels before `kprobe.multi` keep as few as they have CPUs, and drop other
+//! calls in silence (`maxactive`, kernel/kprobes.c): there a trampoline watches
+//! the return if one can.
 
 use std::collections::{HashMap, HashSet};
 
@@ -73,6 +78,11 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Err(unknown) => return request.missing(unknown, diags),
         }
     };
+    if let [target] = targets.as_slice()
+        && let Some(instance) = by_trampoline(request, target)
+    {
+        return Ok(vec![instance]);
+    }
     let plain = module.is_none() && pattern;
     Ok(instances(request, targets, plain && request.host.has(Feature::KprobeMulti)))
 }
@@ -220,6 +230,52 @@ fn by_address(request: &Request<'_>, part: &Part) -> Result<Target, Box<Diagnost
     };
     let name = format!("{}:{address}", request.provider.name);
     Ok(Target { module: None, function, offset, name })
+}
+
+/// Parameters that a trampoline of the kernels in question can pass on: as many
+/// as there are registers (`MAX_BPF_FUNC_REG_ARGS`, arch/x86/net/bpf_jit_comp.c).
+const TRAMPOLINE_PARAMS: usize = 6;
+
+/// The return of a function by a trampoline, where kretprobes are scarce and
+/// the script cannot tell the difference.
+fn by_trampoline(request: &Request<'_>, target: &Target) -> Option<Instance> {
+    let Request { host, needs, .. } = request;
+    let scarce = request.provider.name == KRETPROBE.name && !host.has(Feature::KprobeMulti);
+    if !scarce || needs.raw_context || !host.has(Feature::Fentry) {
+        return None;
+    }
+    let Target { module, function: name, .. } = target;
+    let module = module.as_deref().unwrap_or("vmlinux");
+    let function = host.btf().ok()?.function_in(module, name)?;
+    let in_word = |ty: &Type| !matches!(ty, Type::Struct(_) | Type::Unsupported(_));
+    let fits = function.params.len() <= TRAMPOLINE_PARAMS
+        && function.params.iter().all(|p| in_word(&p.ty))
+        && (function.result != Type::Void || !needs.retval);
+    let traceable = host
+        .traceable_functions()
+        .is_ok_and(|mut l| l.any(|f| f.name == name && f.module.unwrap_or("vmlinux") == module));
+    if !fits || !traceable {
+        return None;
+    }
+    let mut context = context(request, Ok(Vec::new()));
+    if let Ok(Argument { access, .. }) = &mut context.retval {
+        // The result follows the parameters.
+        *access = Access::Context { offset: 8 * function.params.len() as u32, size: 8 };
+    }
+    let no = "nothing here needs registers";
+    let section = match module {
+        "vmlinux" => format!("fexit/{name}"),
+        module => format!("fexit/{module}:{name}"),
+    };
+    let mechanism =
+        Mechanism::Trampoline { function: name.clone(), module: module.to_owned(), exit: true };
+    Some(Instance {
+        kind: ProgramKind::Trampoline,
+        section,
+        context: Context { ctx: Err(no.into()), registers: None, ..context },
+        attach: vec![request.attach(vec![target.name.clone()], mechanism)],
+        syscalls: None,
+    })
 }
 
 fn instances(request: &Request<'_>, targets: Vec<Target>, multi: bool) -> Vec<Instance> {

@@ -123,6 +123,9 @@ enum Expectation {
     /// So many events: lines of standard output that begin with `event`, and what standard
     /// error says was lost.
     Events(u64),
+    /// So many events: the numbers that the expression finds in standard output, and what
+    /// standard error says was missed.
+    Counted(u64, Regex),
 }
 
 impl Plan {
@@ -163,6 +166,11 @@ impl Plan {
                 "reject" => plan.expectations.push(Expectation::Reject(value)),
                 "stderr" => plan.expectations.push(Expectation::Error(value)),
                 "stderr-re" => plan.expectations.push(Expectation::ErrorLike(regex(&value)?)),
+                "counted" => {
+                    let (count, like) = value.split_once(' ').ok_or("`counted` is COUNT REGEX")?;
+                    let counted = Expectation::Counted(number(count)?, regex(like)?);
+                    plan.expectations.push(counted);
+                }
                 "events" => plan.expectations.push(Expectation::Events(number(&value)?)),
                 _ => {
                     return Err(format!(
@@ -317,6 +325,9 @@ impl Plan {
                 Expectation::ErrorLike(regex) if !err.lines().any(|line| regex.is_match(line)) => {
                     faults.push(format!("standard error has no line like `{regex}`"));
                 }
+                Expectation::Counted(count, regex) => {
+                    faults.extend(judge_counted(*count, regex, &out, &err));
+                }
                 Expectation::Events(count) => faults.extend(judge_events(*count, &out, &err)),
                 _ => {}
             }
@@ -332,6 +343,18 @@ impl Plan {
         faults.extend(judge_whole(&case.beside("out"), &out));
         faults
     }
+}
+
+/// Events that were counted and events that were missed, together: none is forgotten.
+fn judge_counted(count: u64, regex: &Regex, out: &str, err: &str) -> Option<String> {
+    let missed = Regex::new(r"^warning: (\d+) events? (?:was|were) missed$").ok()?;
+    let sum = |regex: &Regex, text: &str| -> u64 {
+        let of_line = |line| regex.captures(line)?.get(1)?.as_str().parse::<u64>().ok();
+        text.lines().filter_map(of_line).sum()
+    };
+    let (counted, missed) = (sum(regex, out), sum(&missed, err));
+    let text = format!("{counted} events and {missed} missed ones are not {count}");
+    (counted + missed != count).then_some(text)
 }
 
 /// Events that came and events that were lost, together: none is forgotten.
