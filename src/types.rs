@@ -212,10 +212,6 @@ impl Aggregation {
     }
 }
 
-/// Size of the part of a stack value before its frames: a `u32` frame count
-/// and a `u32` process id.
-pub const STACK_HEADER: u32 = 8;
-
 impl Type {
     pub const INT64: Type = Type::Int { size: 8, signed: true, space: Space::None };
     pub const UINT64: Type = Type::Int { size: 8, signed: false, space: Space::None };
@@ -244,8 +240,7 @@ impl Type {
             Type::Struct(s) => s.size,
             Type::Tuple(types) => layout_of(types.iter()).1,
             Type::Record(fields) => layout_of(fields.iter().map(|f| &f.1)).1,
-            Type::Stack { limit, .. } => STACK_HEADER + 8 * limit,
-            Type::Usym | Type::Timestamp | Type::CgroupPath => 16,
+            Type::Stack { .. } | Type::Usym | Type::Timestamp | Type::CgroupPath => 16,
             Type::Inet => 24,
             Type::Mac => 6,
             Type::Aggregate(a) => 8 * a.words(),

@@ -2,23 +2,15 @@
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::Diagnostic;
-use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
-use crate::plan::Cause;
 use crate::probes::Func;
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
 use crate::sema::tree::{self, Detail, ExprKind};
-use crate::types::{STACK_HEADER, Space, StackMode, Type};
+use crate::types::{Space, StackMode, Type};
 
 /// Frames of a stack when nothing is said.
 const FRAMES: i64 = 127;
-
-/// The same where map keys are small: two stacks and a name fit in a key.
-const FEW_FRAMES: i64 = 28;
-
-/// `BPF_F_USER_STACK` of linux/bpf.h.
-const USER_STACK: i64 = 1 << 8;
 
 pub(super) const ROWS: &[Builtin] = &[
     Builtin {
@@ -328,14 +320,6 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     }
     let mut mode = c.config.stack_mode;
     let mut limit = FRAMES;
-    if call.args.is_empty() && !c.host.has(Feature::LargeKeys) {
-        limit = FEW_FRAMES;
-        c.diags.push(
-            Diagnostic::warning(call.span, format!("stacks have at most {limit} frames here"))
-                .note("this kernel's map keys are limited to 512 bytes")
-                .help(format!("write `{}(n)` for another number of frames", call.builtin.name)),
-        );
-    }
     for (n, arg) in call.args.iter().enumerate() {
         if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
             && let Some(named) = crate::config::stack_mode(name)
@@ -362,30 +346,11 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     c.typed_with(call, vec![], Type::Stack { user, mode, limit }, detail)
 }
 
-fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
+fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
     let Detail::Stack { user, limit, .. } = call.detail else { return };
-    let bytes = limit * 8;
-    if full {
-        l.emit(StmtKind::Zero { to: to.clone(), size: STACK_HEADER + bytes });
-    }
-    let flags = if *user { USER_STACK } else { 0 };
-    let args = vec![
-        Arg::Context,
-        Arg::Address(to.at(STACK_HEADER)),
-        Arg::Value(Expr::Const(i64::from(bytes))),
-        Arg::Value(Expr::Const(flags)),
-    ];
-    let taken = l.call(Helper::GetStack, args);
-    let taken = l.spill("taken", taken);
-    let failed = Expr::binary(B::SLt, taken.clone(), Expr::Const(0));
-    let frames = l.local("frames");
-    let count = Expr::binary(B::LShr, taken.clone(), Expr::Const(3));
-    l.set(frames, count);
-    l.when(failed, |l| {
-        l.set(frames, Expr::Const(0));
-        l.loss(Cause::Stack { user: *user }, Some(taken));
-    });
-    l.store(to, 4, Expr::Local(frames));
+    let taken = l.take_stack(*user, *limit);
+    l.store(to, 2, taken.count);
+    l.store(&to.at(2), 2, Expr::Const(i64::from(*limit)));
     let pid = if *user {
         let call = l.call(Helper::GetCurrentPidTgid, vec![]);
         Expr::binary(B::LShr, call, Expr::Const(32))
@@ -393,4 +358,5 @@ fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
         Expr::Const(0)
     };
     l.store(&to.at(4), 4, pid);
+    l.store(&to.at(8), 8, taken.id);
 }

@@ -89,7 +89,7 @@ pub(super) const ROWS: &[Builtin] = &[
             (Detail::Map { map, .. }, _) => l.map_len(*map),
             (_, Some(stack)) => {
                 let place = l.place(stack);
-                Expr::load(place, 4, false)
+                Expr::load(place, 2, false)
             }
             _ => Expr::Const(0),
         }),

@@ -424,12 +424,13 @@ impl<'c> Debug<'c> {
             {
                 self.fields(fields, *size)
             }
-            Layout::Stack { limit, .. } => self.structure(
-                u64::from(layout.size()),
+            Layout::Stack { .. } => self.structure(
+                16,
                 &[
+                    // The lower half counts frames, the upper one is their limit.
                     member("frames", 0, 4, half),
                     member("pid", 4, 4, half),
-                    member("ip", 8, 8 * u64::from(*limit), self.array(word, 8, (*limit).into())),
+                    member("id", 8, 8, word),
                 ],
             ),
             Layout::Usym => {

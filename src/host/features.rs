@@ -52,6 +52,9 @@ pub enum Feature {
     RingBuffer,
     /// Keys of hash maps may be longer than 512 bytes.
     LargeKeys,
+    /// Hash maps may take their memory as they fill, whatever kind of program
+    /// uses them.
+    DynamicMaps,
     /// BPF instruction set v3: 32-bit arithmetic and jumps, atomics.
     CpuV3,
     /// BPF instruction set v4: signed division, sign extension, byte swaps.
@@ -103,7 +106,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 33] = [
+    pub const ALL: [Feature; 34] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -124,6 +127,7 @@ impl Feature {
         Feature::ModuleBtf,
         Feature::RingBuffer,
         Feature::LargeKeys,
+        Feature::DynamicMaps,
         Feature::CpuV3,
         Feature::CpuV4,
         Feature::PerfLink,
@@ -163,6 +167,7 @@ impl Feature {
             Feature::ModuleBtf => ("module_btf", Kernel, "5.11"),
             Feature::RingBuffer => ("ring_buffer", Kernel, "5.8"),
             Feature::LargeKeys => ("large_keys", Kernel, "5.13"),
+            Feature::DynamicMaps => ("dynamic_maps", Kernel, "6.1"),
             Feature::CpuV3 => ("cpu_v3", Kernel, "5.12"),
             Feature::CpuV4 => ("cpu_v4", Kernel, "6.6"),
             Feature::PerfLink => ("perf_link", Kernel, "5.15"),

@@ -50,12 +50,12 @@ pub enum Layout {
         fields: Vec<Field>,
         size: u32,
     },
-    /// A `u32` count of frames, a `u32` process id (0: kernel), then up to
-    /// `limit` addresses of 8 bytes, innermost first.
+    /// A `u16` count of frames, a `u16` limit of frames, a `u32` process id (0:
+    /// kernel), and as a `u64` the key of the frames in the table for that
+    /// limit ([`super::stack_table`]); 16 in all.
     Stack {
         user: bool,
         mode: StackMode,
-        limit: u32,
     },
     /// A kernel address (8 bytes).
     Ksym,
@@ -118,10 +118,7 @@ impl Layout {
             | Layout::Unsupported { size } => *size,
             Layout::Buffer { size } => size.saturating_add(4),
             Layout::Array { stride, len, .. } => stride.saturating_mul(*len),
-            Layout::Stack { limit, .. } => {
-                limit.saturating_mul(8).saturating_add(crate::types::STACK_HEADER)
-            }
-            Layout::Usym | Layout::Timestamp | Layout::CgroupPath => 16,
+            Layout::Stack { .. } | Layout::Usym | Layout::Timestamp | Layout::CgroupPath => 16,
             Layout::Inet => 24,
             Layout::Mac => 6,
         }

@@ -19,7 +19,7 @@ use crate::types::Aggregation;
 pub const SECTION: &str = ".rtrace.plan";
 
 /// Changes when an old object can no longer be read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the BPF ring buffer that carries events.
 pub const EVENTS_MAP: &str = "rt_events";
@@ -29,6 +29,20 @@ pub const LOSSES_MAP: &str = "rt_losses";
 
 /// Name of the per-CPU array of large temporaries, one entry per program.
 pub const SCRATCH_MAP: &str = "rt_scratch";
+
+/// Name of the BPF hash map with the frames of stacks of at most `limit`
+/// frames: a `u64` as the key, `limit` addresses as the value, innermost first,
+/// of which a stack says how many are its own.
+pub fn stack_table(limit: u32) -> String {
+    format!("{STACK_TABLES}{limit}")
+}
+
+/// The limit of the table of that name, if it is one.
+pub fn stack_table_limit(name: &str) -> Option<u16> {
+    name.strip_prefix(STACK_TABLES)?.parse().ok()
+}
+
+const STACK_TABLES: &str = "rt_stacks_";
 
 /// Section of the read-only words that the run side fills in before loading:
 /// one `u64` per entry of [`Plan::params`], in that order.
@@ -341,6 +355,10 @@ pub enum Cause {
     IndexOutOfBounds,
     /// A stack could not be captured.
     Stack {
+        user: bool,
+    },
+    /// The frames of a stack could not be kept for the user side.
+    StackTable {
         user: bool,
     },
     /// `exit()` when the ring buffer had no room: it still ends the run. The

@@ -5,7 +5,7 @@
 //! if it knows the link type), or a look into sysfs. Nothing stays behind.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
 
@@ -51,6 +51,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
             c::libbpf_probe_bpf_map_type(c::BPF_MAP_TYPE_RINGBUF, ptr::null()) == 1
         },
         Feature::LargeKeys => hash_map_exists(520),
+        Feature::DynamicMaps => dynamic_maps(),
         // if w0 == 0 goto +0: a 32-bit jump. Atomic fetch-and-add came
         // later, so that is what is asked for.
         Feature::CpuV3 => {
@@ -107,6 +108,29 @@ fn hash_map_exists(key_size: u32) -> bool {
     true
 }
 
+/// Whether a program that may run at any time, as on perf events, may use a
+/// hash map that is not allocated in advance.
+fn dynamic_maps() -> bool {
+    let options = c::bpf_map_create_opts {
+        sz: size_of::<c::bpf_map_create_opts>() as c::size_t,
+        map_flags: c::BPF_F_NO_PREALLOC,
+        ..Default::default()
+    };
+    // SAFETY: the options live until the call returns; a null pointer stands
+    // for "no name".
+    let fd = unsafe {
+        c::bpf_map_create(c::BPF_MAP_TYPE_HASH, ptr::null(), 8, 8, 1, &raw const options)
+    };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so the descriptor is open and ours.
+    let map = unsafe { OwnedFd::from_raw_fd(fd) };
+    let [first, second] = Insn::map_address(map.as_raw_fd());
+    let program = [first, second, Insn::mov(0, 0), Insn::EXIT];
+    load(c::BPF_PROG_TYPE_PERF_EVENT, 0, 0, &program).is_ok()
+}
+
 /// One BPF instruction (linux/bpf.h, `struct bpf_insn`); `registers` holds
 /// the source in its high and the destination in its low half.
 #[repr(C)]
@@ -127,6 +151,14 @@ impl Insn {
 
     const fn call(helper: c::bpf_func_id) -> Insn {
         Insn { code: 0x85, registers: 0, offset: 0, imm: helper.cast_signed() }
+    }
+
+    /// The address of a map (`BPF_PSEUDO_MAP_FD`), which takes two instructions.
+    const fn map_address(fd: i32) -> [Insn; 2] {
+        [
+            Insn { code: 0x18, registers: 0x11, offset: 0, imm: fd },
+            Insn { code: 0, registers: 0, offset: 0, imm: 0 },
+        ]
     }
 
     /// Eight bytes of zero below the frame pointer.

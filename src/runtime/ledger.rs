@@ -186,6 +186,10 @@ impl Place {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("Error reading {name}."), WarningKind::Other)
             }
+            Cause::StackTable { user } => {
+                let name = if *user { "ustack" } else { "kstack" };
+                (format!("the frames of a {name} could not be kept"), WarningKind::Other)
+            }
             Cause::NoChild => {
                 ("`cpid` is 0: there is no child process".to_string(), WarningKind::Other)
             }
@@ -200,7 +204,9 @@ impl Place {
         }
         diagnostic = match (&self.cause, full) {
             (Cause::MapUpdate { .. }, Some(map)) => diagnostic.note(map.note()).help(map.help()),
-            (Cause::Stack { .. }, _) if error != 0 => diagnostic.note(error_text(error)),
+            (Cause::Stack { .. } | Cause::StackTable { .. }, _) if error != 0 => {
+                diagnostic.note(error_text(error))
+            }
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
         };
@@ -236,6 +242,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
         | Cause::DivisionByZero
         | Cause::IndexOutOfBounds
         | Cause::Stack { .. }
+        | Cause::StackTable { .. }
         | Cause::NoChild => None,
     }
 }

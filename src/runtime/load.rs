@@ -16,6 +16,7 @@ use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
 use super::attach;
 use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
+use super::stacks::Tables;
 use super::verifier;
 use crate::diag::Diagnostic;
 use crate::object::Object;
@@ -63,6 +64,22 @@ impl Loaded {
     /// The descriptor of a map by its name in the object.
     pub(super) fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
         self.object.maps().find(|m| m.name() == name)
+    }
+
+    /// The frames of the stacks that the programs take.
+    ///
+    /// # Errors
+    /// No descriptor is left for a table.
+    pub(super) fn stacks(&self) -> Result<Tables, Error> {
+        let mut tables = Tables::default();
+        for map in self.object.maps() {
+            if let Some(limit) = map.name().to_str().and_then(plan::stack_table_limit) {
+                tables.add(limit, map.as_fd()).map_err(|e| {
+                    Error::run(Diagnostic::global(format!("cannot read stacks: {e}")))
+                })?;
+            }
+        }
+        Ok(tables)
     }
 
     /// What the kernel kept from programs: it does not run one while it still

@@ -24,6 +24,7 @@ mod poll;
 pub mod privileges;
 mod ring;
 mod signals;
+pub mod stacks;
 pub mod symbols;
 mod sys;
 mod verifier;
@@ -106,6 +107,7 @@ fn run_to_end(
     if loaded.plan.names_user_code() {
         output.remember(Mappings::record(options.pid, &host.online_cpus()));
     }
+    output.stacks(loaded.stacks()?);
     let mut events = Events::open(&loaded.plan, &opened, output)?;
 
     if options.verbose {

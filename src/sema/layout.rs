@@ -77,9 +77,7 @@ impl Reader<'_> {
                     .collect(),
                 size: ty.size(),
             },
-            Type::Stack { user, mode, limit } => {
-                Layout::Stack { user: *user, mode: *mode, limit: *limit }
-            }
+            Type::Stack { user, mode, .. } => Layout::Stack { user: *user, mode: *mode },
             Type::Ksym => Layout::Ksym,
             Type::Usym => Layout::Usym,
             Type::Inet => Layout::Inet,

@@ -25,6 +25,7 @@ use crate::runtime::ledger::{Notice, Warning, WarningKind};
 use crate::runtime::mappings::Mappings;
 use crate::runtime::maps::{MapData, Merged};
 use crate::runtime::names::{Machine, Names};
+use crate::runtime::stacks::{NoStacks, Stacks};
 use crate::runtime::symbols::Symbols;
 use crate::source::{Sources, Span};
 
@@ -122,6 +123,7 @@ impl Output {
             options,
             cx: Context {
                 names,
+                stacks: Box::new(NoStacks),
                 clock,
                 time_formats: plan.time_formats.clone(),
                 cgroup_filters: plan.cgroup_filters.clone(),
@@ -132,6 +134,11 @@ impl Output {
             max_cat_bytes: plan.config.max_cat_bytes,
             scratch: Vec::new(),
         }
+    }
+
+    /// Where the frames of stacks are found; without it stacks have none.
+    pub fn stacks(&mut self, stacks: impl Stacks + 'static) {
+        self.cx.stacks = Box::new(stacks);
     }
 
     /// Names functions of processes also after they have exited.

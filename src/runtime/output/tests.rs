@@ -1,5 +1,6 @@
 //! Every example of output.md, byte for byte.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use super::*;
 use crate::plan::{
     Cause, Config, Conversion, ConversionKind, Field, Format, Layout, Loss, MissingProbes, Piece,
 };
+use crate::runtime::decode::Stack;
 use crate::runtime::ledger::{Ledger, Tally};
 use crate::runtime::maps::tests as maps;
 use crate::runtime::symbols::{BuildId, Code, Inlined, Place, Symbol};
@@ -125,7 +127,7 @@ const JSON: Options = Options {
 
 fn output(script: &str, options: Options) -> (Output, Written, Written) {
     let (out, errors) = (Written::default(), Written::default());
-    let output = Output::with(
+    let mut output = Output::with(
         &plan(script),
         Box::new(out.clone()),
         Box::new(errors.clone()),
@@ -133,6 +135,7 @@ fn output(script: &str, options: Options) -> (Output, Written, Written) {
         Box::new(table()),
         Clock { boot: 5 * SECOND, monotonic: 0, tai: 0 },
     );
+    output.stacks(Made);
     (output, out, errors)
 }
 
@@ -258,15 +261,32 @@ fn timestamps() {
     check(&Layout::Timestamp, &words(&[1, 9 << 32]), "(?)", "\"(?)\"");
 }
 
+thread_local! {
+    /// The frames of stacks that a test made.
+    static FRAMES: RefCell<HashMap<u64, Rc<[u64]>>> = RefCell::default();
+}
+
+/// Looks into [`FRAMES`].
+struct Made;
+
+impl Stacks for Made {
+    fn frames(&mut self, stack: &Stack) -> Option<Rc<[u64]>> {
+        FRAMES.with_borrow(|all| all.get(&stack.id).cloned())
+    }
+}
+
 fn stack_bytes(pid: u32, frames: &[u64]) -> Vec<u8> {
-    let head = [u32::try_from(frames.len()).unwrap(), pid];
-    let mut bytes: Vec<u8> = head.iter().flat_map(|n| n.to_ne_bytes()).collect();
-    bytes.extend(words(frames));
-    bytes
+    let id = FRAMES.with_borrow_mut(|all| {
+        let id = u64::try_from(all.len()).unwrap();
+        all.insert(id, frames.into());
+        id
+    });
+    let count = u32::try_from(frames.len()).unwrap();
+    words(&[u64::from(count) | u64::from(pid) << 32, id])
 }
 
 fn kstack(mode: StackMode) -> Layout {
-    Layout::Stack { user: false, mode, limit: 4 }
+    Layout::Stack { user: false, mode }
 }
 
 #[test]
@@ -285,12 +305,14 @@ fn kernel_stacks() {
     );
     assert_eq!(value(&kstack(StackMode::Raw), &bytes).0, "\n10\n20\nffffffff00000008\n");
     assert_eq!(value(&kstack(StackMode::Bpftrace), &stack_bytes(0, &[])).0, "\n");
+    let lost = words(&[2, 1 << 63]);
+    assert_eq!(value(&kstack(StackMode::Bpftrace), &lost).0, "\n[frames lost]\n");
 }
 
 #[test]
 fn user_stacks() {
     let bytes = stack_bytes(42, &[0x30, 0x40, 0x50]);
-    let ustack = |mode| Layout::Stack { user: true, mode, limit: 4 };
+    let ustack = |mode| Layout::Stack { user: true, mode };
     assert_eq!(
         value(&ustack(StackMode::Bpftrace), &bytes).0,
         "\n        main+16\n        [inlined] copy@src/copy.h:3\n        simple_cat+5@src/cat.c:7\n        0x50\n"
@@ -393,8 +415,7 @@ fn tuple_keys_lose_their_parentheses() {
 #[test]
 fn stack_keys() {
     let m = maps::map(Some(kstack(StackMode::Bpftrace)), maps::aggregate(Aggregation::Count));
-    let key = stack_bytes(0, &[0x10, 0x20, 0, 0]);
-    let key = [&2u32.to_ne_bytes()[..], &key[4..]].concat();
+    let key = stack_bytes(0, &[0x10, 0x20]);
     assert_eq!(
         map_shown(&m, &[(key, words(&[4, 0]))], 0, 0),
         (
@@ -403,7 +424,7 @@ fn stack_keys() {
                 .into()
         )
     );
-    let stack = Layout::Stack { user: false, mode: StackMode::Bpftrace, limit: 1 };
+    let stack = kstack(StackMode::Bpftrace);
     let fields = vec![field("", 0, stack), field("", 16, Layout::Str { size: 8 })];
     let pair = Layout::Tuple { fields, size: 24 };
     let m = named("@where", maps::map(Some(pair), maps::aggregate(Aggregation::Count)));

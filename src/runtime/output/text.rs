@@ -9,6 +9,7 @@ use crate::runtime::maps::{Entry, MapData, Merged};
 use crate::runtime::names::Names;
 use crate::runtime::output::histogram;
 use crate::runtime::output::time::{self, Clock};
+use crate::runtime::stacks::Stacks;
 use crate::runtime::symbols::{Code, Place, Symbol};
 use crate::types::StackMode;
 
@@ -18,6 +19,7 @@ const MEMORY: &str = "bug: memory takes every write";
 /// What text needs to know beside the values.
 pub struct Context {
     pub names: Box<dyn Names>,
+    pub stacks: Box<dyn Stacks>,
     pub clock: Clock,
     pub time_formats: Vec<String>,
     pub cgroup_filters: Vec<String>,
@@ -210,13 +212,17 @@ fn symbol_name(out: &mut Vec<u8>, place: Place, address: u64, cx: &mut Context) 
     }
 }
 
-fn stack(out: &mut Vec<u8>, stack: Stack<'_>, cx: &mut Context) {
+fn stack(out: &mut Vec<u8>, stack: Stack, cx: &mut Context) {
     out.push(b'\n');
     let place = if stack.user { Place::User(stack.pid) } else { Place::Kernel };
+    let Some(frames) = cx.stacks.frames(&stack) else {
+        out.extend_from_slice(b"[frames lost]\n");
+        return;
+    };
     if matches!(stack.mode, StackMode::Bpftrace | StackMode::Perf) {
-        cx.names.prepare(place, &mut stack.frames());
+        cx.names.prepare(place, &mut frames.iter().copied());
     }
-    for address in stack.frames() {
+    for address in frames.iter().copied() {
         match stack.mode {
             StackMode::Bpftrace => frame(out, place, address, cx),
             StackMode::Perf => perf_frame(out, place, address, cx),

@@ -25,7 +25,7 @@ const NOEXIST: i64 = 1;
 const SMALL_KEY: u32 = 512;
 
 /// `BPF_F_NO_PREALLOC` of linux/bpf.h.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 
 /// Values of per-CPU maps that would take more than this for every entry are
 /// allocated when they are first used.
@@ -130,7 +130,7 @@ impl Shared {
                 )
                 .at(format!("{key_size} bytes"))
                 .note(format!("this kernel's map keys have at most {SMALL_KEY} bytes"))
-                .help("shorten strings (`str(p, 200)`) or stacks (`kstack(20)`)"),
+                .help("shorten strings, as in `str(p, 200)`"),
             );
         }
         let large = kind == MapKind::PerCpuHash && value_size > PREALLOCATED_VALUE;

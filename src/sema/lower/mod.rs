@@ -12,6 +12,7 @@ mod expr;
 mod map;
 mod memory;
 mod program;
+mod stack;
 mod statement;
 
 use std::collections::HashMap;

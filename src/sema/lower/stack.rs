@@ -1,0 +1,132 @@
+//! Stacks: captured, named by a hash of their frames, and the frames kept once
+//! in a table beside the script's maps.
+//!
+//! A key or an event then has 16 bytes instead of a thousand: less to hash, to
+//! compare and to copy, and no trouble with kernels that limit keys to 512
+//! bytes. `bpf_get_stackid` does the same with 32 bits, and drops a stack whose
+//! bucket is taken; 64 bits need no answer to that (docs/notes/stacks.md).
+
+use super::Lower;
+use super::map::NO_PREALLOC;
+use crate::host::features::Feature;
+use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Index, MapId, MapKind, Place, StmtKind};
+use crate::plan::{self, Cause};
+
+/// `BPF_F_USER_STACK` of linux/bpf.h.
+const USER_STACK: i64 = 1 << 8;
+
+/// Room of a table that takes memory as it fills.
+const STACKS: u32 = 1 << 17;
+
+/// Room of one that takes all of it at once.
+const STACKS_IN_ADVANCE: u32 = 1 << 13;
+
+/// An odd number with its bits well spread: 2^64 divided by the golden ratio.
+const SPREAD: i64 = 0x9e37_79b9_7f4a_7c15_u64.cast_signed();
+
+/// A stack as its value holds it.
+pub(crate) struct Taken {
+    /// How many frames.
+    pub count: Expr,
+    /// The key in the table.
+    pub id: Expr,
+}
+
+impl Lower<'_> {
+    /// Captures a stack of at most `limit` frames and keeps it in its table. A
+    /// failure is counted, and leaves a stack without frames.
+    pub(crate) fn take_stack(&mut self, user: bool, limit: u32) -> Taken {
+        let bytes = limit * 8;
+        let frames = self.temp("frames", bytes);
+        let frames = self.indexable(&frames);
+        let flags = if user { USER_STACK } else { 0 };
+        let args = vec![
+            Arg::Context,
+            Arg::Address(frames.clone()),
+            Arg::Value(Expr::Const(i64::from(bytes))),
+            Arg::Value(Expr::Const(flags)),
+        ];
+        let taken = self.call(Helper::GetStack, args);
+        let taken = self.spill("taken", taken);
+        let count = self.local("count");
+        let id = self.local("stack");
+        // Once more, since this may be in a loop.
+        self.set(count, Expr::Const(0));
+        self.set(id, Expr::Const(0));
+        let failed = Expr::binary(B::SLt, taken.clone(), Expr::Const(0));
+        self.either(
+            failed,
+            |l| l.loss(Cause::Stack { user }, Some(taken.clone())),
+            |l| {
+                l.set(count, Expr::binary(B::LShr, taken.clone(), Expr::Const(3)));
+                l.hash_frames(&frames, limit, count, id);
+                l.keep_frames(&frames, limit, id, user);
+            },
+        );
+        Taken { count: Expr::Local(count), id: Expr::Local(id) }
+    }
+
+    /// Multiplies and folds, frame by frame: a frame changes all bits above
+    /// its own, and the fold brings them down again.
+    fn hash_frames(&mut self, frames: &Place, limit: u32, count: ir::LocalId, id: ir::LocalId) {
+        self.set(id, Expr::Local(count));
+        let i = self.local("i");
+        let body = self.block(|l| {
+            let done = Expr::binary(B::ULe, Expr::Local(count), Expr::Local(i));
+            l.when(done, |l| l.emit(StmtKind::Break));
+            let index = Index { value: Expr::Local(i), stride: 8, count: limit };
+            let frame = Place { index: Some(Box::new(index)), ..frames.clone() };
+            let mixed = Expr::binary(B::Xor, Expr::Local(id), Expr::load(frame, 8, false));
+            let spread = Expr::binary(B::Mul, mixed, Expr::Const(SPREAD));
+            l.set(id, spread);
+            let high = Expr::binary(B::LShr, Expr::Local(id), Expr::Const(29));
+            l.set(id, Expr::binary(B::Xor, Expr::Local(id), high));
+        });
+        self.emit(StmtKind::ForRange {
+            index: i,
+            from: Expr::Const(0),
+            to: Expr::Const(i64::from(limit)),
+            callback: false,
+            body,
+        });
+    }
+
+    fn keep_frames(&mut self, frames: &Place, limit: u32, id: ir::LocalId, user: bool) {
+        let map = self.stack_table(limit);
+        let key = self.temp("stack", 8);
+        self.store(&key, 8, Expr::Local(id));
+        let value = self.ptr();
+        let missing = self.block(|l| {
+            let args = vec![
+                Arg::Map(map),
+                Arg::Address(key.clone()),
+                Arg::Address(frames.clone()),
+                Arg::Value(Expr::Const(0)),
+            ];
+            let call = l.call(Helper::MapUpdateElem, args);
+            let error = l.spill("error", call);
+            let failed = Expr::binary(B::SLt, error.clone(), Expr::Const(0));
+            l.when(failed, |l| l.loss(Cause::StackTable { user }, Some(error)));
+        });
+        let lookup = StmtKind::Lookup { map, key, cpu: None, value, found: Vec::new(), missing };
+        self.emit(lookup);
+    }
+
+    /// The table for stacks of at most `limit` frames.
+    fn stack_table(&mut self, limit: u32) -> MapId {
+        let name = plan::stack_table(limit);
+        if let Some(at) = self.shared.maps.iter().position(|m| m.name == name) {
+            return MapId(super::index(at));
+        }
+        let dynamic = self.host.has(Feature::DynamicMaps);
+        self.shared.maps.push(ir::Map {
+            name,
+            kind: MapKind::Hash,
+            key_size: 8,
+            value_size: limit * 8,
+            max_entries: if dynamic { STACKS } else { STACKS_IN_ADVANCE },
+            flags: if dynamic { NO_PREALLOC } else { 0 },
+        });
+        MapId(super::index(self.shared.maps.len() - 1))
+    }
+}
