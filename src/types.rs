@@ -304,6 +304,34 @@ impl Type {
         }
     }
 
+    /// What kind of type it is, in a word (`base_type` of `typeinfo`).
+    pub fn family(&self) -> &'static str {
+        match self {
+            Type::Unknown | Type::Unsupported(_) => "none",
+            Type::Void => "void",
+            Type::Int { .. } => "int",
+            Type::Bool => "bool",
+            Type::Enum(_) => "enum",
+            Type::Str(_) => "string",
+            Type::Buffer(_) => "buffer",
+            Type::Ptr { .. } => "pointer",
+            Type::Array { .. } => "array",
+            Type::Struct(_) => "c_type",
+            Type::Tuple(_) => "tuple",
+            Type::Record(_) => "record",
+            Type::Stack { user: true, .. } => "ustack",
+            Type::Stack { user: false, .. } => "kstack",
+            Type::Ksym => "ksym_t",
+            Type::Usym => "usym_t",
+            Type::Inet => "inet",
+            Type::Mac => "mac_address",
+            Type::Username => "username_t",
+            Type::Timestamp => "timestamp",
+            Type::CgroupPath => "cgroup_path_t",
+            Type::Aggregate(a) => a.function(),
+        }
+    }
+
     /// The address space of a pointer or of an integer that may be one.
     pub fn space(&self) -> Space {
         match self {

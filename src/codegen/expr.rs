@@ -64,6 +64,7 @@ impl<'c> Emitter<'_, 'c> {
                 let place = self.address(place);
                 b.to_word(place.pointer)
             }
+            Expr::MapAddress(map) => b.to_word(self.map(*map)),
             Expr::Call { helper, args } => self.call(*helper, args),
             Expr::Param(number) => {
                 let params = self.shared.params.expect("bug: a module without parameters");

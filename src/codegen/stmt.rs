@@ -7,6 +7,7 @@ use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Target};
 use crate::ir::{BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
+use crate::plan::MAX_ROUNDS;
 use crate::source::Span;
 
 /// What a store changes a place by, if the new value is made of the old one:
@@ -21,9 +22,6 @@ fn added<'e>(to: &Place, size: u8, value: &'e Expr) -> Option<(BinaryOp, &'e Exp
         _ => None,
     }
 }
-
-/// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).
-const MAX_ROUNDS: i64 = 1 << 23;
 
 impl<'c> Emitter<'_, 'c> {
     /// A block of statements.

@@ -303,6 +303,8 @@ pub enum Expr {
     },
     /// The address of a place as a number.
     Address(Place),
+    /// The address of a map; the verifier lets it be stored, and no more.
+    MapAddress(MapId),
     /// A BPF helper; its result as a word.
     Call {
         helper: Helper,

@@ -191,6 +191,7 @@ impl Printer<'_> {
             | Expr::Load { .. }
             | Expr::LoadTyped { .. }
             | Expr::Address(_)
+            | Expr::MapAddress(_)
             | Expr::Call { .. }
             | Expr::Param(_) => self.expr(expr),
         }
@@ -218,6 +219,7 @@ impl Printer<'_> {
                 format!("typed {access}[{}+{offset}]", self.expr(pointer))
             }
             Expr::Address(place) => format!("address{}", self.place(place)),
+            Expr::MapAddress(map) => format!("address {}", self.map(*map)),
             Expr::Call { helper, args } => {
                 let args: Vec<_> = args.iter().map(|a| self.arg(a)).collect();
                 format!("{}({})", helper.info().name, args.join(", "))

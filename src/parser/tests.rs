@@ -214,6 +214,7 @@ const SCRIPTS: [&str; 30] = [
     "macro m(@m, $d, e,) { @m += e; $d = e; $d > 10 } macro n() { n() }",
     "macro m(x) { if (x) { 1 } else if 2 { 3 } else { 4 } }",
     "macro t(T) { (T)1; sizeof(T); let $x : T *; (struct T)2 }",
+    "macro one { 1 } BEGIN { f(struct x, union y *, typeof(1)); }",
     "fn f($a : int64, $b : struct foo*,) : int64 { return $a; } fn g() : void { }",
     "fn f($a : typeof(1)) : string[4] { return \"a\"; }",
     "BEGIN { { { } } };;",
@@ -365,7 +366,7 @@ fn mistakes() {
         ("let x = 1; BEGIN { }", &[("only maps are declared outside of blocks", "x")]),
         ("let @x = hash;", &[("unexpected `;`", ";")]),
         ("config = { a 1 }", &[("unexpected `1`", "1")]),
-        ("macro m { }", &[("unexpected `{`", "{")]),
+        ("macro m [ { }", &[("unexpected `[`", "[")]),
         ("fn f() { }", &[("unexpected `{`", "{")]),
         // Statements and expressions.
         ("BEGIN { let @x = 1; }", &[("maps are not declared in blocks", "@x")]),

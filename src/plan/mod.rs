@@ -353,6 +353,8 @@ pub enum Cause {
     },
     DivisionByZero,
     IndexOutOfBounds,
+    /// A loop wanted more rounds than the kernel makes.
+    LoopLimit,
     /// A stack could not be captured.
     Stack {
         user: bool,
@@ -367,6 +369,9 @@ pub enum Cause {
     /// The builtin `cpid` without `-c`.
     NoChild,
 }
+
+/// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).
+pub const MAX_ROUNDS: i64 = 1 << 23;
 
 /// A word that the run side computes before loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 use std::io;
 
 use crate::diag::Diagnostic;
-use crate::plan::{Cause, LOSS_CELL, Map, Plan};
+use crate::plan::{Cause, LOSS_CELL, MAX_ROUNDS, Map, Plan};
 use crate::runtime::decode::word;
 use crate::source::Span;
 
@@ -182,6 +182,10 @@ impl Place {
             Cause::IndexOutOfBounds => {
                 ("array index out of bounds".to_string(), WarningKind::Other)
             }
+            Cause::LoopLimit => {
+                let message = format!("the loop ended after {} rounds", MAX_ROUNDS);
+                (message, WarningKind::Other)
+            }
             Cause::Stack { user } => {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("Error reading {name}."), WarningKind::Other)
@@ -207,6 +211,7 @@ impl Place {
             (Cause::Stack { .. } | Cause::StackTable { .. }, _) if error != 0 => {
                 diagnostic.note(error_text(error))
             }
+            (Cause::LoopLimit, _) => diagnostic.note("the kernel makes no more at a time"),
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
         };
@@ -241,6 +246,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
         | Cause::Helper { .. }
         | Cause::DivisionByZero
         | Cause::IndexOutOfBounds
+        | Cause::LoopLimit
         | Cause::Stack { .. }
         | Cause::StackTable { .. }
         | Cause::NoChild => None,

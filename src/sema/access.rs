@@ -6,7 +6,7 @@ use super::needs::is_args;
 use super::statement::shown;
 use super::tree::{Detail, Expr, ExprKind};
 use crate::diag::{self, Diagnostic};
-use crate::parser::ast::{self, TypeExprKind, TypeOrExpr, TypeSuffix};
+use crate::parser::ast::{self, TypeExprKind, TypeSuffix};
 use crate::probes::Argument;
 use crate::source::{Span, Spanned};
 use crate::types::{EnumRef, Member, Space, StructRef, Type, TypeId};
@@ -383,6 +383,15 @@ impl Checker<'_> {
             _ => None,
         };
         let ty = ty.expect("bug: the index was checked");
+        // What is written out needs no memory.
+        let written = match &base.kind {
+            ExprKind::Tuple(list) if !base.has_effects() => list.get(index),
+            ExprKind::Record(list) if !base.has_effects() => list.get(index).map(|f| &f.1),
+            _ => None,
+        };
+        if let Some(written) = written.filter(|e| e.is_literal()) {
+            return Expr { span, ..written.clone() };
+        }
         Expr::new(ExprKind::Element { base: Box::new(base), index }, ty, span)
     }
 
@@ -410,16 +419,7 @@ impl Checker<'_> {
                     return None;
                 }
             },
-            TypeExprKind::Typeof { of, suffixes } => {
-                let ty = match &**of {
-                    TypeOrExpr::Type(t) => self.type_expr(t)?,
-                    TypeOrExpr::Expr(e) => match self.as_type(e) {
-                        Some(ty) => ty,
-                        None => self.expression(e).ty,
-                    },
-                };
-                (ty, suffixes)
-            }
+            TypeExprKind::Typeof { of, suffixes } => (self.type_of(of)?, suffixes),
         };
         for suffix in suffixes {
             ty = match (suffix, &ty) {
@@ -517,6 +517,17 @@ impl Checker<'_> {
             }
             (Type::Int { .. }, Type::Usym) => wanted.clone(),
             (Type::Bool, t) if t.is_integer() || matches!(t, Type::Ptr { .. }) => Type::Bool,
+            // Whether there is text: its first byte.
+            (Type::Bool, Type::Str(_)) => {
+                if let Some(text) = value.text() {
+                    let truth = ExprKind::Int(i128::from(!text.is_empty()));
+                    return Expr::new(truth, Type::Bool, span);
+                }
+                let index = Box::new(Expr::literal(0, span));
+                let kind = ExprKind::Index { base: Box::new(value), index };
+                let first = Expr::new(kind, Type::int(1, true), span);
+                return Expr::new(ExprKind::Cast(Box::new(first)), Type::Bool, span);
+            }
             (Type::Ptr { to, .. }, t)
                 if t.is_integer() || matches!(t, Type::Ptr { .. } | Type::Ksym) =>
             {

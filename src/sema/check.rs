@@ -144,7 +144,7 @@ pub(super) fn check<'a>(
             checker.instance = instance;
             trees.push(checker.check_probe(probe));
         }
-        if !checker.changed && !checker.settle_unassigned() {
+        if !checker.changed && !checker.settle_unassigned(&trees) {
             break;
         }
     }
@@ -216,11 +216,19 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What can only be said when all uses of a map are known.
-    /// Makes maps that are never assigned integer maps, whose reads give zero; says whether
-    /// there were any, for then what reads them has a type only now.
-    fn settle_unassigned(&mut self) -> bool {
+    /// Makes maps and variables that are never assigned integers, whose reads give zero; says
+    /// whether there were any, for then what reads them has a type only now.
+    fn settle_unassigned(&mut self, probes: &[tree::Probe]) -> bool {
         let mut settled = false;
+        for (probe, tree) in probes.iter().enumerate() {
+            for var in 0..tree.vars.len() {
+                let joined = self.variables.entry((probe, var)).or_insert(Joined::UNKNOWN);
+                if joined.ty == Type::Unknown {
+                    joined.ty = Type::INT64;
+                    settled = true;
+                }
+            }
+        }
         for map in &mut self.maps {
             for ty in [&mut map.value.ty, &mut map.key.ty] {
                 if *ty == Type::Unknown {
@@ -232,6 +240,7 @@ impl<'a> Checker<'a> {
         settled
     }
 
+    /// What can only be said when all uses of a map are known.
     fn check_maps(&mut self) {
         for map in self.maps.clone() {
             let name = format!("@{}", map.name);

@@ -10,7 +10,7 @@ use crate::diag::{self, Diagnostic};
 use crate::host::features::Feature;
 use crate::parser::ast::{self, TypeOrExpr, UnaryOp};
 use crate::source::{Span, Spanned};
-use crate::types::Type;
+use crate::types::{Space, Type};
 
 impl Checker<'_> {
     /// An expression whose value may be of any type.
@@ -46,6 +46,13 @@ impl Checker<'_> {
                 let right = self.expression(right);
                 self.binary(*op, left, right, span)
             }
+            E::Ternary { cond, then: Some(then), els } if matches!(cond.node, E::Comptime(_)) => {
+                match self.condition(cond).constant() {
+                    Some(0) => self.expression(els),
+                    Some(_) => self.expression(then),
+                    None => Expr::error(span),
+                }
+            }
             E::Ternary { cond, then, els } => {
                 let checked = self.condition(cond);
                 let then = match then {
@@ -69,14 +76,15 @@ impl Checker<'_> {
             E::Offsetof { of, path } => self.offsetof(of, path, span),
             E::Comptime(value) => {
                 let value = self.expression(value);
-                if value.constant().is_none() && value.text().is_none() && !value.is_error() {
+                if !value.is_literal() && !value.is_error() {
                     let d =
-                        Diagnostic::error(span, "this is not known when the script is compiled");
+                        Diagnostic::error(span, "this is not known when the script is compiled")
+                            .note("literals, `$1`, `sizeof`, `typeinfo` and what is computed of them are known");
                     return self.fail(d);
                 }
                 value
             }
-            E::Typeinfo(_) => self.fail(Diagnostic::error(span, "`typeinfo` is not supported yet")),
+            E::Typeinfo(of) => self.typeinfo(of, span),
             E::TypeArg(_) => self.fail(Diagnostic::error(span, "a type is no value")),
             E::Error => Expr::error(span),
         }
@@ -85,6 +93,9 @@ impl Checker<'_> {
     /// An expression in statement position, where `if` and blocks need no value.
     pub(super) fn expression_statement(&mut self, e: &ast::Expr) -> Expr {
         match &e.node {
+            ast::ExprKind::If(i) if matches!(i.cond.node, ast::ExprKind::Comptime(_)) => {
+                self.chosen_block(i, e.span)
+            }
             ast::ExprKind::If(i) => {
                 let cond = self.condition(&i.cond);
                 let then = self.block(&i.then);
@@ -98,6 +109,19 @@ impl Checker<'_> {
             }
             _ => self.expression(e),
         }
+    }
+
+    /// `if comptime (…)`: one block; the other one is not looked at.
+    fn chosen_block(&mut self, i: &ast::IfExpr, span: Span) -> Expr {
+        let cond = self.condition(&i.cond);
+        let block = match cond.constant() {
+            Some(0) => i.els.as_ref().map(|els| self.block(els)),
+            Some(_) => Some(self.block(&i.then)),
+            None => return Expr::error(span),
+        };
+        let block = block.unwrap_or(super::tree::Block { stmts: Vec::new(), value: None });
+        let ty = block.value.as_ref().map_or(Type::Void, |v| v.ty.clone());
+        Expr::new(ExprKind::Block(block), ty, span)
     }
 
     fn value_block(&mut self, e: &ast::Expr) -> Expr {
@@ -421,8 +445,13 @@ impl Checker<'_> {
             return self.whole_args(span);
         }
         if op == UnaryOp::AddrOf {
-            let d = Diagnostic::error(span, "taking an address is not supported yet");
-            return self.fail(d);
+            return self.address_of(value, span);
+        }
+        if op == UnaryOp::Deref
+            && let ast::ExprKind::Unary { op: UnaryOp::AddrOf, value } = &value.node
+            && matches!(value.node, ast::ExprKind::Var(_))
+        {
+            return self.expression(value);
         }
         let value = self.expression(value);
         if value.is_error() {
@@ -510,6 +539,10 @@ impl Checker<'_> {
                     return Expr::error(span);
                 };
                 let old = self.map(map).value.ty.clone();
+                if let Type::Ptr { .. } = old {
+                    let target = Box::new(Target::Map { map, key });
+                    return Expr::new(ExprKind::IncDec { target, increment, prefix }, old, span);
+                }
                 if !(old.is_integer() || old == Type::Unknown) {
                     let d = Diagnostic::error(span, format!("`{op}` does not work on this"))
                         .at(format!("it is `{old}`"));
@@ -532,31 +565,85 @@ impl Checker<'_> {
     }
 
     fn sizeof(&mut self, of: &TypeOrExpr, span: Span) -> Expr {
-        let ty = match of {
-            TypeOrExpr::Type(t) => match self.type_expr(t) {
-                Some(ty) => ty,
-                None => return Expr::error(span),
-            },
-            TypeOrExpr::Expr(e) => match self.as_type(e) {
-                Some(ty) => ty,
-                None => {
-                    let value = self.expression(e);
-                    if value.is_error() {
-                        return value;
-                    }
-                    value.stored().ty
-                }
-            },
+        match self.type_of(of) {
+            Some(ty) => Expr::literal(i128::from(ty.size()), span),
+            None => Expr::error(span),
+        }
+    }
+
+    /// The type of what stands in `sizeof`, `typeof` and the like. Of a whole map
+    /// with keys it is that of the key.
+    pub(super) fn type_of(&mut self, of: &TypeOrExpr) -> Option<Type> {
+        let e = match of {
+            TypeOrExpr::Type(t) => return self.type_expr(t),
+            TypeOrExpr::Expr(e) => e,
         };
-        Expr::literal(i128::from(ty.size()), span)
+        if let Some(ty) = self.as_type(e) {
+            return Some(ty);
+        }
+        if let ast::ExprKind::Map { name, key: None } = &e.node {
+            let map = self.map_id(name, e.span);
+            if matches!(self.map(map).keyed, Some((true, _))) {
+                return Some(self.map(map).key.ty.clone()).filter(|ty| *ty != Type::Unknown);
+            }
+        }
+        let value = self.expression(e).stored();
+        // Not settled yet, or an error that is told already.
+        (value.ty != Type::Unknown).then_some(value.ty)
+    }
+
+    /// `typeinfo(…)`: a record of literals.
+    fn typeinfo(&mut self, of: &TypeOrExpr, span: Span) -> Expr {
+        let Some(ty) = self.type_of(of) else { return Expr::error(span) };
+        let text = |text: &str| {
+            let ty = Type::Str(length(text.as_bytes()) + 1);
+            Expr::new(ExprKind::Str(text.as_bytes().to_vec()), ty, span)
+        };
+        let fields = vec![
+            ("btf_id".to_string(), Expr::literal(0, span)),
+            ("base_type".to_string(), text(ty.family())),
+            ("full_type".to_string(), text(&ty.to_string())),
+        ];
+        let ty = Type::Record(fields.iter().map(|(n, e)| (n.clone(), e.ty.clone())).collect());
+        Expr::new(ExprKind::Record(fields), ty, span)
+    }
+
+    /// `&$v` and `&@m`.
+    fn address_of(&mut self, of: &ast::Expr, span: Span) -> Expr {
+        match &of.node {
+            ast::ExprKind::Var(name) => {
+                let Some(var) = self.find_var(name) else { return self.variable(name, of.span) };
+                if let Some(var) = self.locals.get_mut(var) {
+                    var.addressed = true;
+                }
+                // A number of its final size, so that the type of the pointer settles.
+                let old = self.var_type(var);
+                if let Type::Int { signed, .. } = old
+                    && !self.local(var).declared
+                {
+                    self.join_var_type(var, &Type::int(8, signed), false);
+                }
+                let ty = Type::ptr(self.var_type(var), Space::Kernel);
+                Expr::new(ExprKind::AddressOfVar(var), ty, span)
+            }
+            ast::ExprKind::Map { name, key: None } => {
+                let map = self.map_id(name, of.span);
+                let kernel = self.host.btf().ok();
+                let to = kernel.and_then(|b| b.find_type(Some(ast::TypeTag::Struct), "bpf_map"));
+                let ty = Type::ptr(to.unwrap_or(Type::Void), Space::Kernel);
+                Expr::new(ExprKind::AddressOfMap(map), ty, span)
+            }
+            _ => {
+                let d = Diagnostic::error(span, "this has no address")
+                    .at("`&` takes a variable or a whole map")
+                    .help("put the value into a variable first");
+                self.fail(d)
+            }
+        }
     }
 
     fn offsetof(&mut self, of: &TypeOrExpr, path: &[Spanned<String>], span: Span) -> Expr {
-        let ty = match of {
-            TypeOrExpr::Type(t) => self.type_expr(t),
-            TypeOrExpr::Expr(e) => self.as_type(e).or_else(|| Some(self.expression(e).ty)),
-        };
-        let Some(mut ty) = ty else { return Expr::error(span) };
+        let Some(mut ty) = self.type_of(of) else { return Expr::error(span) };
         let mut offset = 0u32;
         for name in path {
             let Some(of) = Struct::of(&ty) else {

@@ -433,7 +433,8 @@ impl Checker<'_> {
     fn new_var(&mut self, name: &Spanned<String>) -> VarId {
         let id = self.locals.len();
         let (name, span) = (name.node.clone(), name.span);
-        let var = Var { name: name.clone(), ty: Type::Unknown, declared: false, span };
+        let var =
+            Var { name: name.clone(), ty: Type::Unknown, declared: false, addressed: false, span };
         self.locals.push(var);
         let scope = self.scopes.last_mut().expect("bug: a scope is open");
         scope.insert(name, id);
@@ -491,7 +492,7 @@ impl Checker<'_> {
         self.local(var).declared || self.join_var_type(var, &value.ty, value.flexible)
     }
 
-    fn join_var_type(&mut self, var: VarId, ty: &Type, flexible: bool) -> bool {
+    pub(super) fn join_var_type(&mut self, var: VarId, ty: &Type, flexible: bool) -> bool {
         let key = (self.probe, var);
         let old = self.variables.get(&key).cloned().unwrap_or(Joined::UNKNOWN);
         let Some(new) = old.join(ty, flexible) else { return false };

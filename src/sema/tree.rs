@@ -28,6 +28,8 @@ pub struct Var {
     pub ty: Type,
     /// Declared with its type, which no assignment changes.
     pub declared: bool,
+    /// Its address is taken, so it lives in memory.
+    pub addressed: bool,
     pub span: Span,
 }
 
@@ -125,6 +127,9 @@ pub enum ExprKind {
     },
     /// A map as a whole, as an argument of `print`, `clear`, ….
     MapName(MapId),
+    /// `&$v` and `&@m`.
+    AddressOfVar(VarId),
+    AddressOfMap(MapId),
     /// `args.x`, `argN`, `retval`.
     Argument(Argument),
     /// `args` as a value: every field.
@@ -273,6 +278,17 @@ impl Expr {
         }
     }
 
+    /// Whether it is known at compile time: a number, a string, or a tuple or
+    /// record of them.
+    pub fn is_literal(&self) -> bool {
+        match &self.kind {
+            ExprKind::Int(_) | ExprKind::Str(_) => true,
+            ExprKind::Tuple(list) => list.iter().all(Expr::is_literal),
+            ExprKind::Record(list) => list.iter().all(|f| f.1.is_literal()),
+            _ => false,
+        }
+    }
+
     pub fn is_error(&self) -> bool {
         matches!(self.kind, ExprKind::Error)
     }
@@ -289,6 +305,8 @@ impl Expr {
             | ExprKind::Str(_)
             | ExprKind::Var(_)
             | ExprKind::MapName(_)
+            | ExprKind::AddressOfVar(_)
+            | ExprKind::AddressOfMap(_)
             | ExprKind::Argument(_)
             | ExprKind::Args(_) => false,
             ExprKind::Map { key, .. } => key.as_ref().is_some_and(|k| k.has_effects()),

@@ -356,6 +356,7 @@ impl Checker<'_> {
                 self.expr(pointer)
             }
             Expr::Address(place) => self.read(place, 0),
+            Expr::MapAddress(map) => self.map(*map).map(|_| ()),
             Expr::Call { helper, args } => self.call(*helper, args),
             Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
                 format!("there is no parameter {number}")

@@ -847,6 +847,7 @@ fn other_warnings() {
             "division by zero, 1 is used as the result\", ",
         ),
         (Cause::IndexOutOfBounds, 0, "runtime_error", "array index out of bounds\", "),
+        (Cause::LoopLimit, 0, "runtime_error", "the loop ended after 8388608 rounds\", "),
         (Cause::Stack { user: false }, -14, "runtime_error", "Error reading kstack.\", "),
         (Cause::Stack { user: true }, -14, "runtime_error", "Error reading ustack.\", "),
         (

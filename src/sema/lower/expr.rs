@@ -20,6 +20,21 @@ impl Lower<'_> {
         }
     }
 
+    /// An address as a plain number. What the verifier knows to be a pointer cannot
+    /// be computed with, so the kernel copies it.
+    fn number_of(&mut self, address: Expr) -> Expr {
+        let (pointer, number) = (self.temp("pointer", 8), self.temp("number", 8));
+        self.emit(StmtKind::Store { to: pointer.clone(), size: 8, value: address });
+        let args = vec![
+            Arg::Address(number.clone()),
+            Arg::Value(Expr::Const(8)),
+            Arg::Value(Expr::Address(pointer)),
+        ];
+        let call = self.call(Helper::ProbeReadKernel, args);
+        self.emit(StmtKind::Eval(call));
+        self.spill("address", Expr::load(number, 8, false))
+    }
+
     /// A scalar converted to another scalar type.
     pub(crate) fn word_as(&mut self, e: &tree::Expr, ty: &Type) -> Expr {
         let word = self.word(e);
@@ -64,6 +79,10 @@ impl Lower<'_> {
             ExprKind::Int(n) => Val::Word(Expr::Const(*n as i64)),
             ExprKind::Var(var) => match self.home(*var).clone() {
                 Home::Word(local, ty) => Val::Word(convert(Expr::Local(local), &ty, &e.ty)),
+                Home::Memory(place, ty) if ty.is_scalar() => {
+                    let word = self.load(&place, &ty);
+                    Val::Word(convert(word, &ty, &e.ty))
+                }
                 Home::Memory(place, _) => Val::Memory(place),
             },
             ExprKind::Argument(argument) => self.context_value(argument.access, &e.ty),
@@ -71,6 +90,14 @@ impl Lower<'_> {
                 Val::Word(self.map_word(*map, key.as_deref(), &e.ty))
             }
             ExprKind::MapName(_) => Val::Void,
+            ExprKind::AddressOfVar(var) => match self.home(*var).clone() {
+                Home::Memory(place, _) => Val::Word(self.number_of(Expr::Address(place))),
+                Home::Word(..) => unreachable!("bug: an addressed variable lives in memory"),
+            },
+            ExprKind::AddressOfMap(map) => {
+                let id = self.script_map(*map).id;
+                Val::Word(self.number_of(Expr::MapAddress(id)))
+            }
             ExprKind::Neg(value) => {
                 let value = self.word(value);
                 Val::Word(Expr::binary(B::Sub, Expr::Const(0), value))
@@ -535,14 +562,21 @@ impl Lower<'_> {
         let step = if increment { step(ty) } else { -step(ty) };
         match target {
             Target::Var(var) => {
-                let Home::Word(local, home) = self.home(*var).clone() else {
-                    unreachable!("bug: only words are counted");
+                let home = self.home(*var).clone();
+                let (old, var_type) = match &home {
+                    Home::Word(local, var_type) => (Expr::Local(*local), var_type),
+                    Home::Memory(place, var_type) => (self.load(place, var_type), var_type),
                 };
-                let old = self.spill("old", Expr::Local(local));
-                let new = Expr::binary(B::Add, Expr::Local(local), Expr::Const(step));
+                let old = self.spill("old", old);
+                let new = Expr::binary(B::Add, old.clone(), Expr::Const(step));
                 // A declared variable may be narrower than the result.
-                let new = self.spill("new", convert(new, ty, &home));
-                self.set(local, new.clone());
+                let new = self.spill("new", convert(new, ty, var_type));
+                match &home {
+                    Home::Word(local, _) => self.set(*local, new.clone()),
+                    Home::Memory(place, var_type) => {
+                        self.store(place, cut_size(var_type.size()), new.clone());
+                    }
+                }
                 if prefix { new } else { old }
             }
             Target::Map { map, key } => {

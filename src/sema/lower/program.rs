@@ -44,7 +44,7 @@ pub(super) fn lower(
         discarded: false,
     };
     for var in &probe.vars {
-        let home = if var.ty.is_scalar() {
+        let home = if var.ty.is_scalar() && !var.addressed {
             Home::Word(l.local(&format!("${}", var.name)), var.ty.clone())
         } else {
             let slot = l.slot(&format!("${}", var.name), var.ty.size());

@@ -5,6 +5,7 @@ use super::{Home, Lower};
 use crate::host::features::Feature;
 use crate::ir::{BinaryOp as B, Expr, Place, StmtKind as S};
 use crate::parser::ast::BinaryOp;
+use crate::plan::{Cause, MAX_ROUNDS};
 use crate::sema::tree::{self, StmtKind, Target};
 use crate::types::Type;
 
@@ -70,17 +71,7 @@ impl Lower<'_> {
                     self.emit(S::Eval(word));
                 }
             }
-            StmtKind::While { cond, body } => {
-                let body = self.block(|l| {
-                    l.statement(|l| {
-                        let cond = l.word(cond);
-                        let done = Expr::binary(B::Eq, cond, Expr::Const(0));
-                        l.when(done, |l| l.emit(S::Break));
-                    });
-                    l.tree_block(body);
-                });
-                self.emit(S::Loop { body });
-            }
+            StmtKind::While { cond, body } => self.while_loop(cond, body),
             StmtKind::Unroll { count, body } => {
                 let index = self.local("round");
                 let body = self.block(|l| l.tree_block(body));
@@ -125,6 +116,32 @@ impl Lower<'_> {
         Expr::binary(op, old, operand)
     }
 
+    /// Through `bpf_loop` where the kernel has it: the verifier then looks at the
+    /// body once, however often it runs. Else the verifier follows every round.
+    fn while_loop(&mut self, cond: &tree::Expr, body: &tree::Block) {
+        let index = self.host.has(Feature::Loop).then(|| self.local("round"));
+        let body = self.block(|l| {
+            l.statement(|l| {
+                let cond = l.word(cond);
+                let done = Expr::binary(B::Eq, cond, Expr::Const(0));
+                l.when(done, |l| l.emit(S::Break));
+            });
+            if let Some(index) = index {
+                let last = Expr::Const(MAX_ROUNDS - 1);
+                let last = Expr::binary(B::Eq, Expr::Local(index), last);
+                l.statement(|l| l.when(last, |l| l.loss(Cause::LoopLimit, None)));
+            }
+            l.tree_block(body);
+        });
+        self.emit(match index {
+            Some(index) => {
+                let (from, to) = (Expr::Const(0), Expr::Const(MAX_ROUNDS));
+                S::ForRange { index, from, to, callback: true, body }
+            }
+            None => S::Loop { body },
+        });
+    }
+
     fn for_range(
         &mut self,
         var: tree::VarId,
@@ -132,9 +149,7 @@ impl Lower<'_> {
         to: &tree::Expr,
         body: &tree::Block,
     ) {
-        let Home::Word(local, ty) = self.home(var).clone() else {
-            unreachable!("bug: a range counts in integers");
-        };
+        let home = self.home(var).clone();
         let constant = from.constant().zip(to.constant()).map(|(a, b)| b - a);
         let callback = constant.is_none_or(|n| n > 64);
         if callback && !self.host.has(Feature::Loop) && constant.is_none_or(|n| n > 4096) {
@@ -149,10 +164,24 @@ impl Lower<'_> {
         let from = self.spill("from", from);
         let to = self.word_as(to, &Type::INT64);
         let to = self.spill("to", to);
+        if callback && constant.is_none_or(|n| n > i128::from(MAX_ROUNDS)) {
+            let rounds = Expr::binary(B::Sub, to.clone(), from.clone());
+            let most = Expr::Const(MAX_ROUNDS);
+            let many = Expr::binary(B::SGt, rounds, most);
+            self.when(many, |l| l.loss(Cause::LoopLimit, None));
+        }
         let index = self.local("index");
         let body = self.block(|l| {
             // Assigning to the variable does not change the loop.
-            l.set(local, convert(Expr::Local(index), &Type::INT64, &ty));
+            match &home {
+                Home::Word(local, ty) => {
+                    l.set(*local, convert(Expr::Local(index), &Type::INT64, ty));
+                }
+                Home::Memory(place, ty) => {
+                    let size = super::expr::cut_size(ty.size());
+                    l.store(place, size, Expr::Local(index));
+                }
+            }
             l.tree_block(body);
         });
         self.emit(S::ForRange { index, from, to, callback, body });
