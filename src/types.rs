@@ -364,6 +364,9 @@ impl fmt::Display for Type {
             }
             Type::Bool => f.write_str("bool"),
             Type::Enum(e) => write!(f, "enum {}", e.name),
+            // Of any size.
+            Type::Str(0) => f.write_str("string"),
+            Type::Buffer(0) => f.write_str("buffer"),
             Type::Str(n) => write!(f, "string[{n}]"),
             Type::Buffer(n) => write!(f, "buffer[{n}]"),
             Type::Ptr { to, .. } => write!(f, "{to} *"),

@@ -118,6 +118,10 @@ pub(super) const ROWS: &[Builtin] = &[
         bare: true,
         check: |c, call| {
             let names: Vec<&String> = c.instance.attach.iter().flat_map(|a| &a.probes).collect();
+            if names.is_empty() {
+                let reason = "a function belongs to no probe; pass it as a parameter".to_string();
+                return c.unavailable("probe", reason, call.span);
+            }
             let longest = names.iter().map(|n| n.len()).max().unwrap_or(0);
             match names.as_slice() {
                 [only] => tree::Expr::new(
@@ -156,6 +160,10 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Kind of the probe that fired, such as `kprobe`.",
         bare: true,
         check: |c, call| {
+            if c.instance.attach.is_empty() {
+                let reason = "a function belongs to no probe".to_string();
+                return c.unavailable("probetype", reason, call.span);
+            }
             let name = match c.instance.context.provider {
                 "begin" | "end" | "self" => "special",
                 "bench" => "benchmark",
@@ -312,11 +320,6 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     if !c.instance.context.stacks {
         let reason = "no code was interrupted here".to_string();
         return c.unavailable(call.builtin.name, reason, call.span);
-    }
-    if c.in_callback() {
-        let d = Diagnostic::error(call.span, "a stack cannot be taken inside a `for` loop")
-            .help("put it into a variable before the loop");
-        return c.fail(d);
     }
     let mut mode = c.config.stack_mode;
     let mut limit = FRAMES;

@@ -446,6 +446,13 @@ impl<'a, 'c> Builder<'a, 'c> {
         self.helper(id, args, effects, self.word.into()).into_int_value()
     }
 
+    /// Calls a function of the module with words for a word.
+    pub(super) fn call_function(&self, callee: FunctionValue<'c>, args: &[Word<'c>]) -> Word<'c> {
+        let args: Vec<_> = args.iter().map(|a| (*a).into()).collect();
+        let call = self.inner.build_call(callee, &args, "").expect(BUILDS);
+        call.try_as_basic_value().expect_basic("bug: it has a result").into_int_value()
+    }
+
     /// Calls a helper that gives a pointer.
     pub(super) fn call_pointer(&self, id: u32, args: &[Argument<'c>]) -> Pointer<'c> {
         self.helper(id, args, Effects::Any, self.pointer.into()).into_pointer_value()

@@ -84,7 +84,7 @@ pub(super) fn emit_scratch<'c>(
     let mut entries = 0;
     let mut first = Vec::new();
     let mut size = 0;
-    for program in &module.programs {
+    for program in module.functions.iter().chain(&module.programs) {
         first.push(entries);
         if let Some(needs) = scratch_size(program) {
             size = size.max(needs.next_multiple_of(8));
@@ -97,7 +97,8 @@ pub(super) fn emit_scratch<'c>(
     if entries == 0 {
         return None;
     }
-    let claims = module.programs.iter().any(|p| preemptible(p.kind) && scratch_size(p).is_some());
+    let mut all = module.functions.iter().chain(&module.programs);
+    let claims = all.any(|p| preemptible(p.kind) && scratch_size(p).is_some());
     let map = Map {
         name: plan::SCRATCH_MAP.into(),
         kind: MapKind::PerCpuArray,

@@ -172,9 +172,10 @@ fn translate<'c>(
         rodata,
         params,
         scratch,
+        functions: module.functions.iter().map(|f| f.name.clone()).collect(),
         cpu,
     };
-    for (number, program) in module.programs.iter().enumerate() {
+    for (number, program) in module.functions.iter().chain(&module.programs).enumerate() {
         program::emit(&shared, number, program);
     }
     shared.debug.finish();

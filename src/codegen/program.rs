@@ -32,6 +32,8 @@ pub(super) struct Shared<'a, 'c> {
     pub(super) rodata: Vec<Pointer<'c>>,
     pub(super) params: Option<Pointer<'c>>,
     pub(super) scratch: Option<ScratchMap<'c>>,
+    /// Names of the functions.
+    pub(super) functions: Vec<String>,
     pub(super) cpu: Cpu,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct ScratchMap<'c> {
     pub(super) map: Pointer<'c>,
     /// Offset of the busy word in an entry.
     pub(super) busy: u32,
-    /// First entry of each program of the module.
+    /// First entry of each function and each program of the module.
     pub(super) first: Vec<u32>,
 }
 
@@ -51,7 +53,7 @@ pub(super) const CLAIMED_ENTRIES: u32 = 4;
 pub(super) struct Emitter<'a, 'c> {
     pub(super) shared: &'a Shared<'a, 'c>,
     pub(super) program: &'a ir::Program,
-    /// Its place in the module.
+    /// Its place in the module, functions counted first.
     number: usize,
     pub(super) frame: Frame,
     /// The function that is being filled: the program or a callback.
@@ -73,7 +75,7 @@ pub(super) struct Function<'c> {
     start: Block<'c>,
     pub(super) exit: Exit<'c>,
     pub(super) loops: Vec<Target<'c>>,
-    /// Only in the program itself.
+    /// Only in a program itself.
     pub(super) context: Option<Pointer<'c>>,
     pub(super) scratch: Option<Pointer<'c>>,
     pub(super) frame: Option<Pointer<'c>>,
@@ -107,7 +109,8 @@ pub(super) enum Target<'c> {
 /// (`bpf_prog_active`, `bpf_prog::active`); uprobes run in the task's context.
 pub(super) fn preemptible(kind: ProgramKind) -> bool {
     match kind {
-        ProgramKind::Uprobe => true,
+        // A function may be called by any of them.
+        ProgramKind::Uprobe | ProgramKind::Function { .. } => true,
         ProgramKind::Special
         | ProgramKind::Kprobe
         | ProgramKind::Trampoline
@@ -118,19 +121,28 @@ pub(super) fn preemptible(kind: ProgramKind) -> bool {
     }
 }
 
-/// Adds a program to the LLVM module.
+/// Adds a program or function to the LLVM module.
 pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program) {
     let b = &shared.builder;
+    let params = program.kind.params();
     let pointer = shared.debug.pointer(None);
-    let function = Function::new(
-        shared,
-        program,
-        &program.name,
-        Linkage::External,
-        &[("ctx", pointer, true)],
-        program.span,
-    );
-    function.value.as_global_value().set_section(Some(&program.section));
+    let word = shared.debug.int(8, false);
+    let names: Vec<String> = (0..params.unwrap_or(0)).map(|n| format!("p{n}")).collect();
+    let parameters: Vec<_> = match params {
+        Some(_) => names.iter().map(|name| (name.as_str(), word, false)).collect(),
+        None => vec![("ctx", pointer, true)],
+    };
+    let function =
+        Function::new(shared, program, &program.name, Linkage::External, &parameters, program.span);
+    match params {
+        // Else it would be verified wherever it is called.
+        Some(_) => {
+            let id = inkwell::attributes::Attribute::get_named_enum_kind_id("noinline");
+            let attribute = shared.context.create_enum_attribute(id, 0);
+            function.value.add_attribute(AttributeLoc::Function, attribute);
+        }
+        None => function.value.as_global_value().set_section(Some(&program.section)),
+    }
     let mut emitter = Emitter {
         shared,
         program,
@@ -145,8 +157,16 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
     b.store(result, 8, b.constant(program.result), 8);
     let exit = b.block(emitter.function.value, "exit");
     emitter.function.exit = Exit::Program { result, block: exit };
-    emitter.function.context = Some(emitter.parameter(0));
+    if params.is_none() {
+        emitter.function.context = Some(emitter.parameter(0));
+    }
     emitter.make_frame();
+    for number in 0..params.unwrap_or(0) {
+        let value = emitter.function.value.get_nth_param(number);
+        let value = value.expect("bug: a function lacks a parameter").into_int_value();
+        let place = emitter.local(LocalId(number));
+        b.store(place, 8, value, 8);
+    }
     emitter.block(&program.body);
     b.jump(exit);
     b.continue_in(exit);
@@ -335,7 +355,8 @@ impl<'c> Emitter<'_, 'c> {
     /// statement that needs it, unless one arm of a single `If` needs it all,
     /// which then binds it itself. So runs that a predicate ends do not pay.
     pub(super) fn scratch_point(&self, block: &[Stmt]) -> Option<usize> {
-        if self.function.context.is_none() || self.function.scratch.is_some() {
+        let callback = matches!(self.function.exit, Exit::Callback);
+        if callback || self.function.scratch.is_some() {
             return None;
         }
         let mut users = block.iter().enumerate().filter(|s| self.uses_scratch(s.1));

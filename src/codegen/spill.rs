@@ -25,12 +25,13 @@ const BESIDE_CALLBACKS: u32 = 256;
 /// nothing if there are none.
 pub(super) fn make_room(module: &Module) -> Option<Module> {
     let crowded = |program: &Program| Frame::stack(program) > BESIDE_CALLBACKS;
-    if !module.programs.iter().any(crowded) {
+    if !module.functions.iter().chain(&module.programs).any(crowded) {
         return None;
     }
     let mut module = module.clone();
     for step in 0..STEPS {
-        for program in module.programs.iter_mut().filter(|p| crowded(p)) {
+        let all = module.functions.iter_mut().chain(&mut module.programs);
+        for program in all.filter(|p| crowded(p)) {
             relieve_program(program, step);
         }
     }
@@ -41,7 +42,7 @@ pub(super) fn make_room(module: &Module) -> Option<Module> {
 /// false if these are about something else.
 pub(super) fn relieve(module: &mut Module, errors: &str, step: usize) -> bool {
     let mut found = false;
-    for program in &mut module.programs {
+    for program in module.functions.iter_mut().chain(&mut module.programs) {
         let named = [format!("in function {} ", program.name), format!("{}_loop", program.name)];
         let overflows = errors
             .lines()

@@ -22,6 +22,9 @@ use crate::source::Span;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Module {
     pub programs: Vec<Program>,
+    /// What programs and later functions call. Their kind is `Function`, they
+    /// have no section.
+    pub functions: Vec<Program>,
     pub maps: Vec<Map>,
     /// Constant bytes that programs read.
     pub rodata: Vec<Rodata>,
@@ -52,6 +55,9 @@ pub struct Program {
     pub span: Span,
 }
 
+/// Parameters of a function at most: the registers `r1` to `r5`.
+pub const MAX_PARAMETERS: usize = 5;
+
 /// What the kernel takes a program for; decides context and helpers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProgramKind {
@@ -70,6 +76,11 @@ pub enum ProgramKind {
     BtfTracepoint,
     /// `struct bpf_perf_event_data *`.
     PerfEvent,
+    /// A function that programs of any kind call; no context. Its first locals
+    /// are its parameters.
+    Function {
+        params: u32,
+    },
 }
 
 /// A variable of one word. Starts as zero.
@@ -109,6 +120,9 @@ pub struct PtrId(pub u32);
 /// Index into [`Module::maps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MapId(pub u32);
+/// Index into [`Module::functions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionId(pub u32);
 /// Index into [`Module::rodata`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RodataId(pub u32);
@@ -310,6 +324,11 @@ pub enum Expr {
         helper: Helper,
         args: Vec<Arg>,
     },
+    /// A function of the module; its result as a word.
+    CallFunction {
+        function: FunctionId,
+        args: Vec<Expr>,
+    },
     /// A word of [`Module::params`], by its index.
     Param(u32),
 }
@@ -359,6 +378,13 @@ pub enum BinaryOp {
     SLe,
     SGt,
     SGe,
+}
+
+impl ProgramKind {
+    /// The number of parameters, of a function.
+    pub fn params(self) -> Option<u32> {
+        if let ProgramKind::Function { params } = self { Some(params) } else { None }
+    }
 }
 
 impl Place {

@@ -74,7 +74,7 @@ impl Printer<'_> {
             let name = self.rodata.get(number).cloned().unwrap_or_default();
             self.line(0, &format!("rodata {name} {}", rodata_text(rodata)));
         }
-        for program in &module.programs {
+        for program in module.functions.iter().chain(&module.programs) {
             self.out.push('\n');
             self.program(program);
         }
@@ -84,7 +84,13 @@ impl Printer<'_> {
         self.locals = unique(program.locals.iter().map(|l| l.name.as_str()));
         self.slots = unique(program.slots.iter().map(|s| s.name.as_str()));
         let kind = kind_name(program.kind);
-        let head = format!("program {} {kind} {:?}", program.name, program.section);
+        let head = match program.kind.params() {
+            Some(params) => {
+                let params: Vec<_> = (0..params).map(|p| self.local(LocalId(p))).collect();
+                format!("function {}({})", program.name, params.join(", "))
+            }
+            None => format!("program {} {kind} {:?}", program.name, program.section),
+        };
         self.line(0, &format!("{head} result {}", program.result));
         for (number, slot) in program.slots.iter().enumerate() {
             let name = self.slots.get(number).cloned().unwrap_or_default();
@@ -193,6 +199,7 @@ impl Printer<'_> {
             | Expr::Address(_)
             | Expr::MapAddress(_)
             | Expr::Call { .. }
+            | Expr::CallFunction { .. }
             | Expr::Param(_) => self.expr(expr),
         }
     }
@@ -223,6 +230,11 @@ impl Printer<'_> {
             Expr::Call { helper, args } => {
                 let args: Vec<_> = args.iter().map(|a| self.arg(a)).collect();
                 format!("{}({})", helper.info().name, args.join(", "))
+            }
+            Expr::CallFunction { function, args } => {
+                let name = self.module.functions.get(function.0 as usize);
+                let args: Vec<_> = args.iter().map(|a| self.whole(a)).collect();
+                format!("{}({})", name.map_or("?", |f| f.name.as_str()), args.join(", "))
             }
             Expr::Param(number) => {
                 let param = self.module.params.get(*number as usize);
@@ -314,6 +326,7 @@ fn kind_name(kind: ProgramKind) -> &'static str {
         ProgramKind::RawTracepoint => "raw_tracepoint",
         ProgramKind::BtfTracepoint => "btf_tracepoint",
         ProgramKind::PerfEvent => "perf_event",
+        ProgramKind::Function { .. } => "function",
     }
 }
 

@@ -203,6 +203,11 @@ impl Expr {
             }
             Expr::Load { from, .. } | Expr::Address(from) => from.each_expr(each),
             Expr::LoadTyped { pointer, .. } => pointer.each_expr(each),
+            Expr::CallFunction { args, .. } => {
+                for arg in args {
+                    arg.each_expr(each);
+                }
+            }
             Expr::Call { args, .. } => {
                 for arg in args {
                     match arg {
@@ -235,6 +240,11 @@ impl Expr {
             Expr::Load { from, .. } => from.uses(each),
             Expr::LoadTyped { pointer, .. } => pointer.uses(each),
             Expr::Address(place) => place.uses(each),
+            Expr::CallFunction { args, .. } => {
+                for arg in args {
+                    arg.uses(each);
+                }
+            }
             Expr::Call { args, .. } => {
                 for arg in args {
                     match arg {

@@ -194,7 +194,7 @@ fn statements() {
     }
 }
 
-const SCRIPTS: [&str; 30] = [
+const SCRIPTS: [&str; 31] = [
     "",
     "#!/usr/bin/env bpftrace\n",
     "BEGIN{}END{}",

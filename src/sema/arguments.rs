@@ -148,11 +148,6 @@ impl Checker<'_> {
         self.map_key(map, key, span)
     }
 
-    /// Whether the code at hand runs in a callback, where the context is gone.
-    pub(crate) fn in_callback(&self) -> bool {
-        self.loops.contains(&true)
-    }
-
     /// A member of what a value points to, by name.
     pub(crate) fn named_member(&mut self, value: Expr, name: &str, span: Span) -> Expr {
         let Some(of) = super::access::Struct::of(&value.ty) else {

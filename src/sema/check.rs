@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::Options;
 use super::cdefs::Definitions;
+use super::function::Signature;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
 use crate::builtins::{self, Call};
@@ -57,6 +58,8 @@ pub struct Declared {
 /// The checked script.
 pub(super) struct CheckedTree {
     pub probes: Vec<tree::Probe>,
+    /// Each after those that it calls.
+    pub functions: Vec<(tree::FunctionId, tree::Function)>,
     pub maps: Vec<MapState>,
     pub time_formats: Vec<String>,
     pub cgroup_filters: Vec<String>,
@@ -79,31 +82,31 @@ pub struct Checker<'a> {
     pub(crate) cgroup_filters: Vec<String>,
     /// Named parameters that the script asks for.
     pub(crate) named: Vec<builtins::Named>,
-    // Of the probe at hand:
+    pub(super) functions: Vec<Signature>,
+    /// Calls in functions: caller, callee, place.
+    pub(super) calls: Vec<(tree::FunctionId, tree::FunctionId, Span)>,
+    // Of the probe or function at hand:
+    /// The number of its variables in `variables`: probes, then functions.
     pub(super) probe: usize,
+    pub(super) function: Option<tree::FunctionId>,
     pub(crate) instance: &'a Instance,
     pub(super) locals: Vec<tree::Var>,
     pub(super) scopes: Vec<HashMap<String, VarId>>,
-    /// Open loops, innermost last; true for those whose body is a callback.
-    pub(super) loops: Vec<bool>,
+    /// Number of open loops.
+    pub(super) loops: usize,
     /// C constants being expanded, against recursion.
     pub(super) expanding: Vec<String>,
 }
 
-/// Checks every probe.
+/// Checks every probe and function; `outside` is what functions have of a probe.
 pub(super) fn check<'a>(
     script: &ast::Script,
-    probes: &'a [(&ast::Probe, Instance)],
+    (probes, outside): (&'a [(&ast::Probe, Instance)], &'a Instance),
     host: &'a Host,
     options: &'a Options,
     config: &'a Config,
     cdefs: &'a Definitions,
 ) -> (CheckedTree, Diagnostics) {
-    let empty =
-        CheckedTree { probes: vec![], maps: vec![], time_formats: vec![], cgroup_filters: vec![] };
-    let Some((_, first)) = probes.first() else {
-        return (empty, Diagnostics::default());
-    };
     let mut checker = Checker {
         host,
         options,
@@ -117,43 +120,58 @@ pub(super) fn check<'a>(
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
         named: Vec::new(),
+        functions: Vec::new(),
+        calls: Vec::new(),
         probe: 0,
-        instance: first,
+        function: None,
+        instance: outside,
         locals: Vec::new(),
         scopes: Vec::new(),
-        loops: Vec::new(),
+        loops: 0,
         expanding: Vec::new(),
     };
-    let mut declarations = Diagnostics::default();
+    checker.declare_functions(script);
+    let mut declarations = std::mem::take(&mut checker.diags);
+    let mut bodies = Vec::new();
     for item in &script.items {
         match item {
             Item::MapDecl(decl) => checker.declare_map(decl, &mut declarations),
-            Item::Function(f) => {
-                declarations.push(Diagnostic::error(f.name.span, "functions are not supported yet"))
-            }
+            Item::Function(f) => bodies.push(f),
             Item::Macro(_) | Item::Probe(_) => {}
         }
     }
-    let mut trees = Vec::new();
+    let mut trees: Vec<tree::Probe> = Vec::new();
+    let mut functions: Vec<tree::Function> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         checker.changed = false;
         checker.diags = declarations.clone();
+        checker.calls.clear();
         trees.clear();
+        functions.clear();
         for (index, (probe, instance)) in probes.iter().enumerate() {
             checker.probe = index;
             checker.instance = instance;
             trees.push(checker.check_probe(probe));
         }
-        if !checker.changed && !checker.settle_unassigned(&trees) {
+        checker.instance = outside;
+        for (id, function) in bodies.iter().enumerate() {
+            checker.probe = probes.len() + id;
+            functions.push(checker.check_function(id, function));
+        }
+        let programs = trees.iter().chain(functions.iter().map(|f| &f.program));
+        if !checker.changed && !checker.settle_unassigned(programs) {
             break;
         }
     }
+    let order = checker.call_order();
     checker.check_maps();
     if !checker.diags.has_errors() {
         builtins::check_named(&checker.named, options, &mut checker.diags);
     }
+    let functions = order.into_iter().filter_map(|id| Some((id, functions.get(id)?.clone())));
     let tree = CheckedTree {
         probes: trees,
+        functions: functions.collect(),
         maps: checker.maps,
         time_formats: checker.time_formats,
         cgroup_filters: checker.cgroup_filters,
@@ -165,9 +183,15 @@ impl<'a> Checker<'a> {
     fn check_probe(&mut self, probe: &ast::Probe) -> tree::Probe {
         self.locals = Vec::new();
         self.scopes = vec![HashMap::new()];
-        self.loops = Vec::new();
+        self.loops = 0;
         let predicate = probe.predicate.as_ref().map(|p| self.condition(p));
         let body = self.block_statement(&probe.block);
+        let vars = self.settled_variables();
+        tree::Probe { instance: self.instance.clone(), vars, predicate, body, span: probe.span }
+    }
+
+    /// The variables of the probe or function at hand, with their types so far.
+    pub(super) fn settled_variables(&mut self) -> Vec<tree::Var> {
         let mut vars = std::mem::take(&mut self.locals);
         for (id, var) in vars.iter_mut().enumerate() {
             if let Some(joined) = self.variables.get(&(self.probe, id)) {
@@ -177,7 +201,7 @@ impl<'a> Checker<'a> {
                 var.ty = Type::INT64;
             }
         }
-        tree::Probe { instance: self.instance.clone(), vars, predicate, body, span: probe.span }
+        vars
     }
 
     fn declare_map(&mut self, decl: &ast::MapDecl, diags: &mut Diagnostics) {
@@ -218,9 +242,9 @@ impl<'a> Checker<'a> {
 
     /// Makes maps and variables that are never assigned integers, whose reads give zero; says
     /// whether there were any, for then what reads them has a type only now.
-    fn settle_unassigned(&mut self, probes: &[tree::Probe]) -> bool {
+    fn settle_unassigned<'t>(&mut self, programs: impl Iterator<Item = &'t tree::Probe>) -> bool {
         let mut settled = false;
-        for (probe, tree) in probes.iter().enumerate() {
+        for (probe, tree) in programs.enumerate() {
             for var in 0..tree.vars.len() {
                 let joined = self.variables.entry((probe, var)).or_insert(Joined::UNKNOWN);
                 if joined.ty == Type::Unknown {

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::parser::ast::{
-    Block, Expr, ExprKind, ForRange, IfExpr, Item, Macro, MacroParam, Probe, Script, Stmt,
-    StmtKind, TypeExpr, TypeExprKind, TypeOrExpr,
+    Block, Expr, ExprKind, ForRange, Function, IfExpr, Item, Macro, MacroParam, Probe, Script,
+    Stmt, StmtKind, TypeExpr, TypeExprKind, TypeOrExpr,
 };
 use crate::source::{Span, Spanned};
 
@@ -30,7 +30,10 @@ pub(super) fn expand(script: &Script, diags: &mut Diagnostics) -> Script {
             block: expander.block(&p.block, &outside),
             span: p.span,
         })),
-        Item::Function(_) | Item::MapDecl(_) => Some(item.clone()),
+        Item::Function(f) => {
+            Some(Item::Function(Function { body: expander.block(&f.body, &outside), ..f.clone() }))
+        }
+        Item::MapDecl(_) => Some(item.clone()),
     });
     let items = items.collect();
     Script { items, ..script.clone() }

@@ -315,9 +315,13 @@ impl Checker<'_> {
         match builtins::find(&name.node) {
             Some(builtin) => self.call_builtin(builtin, args, name.span, span),
             None => {
+                if let Some(call) = self.function_call(name, args, span) {
+                    return call;
+                }
                 let mut d =
                     Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
                 let names = builtins::all().map(|b| b.name);
+                let names = names.chain(self.functions.iter().map(|f| f.name.node.as_str()));
                 if let Some(near) = diag::nearest(&name.node, names) {
                     d = d.at(format!("did you mean `{near}`?"));
                 }

@@ -11,6 +11,7 @@ mod check;
 mod expand;
 mod expr;
 pub(crate) mod format;
+mod function;
 pub mod layout;
 pub(crate) mod lower;
 mod needs;
@@ -84,7 +85,9 @@ pub fn check(
     if diags.has_errors() {
         return (None, diags);
     }
-    let (checked, found) = check::check(script, &probes, host, options, &config, &cdefs);
+    let outside = function::instance();
+    let (checked, found) =
+        check::check(script, (&probes, &outside), host, options, &config, &cdefs);
     diags.append(found);
     if diags.has_errors() {
         return (None, diags);

@@ -52,9 +52,9 @@ impl Checker<'_> {
             }
             S::While { cond, body } => {
                 let cond = self.condition(cond);
-                self.loops.push(false);
+                self.loops += 1;
                 let body = self.block_statement(body);
-                self.loops.pop();
+                self.loops -= 1;
                 StmtKind::While { cond, body }
             }
             S::For { var, range: ForRange::Map(map), body } => {
@@ -80,19 +80,23 @@ impl Checker<'_> {
                     }
                     return None;
                 };
-                self.loops.push(false);
+                self.loops += 1;
                 let body = self.block_statement(body);
-                self.loops.pop();
+                self.loops -= 1;
                 StmtKind::Unroll { count: u64::try_from(n).unwrap_or(1), body }
             }
             S::Break | S::Continue => {
-                if self.loops.is_empty() {
+                if self.loops == 0 {
                     let word = if matches!(stmt.node, S::Break) { "break" } else { "continue" };
                     let d = Diagnostic::error(stmt.span, format!("`{word}` outside of a loop"));
                     self.diags.push(d.help("write `return` to leave the probe"));
                     return None;
                 }
                 if matches!(stmt.node, S::Break) { StmtKind::Break } else { StmtKind::Continue }
+            }
+            S::Return(value) if self.function.is_some() => {
+                let id = self.function?;
+                self.function_return(id, value.as_ref(), stmt.span)?
             }
             S::Return(value) => {
                 let value = match value {
@@ -413,9 +417,9 @@ impl Checker<'_> {
             self.join_var_type(new, ty, false);
             id = Some(new);
         }
-        self.loops.push(true);
+        self.loops += 1;
         let body = self.block_statement(body);
-        self.loops.pop();
+        self.loops -= 1;
         self.scopes.pop();
         (id, body)
     }
@@ -430,7 +434,7 @@ impl Checker<'_> {
         self.locals.get(id).expect("bug: variable ids come from the table")
     }
 
-    fn new_var(&mut self, name: &Spanned<String>) -> VarId {
+    pub(super) fn new_var(&mut self, name: &Spanned<String>) -> VarId {
         let id = self.locals.len();
         let (name, span) = (name.node.clone(), name.span);
         let var =
@@ -446,7 +450,7 @@ impl Checker<'_> {
     }
 
     /// Fixes the type of a variable.
-    fn declare_var(&mut self, id: VarId, ty: Type) {
+    pub(super) fn declare_var(&mut self, id: VarId, ty: Type) {
         if let Some(var) = self.locals.get_mut(id) {
             var.declared = true;
         }
@@ -621,7 +625,7 @@ impl Checker<'_> {
 }
 
 /// Whether a number is a value of an integer type.
-fn in_range(n: i128, ty: &Type) -> bool {
+pub(super) fn in_range(n: i128, ty: &Type) -> bool {
     let Type::Int { size, signed, .. } = ty else { return true };
     let bits = u32::from(*size) * 8;
     let (low, high) = if *signed {

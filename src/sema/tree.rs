@@ -21,6 +21,14 @@ pub struct Probe {
     pub span: Span,
 }
 
+/// A function of the script. Its first variables are its parameters.
+#[derive(Debug, Clone)]
+pub struct Function {
+    pub name: String,
+    /// The rest of it, as of a probe without attach points.
+    pub program: Probe,
+}
+
 /// A scratch variable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Var {
@@ -37,6 +45,8 @@ pub struct Var {
 pub type VarId = usize;
 /// Index into the checker's map table.
 pub type MapId = usize;
+/// Number of a function among those of the script.
+pub type FunctionId = usize;
 
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -139,6 +149,11 @@ pub enum ExprKind {
         builtin: &'static Builtin,
         args: Vec<Expr>,
         detail: Detail,
+    },
+    /// A call of a function of the script, its arguments converted.
+    CallFunction {
+        function: FunctionId,
+        args: Vec<Expr>,
     },
     /// Negation, complement and not, on words.
     Neg(Box<Expr>),
@@ -296,7 +311,10 @@ impl Expr {
     /// Whether evaluating it twice, or not at all, makes a difference.
     pub fn has_effects(&self) -> bool {
         match &self.kind {
-            ExprKind::IncDec { .. } | ExprKind::If { .. } | ExprKind::Block(_) => true,
+            ExprKind::IncDec { .. }
+            | ExprKind::If { .. }
+            | ExprKind::Block(_)
+            | ExprKind::CallFunction { .. } => true,
             ExprKind::Call { builtin, args, .. } => {
                 builtin.effects || args.iter().any(Expr::has_effects)
             }

@@ -156,6 +156,7 @@ impl Case {
         };
         let module = Module {
             programs: vec![program],
+            functions: vec![],
             maps: vec![out],
             rodata: Vec::new(),
             params: Vec::new(),

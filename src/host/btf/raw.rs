@@ -258,7 +258,7 @@ impl Raw {
         let mut offsets = Vec::with_capacity(types.len() / 24 / STRIDE as usize);
         let mut count: u32 = 0;
         let mut walk = Walk { bytes: b, sizes: &sizes, at: types.start, end: types.end };
-        while let Some((at, _)) = walk.next() {
+        for (at, _) in walk.by_ref() {
             if count.is_multiple_of(STRIDE) {
                 offsets.push(u32::try_from(at).map_err(|_| damaged())?);
             }

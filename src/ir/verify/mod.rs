@@ -29,7 +29,10 @@
 //!     that follows a place stays inside it; so do keys and values of maps.
 //! 13. Widths of `Extend` are 8, 16 or 32, of `ByteSwap` 16, 32 or 64; no
 //!     divisor is the constant zero.
-//! 14. Copies are between places that do not overlap, as far as constants
+//! 14. Functions have a name of their own, no context, and at most
+//!     [`MAX_PARAMETERS`] parameters, their first locals; calls give as many
+//!     arguments, and only go to functions that come earlier.
+//! 15. Copies are between places that do not overlap, as far as constants
 //!     tell.
 
 mod place;
@@ -39,8 +42,8 @@ mod tests;
 use std::collections::HashSet;
 
 use super::{
-    Arg, Base, BinaryOp, Expr, Helper, Home, LocalId, Map, MapId, MapKind, Module, Place, Program,
-    PtrId, Slot, Stmt, StmtKind,
+    Arg, Base, BinaryOp, Expr, Helper, Home, LocalId, MAX_PARAMETERS, Map, MapId, MapKind, Module,
+    Place, Program, ProgramKind, PtrId, Slot, Stmt, StmtKind,
 };
 use crate::plan;
 
@@ -74,6 +77,12 @@ pub fn verify(module: &Module) -> Result<(), String> {
     }
     if module.license.is_empty() || module.license.contains('\0') {
         return Err("the license is no text".to_owned());
+    }
+    for (number, function) in module.functions.iter().enumerate() {
+        let known = !names.insert(&function.name);
+        check_function(module, number, function)
+            .and_then(|()| ensure(!known, || "another function or map has this name".to_owned()))
+            .map_err(|e| format!("function `{}`: {e}", function.name))?;
     }
     for program in &module.programs {
         let known = !names.insert(&program.name);
@@ -119,12 +128,30 @@ fn check_program(module: &Module, program: &Program) -> Result<(), String> {
     ensure(!program.section.is_empty() && !program.section.contains('\0'), || {
         "the section has no name".to_owned()
     })?;
+    ensure(program.kind.params().is_none(), || "a function is no program".to_owned())?;
+    check_body(module, module.functions.len(), program)
+}
+
+fn check_function(module: &Module, number: usize, function: &Program) -> Result<(), String> {
+    ensure(is_identifier(&function.name), || "the name is not a C identifier".to_owned())?;
+    let params = function.kind.params().ok_or("a program is no function")?;
+    let params = params as usize;
+    ensure(params <= MAX_PARAMETERS && params <= function.locals.len(), || {
+        format!("{params} parameters are too many")
+    })?;
+    check_body(module, number, function)
+}
+
+/// Checks all but the head of a program or function, which may call the
+/// functions before `callable`.
+fn check_body(module: &Module, callable: usize, program: &Program) -> Result<(), String> {
     let mut stack = 0;
     program.slots.iter().try_for_each(|slot| check_slot(slot, &mut stack))?;
     let mut checker = Checker {
         module,
         program,
         bound: vec![None; program.ptrs as usize],
+        callable,
         loops: Vec::new(),
         callbacks: 0,
     };
@@ -169,6 +196,8 @@ struct Checker<'a> {
     module: &'a Module,
     program: &'a Program,
     bound: Vec<Option<Bound>>,
+    /// Functions before this one may be called.
+    callable: usize,
     loops: Vec<Inside>,
     /// Loops through callbacks around the current statement.
     callbacks: u32,
@@ -316,6 +345,10 @@ impl Checker<'_> {
         })
     }
 
+    fn context(&self) -> Result<(), String> {
+        ensure(self.program.kind.params().is_none(), || "a function has no context".to_owned())
+    }
+
     fn map(&self, id: MapId) -> Result<&Map, String> {
         self.module.maps.get(id.0 as usize).ok_or_else(|| format!("there is no map {}", id.0))
     }
@@ -358,6 +391,16 @@ impl Checker<'_> {
             Expr::Address(place) => self.read(place, 0),
             Expr::MapAddress(map) => self.map(*map).map(|_| ()),
             Expr::Call { helper, args } => self.call(*helper, args),
+            Expr::CallFunction { function, args } => {
+                let number = function.0 as usize;
+                let callee = self.module.functions.get(number).filter(|_| number < self.callable);
+                let callee = callee.ok_or_else(|| format!("function {number} cannot be called"))?;
+                let count = u32::try_from(args.len()).unwrap_or(u32::MAX);
+                ensure(callee.kind == ProgramKind::Function { params: count }, || {
+                    format!("`{}` does not take {count} arguments", callee.name)
+                })?;
+                args.iter().try_for_each(|a| self.expr(a))
+            }
             Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
                 format!("there is no parameter {number}")
             }),
@@ -395,7 +438,7 @@ impl Checker<'_> {
                 Arg::Map(map) => {
                     self.map(*map)?;
                 }
-                Arg::Context => {}
+                Arg::Context => self.context()?,
             }
         }
         if let [Arg::Map(map), Arg::Address(key), rest @ ..] = args

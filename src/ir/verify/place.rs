@@ -55,7 +55,10 @@ impl Checker<'_> {
                 let bound = bound.ok_or_else(|| format!("pointer {} is not bound", id.0))?;
                 Ok(Extent { size: Some(bound.size), writable: bound.writable, stack: false })
             }
-            Base::Context => Ok(Extent { size: None, writable: false, stack: true }),
+            Base::Context => {
+                self.context()?;
+                Ok(Extent { size: None, writable: false, stack: true })
+            }
             Base::Rodata(id) => {
                 let rodata = self.module.rodata.get(id.0 as usize);
                 let rodata = rodata.ok_or_else(|| format!("there is no constant {}", id.0))?;

@@ -21,6 +21,7 @@ fn module(body: Vec<StmtKind>) -> Module {
     let body = stmts(body);
     let span = Span::default();
     Module {
+        functions: vec![],
         programs: vec![Program {
             name: "main".into(),
             kind: ProgramKind::PerfEvent,

@@ -24,12 +24,13 @@ pub(crate) enum Atomic {
 /// Says for each map whether its aggregation must be updated atomically.
 pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
     let mut writers: Vec<Vec<usize>> = vec![Vec::new(); checked.maps.len()];
-    for (number, probe) in checked.probes.iter().enumerate() {
+    let functions = checked.functions.iter().map(|f| &f.1.program);
+    for (number, probe) in checked.probes.iter().chain(functions).enumerate() {
         // Programs of one class cannot interrupt one another on a CPU.
         let class = match probe.instance.kind {
             // Nothing else runs then.
             ProgramKind::Special => continue,
-            ProgramKind::Uprobe => usize::MAX,
+            ProgramKind::Uprobe | ProgramKind::Function { .. } => usize::MAX,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
             ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {
                 number + 1

@@ -20,6 +20,25 @@ impl Lower<'_> {
         }
     }
 
+    /// A call, and what it gives, here and now.
+    fn call_function(&mut self, function: tree::FunctionId, args: &[tree::Expr]) -> Val {
+        // In programs of these kinds the verifier knows some words to be pointers,
+        // which functions do not take.
+        let typed =
+            matches!(self.kind(), ir::ProgramKind::Trampoline | ir::ProgramKind::BtfTracepoint);
+        let mut words = Vec::new();
+        for arg in args {
+            let word = self.word(arg);
+            let plain = !typed || arg.ty.size() < 8 || matches!(word, Expr::Const(_));
+            let word = if plain { word } else { self.number_of(word) };
+            words.push(self.spill("argument", word));
+        }
+        let id = self.shared.function_ids.get(&function).copied();
+        let function = id.expect("bug: a function is lowered after its caller");
+        let call = Expr::CallFunction { function, args: words };
+        Val::Word(self.spill("result", call))
+    }
+
     /// An address as a plain number. What the verifier knows to be a pointer cannot
     /// be computed with, so the kernel copies it.
     fn number_of(&mut self, address: Expr) -> Expr {
@@ -209,6 +228,7 @@ impl Lower<'_> {
                 self.block_word(block, result, &e.ty);
                 Val::Word(Expr::Local(result))
             }
+            ExprKind::CallFunction { function, args } => self.call_function(*function, args),
             ExprKind::Call { builtin, args, detail } => {
                 let call = Lowered { args, detail, ty: &e.ty, span: e.span };
                 self.span = e.span;

@@ -36,6 +36,9 @@ pub(crate) use map::ScriptMap;
 /// the compiler spills.
 const STACK_BUDGET: u32 = 288;
 
+/// The same for functions and programs that call them, whose stacks add up.
+const CALL_BUDGET: u32 = 96;
+
 /// Slots up to this size go to the stack even when `on_stack_limit` is lower.
 const SMALL_SLOT: u32 = 64;
 
@@ -49,6 +52,9 @@ pub(crate) struct Shared {
     pub params: Vec<plan::Param>,
     pub events: Vec<plan::Event>,
     pub losses: Vec<plan::Loss>,
+    /// Functions so far, and their ids by the checker's.
+    pub functions: Vec<ir::Program>,
+    function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
     pub cdefs: Definitions,
     pub diags: Diagnostics,
 }
@@ -63,6 +69,8 @@ pub struct Lower<'a> {
     locals: Vec<ir::Local>,
     slots: Vec<ir::Slot>,
     stack: u32,
+    /// Bytes of the stack that slots may take.
+    stack_budget: u32,
     scratch: u32,
     /// Slots whose statement is over.
     free: Vec<SlotId>,
@@ -126,12 +134,19 @@ pub(super) fn lower(
         params: Vec::new(),
         events: Vec::new(),
         losses: Vec::new(),
+        functions: Vec::new(),
+        function_ids: HashMap::new(),
         cdefs,
         diags: Diagnostics::default(),
     };
     shared.internal_maps(host, config);
     let atomic = aggregate::atomic_maps(&checked);
     shared.script_maps(&checked.maps, &atomic, host, config);
+    for (id, function) in &checked.functions {
+        let lowered = program::lower_function(&mut shared, function, host, options, config);
+        shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
+        shared.functions.push(lowered);
+    }
     let mut lowered: Vec<(ir::Program, plan::Program)> = Vec::new();
     for probe in &checked.probes {
         let pair = program::lower(&mut shared, probe, host, options, config);
@@ -179,6 +194,7 @@ pub(super) fn lower(
     };
     let module = ir::Module {
         programs,
+        functions: shared.functions,
         maps: shared.maps,
         rodata: shared.rodata,
         params: shared.params,
@@ -304,7 +320,7 @@ impl Lower<'_> {
     fn slot(&mut self, name: &str, size: u32) -> SlotId {
         let size = size.max(1).next_multiple_of(8);
         let limit = u32::try_from(self.config.on_stack_limit).unwrap_or(u32::MAX).max(SMALL_SLOT);
-        let home = if size <= limit && self.stack + size <= STACK_BUDGET {
+        let home = if size <= limit && self.stack + size <= self.stack_budget {
             self.stack += size;
             ir::Home::Stack
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Home, Lower, Shared};
+use super::{CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::arch::Sign;
@@ -13,24 +13,26 @@ use crate::sema::Options;
 use crate::sema::tree;
 use crate::types::{Space, Type};
 
-/// Lowers a probe.
-pub(super) fn lower(
-    shared: &mut Shared,
-    probe: &tree::Probe,
-    host: &Host,
-    options: &Options,
-    config: &Config,
-) -> (ir::Program, plan::Program) {
-    let instance = &probe.instance;
-    let mut l = Lower {
+/// A program of which nothing is lowered yet.
+fn start<'a>(
+    shared: &'a mut Shared,
+    probe: &'a tree::Probe,
+    host: &'a Host,
+    options: &'a Options,
+    config: &'a Config,
+) -> Lower<'a> {
+    let calls = !shared.functions.is_empty();
+    let in_function = probe.instance.kind.params().is_some();
+    Lower {
         shared,
         host,
         options,
         config,
-        instance,
+        instance: &probe.instance,
         locals: Vec::new(),
         slots: Vec::new(),
         stack: 0,
+        stack_budget: if calls || in_function { CALL_BUDGET } else { STACK_BUDGET },
         scratch: 0,
         free: Vec::new(),
         temps: Vec::new(),
@@ -42,16 +44,57 @@ pub(super) fn lower(
         prologue: Vec::new(),
         probe_index: None,
         discarded: false,
-    };
-    for var in &probe.vars {
-        let home = if var.ty.is_scalar() && !var.addressed {
-            Home::Word(l.local(&format!("${}", var.name)), var.ty.clone())
-        } else {
-            let slot = l.slot(&format!("${}", var.name), var.ty.size());
-            Home::Memory(Place::slot(slot), var.ty.clone())
-        };
-        l.vars.push(home);
     }
+}
+
+/// Lowers a function of the script.
+pub(super) fn lower_function(
+    shared: &mut Shared,
+    function: &tree::Function,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> ir::Program {
+    let probe = &function.program;
+    let params = probe.instance.kind.params().expect("bug: a probe is no function");
+    let mut l = start(shared, probe, host, options, config);
+    let params: Vec<_> = (0..params).map(|n| l.local(&format!("param_{n}"))).collect();
+    l.make_homes(&probe.vars);
+    let body = l.block(|l| {
+        for (var, local) in params.into_iter().enumerate() {
+            match l.home(var).clone() {
+                Home::Word(home, _) => l.set(home, Expr::Local(local)),
+                Home::Memory(place, ty) => {
+                    l.store(&place, super::expr::cut_size(ty.size()), Expr::Local(local));
+                }
+            }
+        }
+        l.tree_block(&probe.body);
+    });
+    ir::Program {
+        name: program_name(&format!("fn_{}", function.name)),
+        kind: probe.instance.kind,
+        section: String::new(),
+        locals: l.locals,
+        slots: l.slots,
+        ptrs: l.ptrs,
+        body,
+        result: 0,
+        span: probe.span,
+    }
+}
+
+/// Lowers a probe.
+pub(super) fn lower(
+    shared: &mut Shared,
+    probe: &tree::Probe,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> (ir::Program, plan::Program) {
+    let instance = &probe.instance;
+    let mut l = start(shared, probe, host, options, config);
+    l.make_homes(&probe.vars);
     // What decides whether the program runs at all comes first; then the
     // context is read; then the body runs.
     let filters = l.block(|l| {
@@ -140,6 +183,19 @@ fn program_name(probe: &str) -> String {
 }
 
 impl Lower<'_> {
+    /// Gives every variable its place.
+    fn make_homes(&mut self, vars: &[tree::Var]) {
+        for var in vars {
+            let home = if var.ty.is_scalar() && !var.addressed {
+                Home::Word(self.local(&format!("${}", var.name)), var.ty.clone())
+            } else {
+                let slot = self.slot(&format!("${}", var.name), var.ty.size());
+                Home::Memory(Place::slot(slot), var.ty.clone())
+            };
+            self.vars.push(home);
+        }
+    }
+
     /// Ends the program if a condition holds.
     pub(super) fn leave(&mut self, cond: Expr) {
         let result = self.instance.context.result;

@@ -1,0 +1,296 @@
+//! Functions of the script: `fn name($a : type) : type { … }`.
+//!
+//! They become BPF functions of their own, which the kernel verifies once.
+//! What crosses is what fits a register: numbers and pointers.
+
+use std::collections::HashMap;
+
+use super::check::Checker;
+use super::statement::{in_range, shown};
+use super::tree::{self, Expr, ExprKind, FunctionId};
+use crate::builtins;
+use crate::diag::Diagnostic;
+use crate::ir::{MAX_PARAMETERS, ProgramKind};
+use crate::parser::ast::{self, Item};
+use crate::probes::{Context, Instance};
+use crate::source::{Span, Spanned};
+use crate::types::{Space, Type};
+
+/// What a call needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Signature {
+    pub name: Spanned<String>,
+    /// With the names, without the `$`.
+    pub params: Vec<(Spanned<String>, Type)>,
+    /// `Void` if it gives nothing.
+    pub result: Type,
+}
+
+/// What a function has of a probe: nothing.
+pub(super) fn instance() -> Instance {
+    let no = |what: &str| format!("a function has no {what}; pass what it needs as a parameter");
+    Instance {
+        kind: ProgramKind::Function { params: 0 },
+        section: String::new(),
+        context: Context {
+            provider: "fn",
+            space: Space::Kernel,
+            args: Err(no("arguments of a probe")),
+            numbered: Err(no("arguments of a probe")),
+            retval: Err(no("return value of a probe")),
+            ctx: Err(no("context")),
+            registers: None,
+            func: Err(no("traced function")),
+            stacks: false,
+            result: 0,
+        },
+        attach: Vec::new(),
+        syscalls: None,
+    }
+}
+
+impl Checker<'_> {
+    /// Takes down what the functions of a script take and give.
+    pub(super) fn declare_functions(&mut self, script: &ast::Script) {
+        for item in &script.items {
+            let Item::Function(f) = item else { continue };
+            let name = &f.name.node;
+            if let Some(first) = self.functions.iter().find(|s| s.name.node == *name) {
+                let d =
+                    Diagnostic::error(f.name.span, format!("function `{name}` is defined twice"))
+                        .label(first.name.span, "first here")
+                        .help("give one of them another name");
+                self.diags.push(d);
+            } else if builtins::find(name).is_some() || builtins::aggregation(name).is_some() {
+                let d = Diagnostic::error(f.name.span, format!("`{name}` is a builtin"))
+                    .help("give the function another name");
+                self.diags.push(d);
+            }
+            if let Some((extra, _)) = f.params.get(MAX_PARAMETERS) {
+                let d = Diagnostic::error(extra.span, "too many parameters")
+                    .note(format!("a function takes up to {MAX_PARAMETERS}, in registers"))
+                    .help("write a macro, or pass a pointer");
+                self.diags.push(d);
+            }
+            let mut params = Vec::new();
+            for (name, ty) in &f.params {
+                let wanted = self.word_type(ty, false).unwrap_or(Type::UINT64);
+                params.push((name.clone(), wanted));
+            }
+            let result = self.word_type(&f.result, true).unwrap_or(Type::UINT64);
+            self.functions.push(Signature { name: f.name.clone(), params, result });
+        }
+    }
+
+    /// A type whose values fit a register.
+    fn word_type(&mut self, ty: &ast::TypeExpr, result: bool) -> Option<Type> {
+        let found = self.type_expr(ty)?;
+        match found {
+            Type::Void if result => Some(Type::Void),
+            // Without a known space it is the kernel's.
+            Type::Ptr { to, space: Space::None } => Some(Type::ptr(*to, Space::Kernel)),
+            found if found.is_scalar() => Some(found),
+            found => {
+                let what = if result { "give" } else { "take" };
+                let d = Diagnostic::error(ty.span, format!("a function cannot {what} `{found}`"))
+                    .note("numbers and pointers fit a register, other values do not")
+                    .help("write a macro, or pass a pointer");
+                self.diags.push(d);
+                None
+            }
+        }
+    }
+
+    /// The body of a function.
+    pub(super) fn check_function(&mut self, id: FunctionId, f: &ast::Function) -> tree::Function {
+        let signature = self.signature(id).clone();
+        self.function = Some(id);
+        self.locals = Vec::new();
+        self.scopes = vec![HashMap::new()];
+        self.loops = 0;
+        for (name, ty) in &signature.params {
+            if let Some(first) = self.find_var(&name.node) {
+                let d = Diagnostic::error(name.span, format!("`${}` exists already", name.node))
+                    .label(self.local(first).span, "declared here")
+                    .help("give the parameter another name");
+                self.diags.push(d);
+                continue;
+            }
+            let var = self.new_var(name);
+            self.declare_var(var, ty.clone());
+        }
+        let body = self.block_statement(&f.body);
+        if signature.result != Type::Void && !ends(&f.body) {
+            let result = &signature.result;
+            let d = Diagnostic::error(
+                f.name.span,
+                format!("`{}` may end without a value", f.name.node),
+            )
+            .label(f.result.span, format!("it gives `{result}`"))
+            .help("end it with `return …;`, or declare it as `void`");
+            self.diags.push(d);
+        }
+        self.function = None;
+        let vars = self.settled_variables();
+        let instance = Instance {
+            kind: ProgramKind::Function { params: super::lower::index(signature.params.len()) },
+            ..self.instance.clone()
+        };
+        let name = signature.name.node;
+        tree::Function {
+            name,
+            program: tree::Probe { instance, vars, predicate: None, body, span: f.span },
+        }
+    }
+
+    /// `return` in a function.
+    pub(super) fn function_return(
+        &mut self,
+        id: FunctionId,
+        value: Option<&ast::Expr>,
+        span: Span,
+    ) -> Option<tree::StmtKind> {
+        let Signature { name, result, .. } = self.signature(id).clone();
+        let (function, declared) = (&name.node, name.span);
+        let checked = value.map(|e| self.expression(e));
+        match (checked, &result) {
+            (None, Type::Void) => Some(tree::StmtKind::Return(None)),
+            (None, _) => {
+                let d = Diagnostic::error(span, format!("`{function}` gives `{result}`"))
+                    .label(declared, "declared here")
+                    .help("write what it gives: `return …;`");
+                self.diags.push(d);
+                None
+            }
+            (Some(value), Type::Void) => {
+                let d = Diagnostic::error(value.span, format!("`{function}` gives nothing"))
+                    .label(declared, "declared as `void`")
+                    .help("write `return;`, or declare what it gives");
+                self.diags.push(d);
+                None
+            }
+            (Some(value), result) => {
+                let value = self.passed(value, result, declared, "the result")?;
+                Some(tree::StmtKind::Return(Some(value)))
+            }
+        }
+    }
+
+    /// A call of a function of the script, if there is one of that name.
+    pub(super) fn function_call(
+        &mut self,
+        name: &Spanned<String>,
+        args: &[ast::Expr],
+        span: Span,
+    ) -> Option<Expr> {
+        let id = self.functions.iter().position(|f| f.name.node == name.node)?;
+        let Signature { name: declared, params, result } = self.signature(id).clone();
+        if let Some(caller) = self.function {
+            self.calls.push((caller, id, span));
+        }
+        if args.len() != params.len() {
+            let plural = if params.len() == 1 { "" } else { "s" };
+            let message = format!(
+                "`{}` takes {} argument{plural}, not {}",
+                name.node,
+                params.len(),
+                args.len()
+            );
+            let d = Diagnostic::error(span, message).label(declared.span, "defined here");
+            return Some(self.fail(d));
+        }
+        let mut list = Vec::new();
+        for (arg, (param, ty)) in args.iter().zip(&params) {
+            let value = self.expression(arg);
+            let what = format!("`${}`", param.node);
+            match self.passed(value, ty, param.span, &what) {
+                Some(value) => list.push(value),
+                None => return Some(Expr::error(span)),
+            }
+        }
+        Some(Expr::new(ExprKind::CallFunction { function: id, args: list }, result, span))
+    }
+
+    /// A value as it is handed over: numbers are converted, any pointer goes for
+    /// any other.
+    fn passed(&mut self, value: Expr, to: &Type, declared: Span, what: &str) -> Option<Expr> {
+        if value.is_error() {
+            return None;
+        }
+        let from = &value.ty;
+        let pointers = matches!((from, to), (Type::Ptr { .. }, Type::Ptr { .. }));
+        let null = matches!(to, Type::Ptr { .. }) && value.constant() == Some(0);
+        let numbers = to.is_integer()
+            && from.is_integer()
+            && value.constant().is_none_or(|n| in_range(n, to));
+        if *from == Type::Unknown || from == to || pointers || null || numbers {
+            let span = value.span;
+            return Some(Expr::new(ExprKind::Cast(Box::new(value)), to.clone(), span));
+        }
+        let at = match value.constant() {
+            Some(n) if to.is_integer() => format!("{n} does not fit"),
+            _ => format!("this is {}", shown(&value)),
+        };
+        let d = Diagnostic::error(value.span, format!("type mismatch for {what}"))
+            .at(at)
+            .label(declared, format!("declared as `{to}`"));
+        self.diags.push(match from.is_scalar() {
+            true => d.help(format!("write a cast: `({to})…`")),
+            false => d,
+        });
+        None
+    }
+
+    fn signature(&self, id: FunctionId) -> &Signature {
+        self.functions.get(id).expect("bug: function ids come from the table")
+    }
+
+    /// Functions in an order in which each comes after those that it calls.
+    /// Calls in a circle are errors: the kernel has room for a few calls only.
+    pub(super) fn call_order(&mut self) -> Vec<FunctionId> {
+        let calls = std::mem::take(&mut self.calls);
+        let mut order: Vec<FunctionId> = Vec::new();
+        while order.len() < self.functions.len() {
+            let ready = (0..self.functions.len()).find(|f| {
+                !order.contains(f) && calls.iter().all(|c| c.0 != *f || order.contains(&c.1))
+            });
+            if let Some(ready) = ready {
+                order.push(ready);
+                continue;
+            }
+            let circle = calls.iter().find(|c| !order.contains(&c.0) && !order.contains(&c.1));
+            let Some((caller, callee, span)) = circle else { break };
+            let (caller, callee) = (self.signature(*caller), self.signature(*callee));
+            let own = caller.name == callee.name;
+            let message = match own {
+                true => format!("function `{}` calls itself", caller.name.node),
+                false => {
+                    format!("`{}` and `{}` call each other", caller.name.node, callee.name.node)
+                }
+            };
+            let d = Diagnostic::error(*span, message)
+                .label(callee.name.span, "defined here")
+                .help("write a loop");
+            self.diags.push(d);
+            break;
+        }
+        order
+    }
+}
+
+/// Whether a block surely ends in `return`.
+fn ends(block: &ast::Block) -> bool {
+    let branches = |e: &ast::Expr| match &e.node {
+        ast::ExprKind::If(i) => ends(&i.then) && i.els.as_ref().is_some_and(ends),
+        ast::ExprKind::Block(b) => ends(b),
+        _ => false,
+    };
+    if let Some(value) = &block.value {
+        return branches(value);
+    }
+    match block.stmts.last().map(|s| &s.node) {
+        Some(ast::StmtKind::Return(_)) => true,
+        Some(ast::StmtKind::Expr(e)) => branches(e),
+        _ => false,
+    }
+}
