@@ -23,7 +23,7 @@ pub struct NoStacks;
 
 impl Stacks for NoStacks {
     fn frames(&mut self, stack: &Stack) -> Option<Rc<[u64]>> {
-        (stack.count == 0).then(|| Rc::default())
+        (stack.count == 0).then(Rc::default)
     }
 }
 
