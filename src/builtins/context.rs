@@ -117,11 +117,14 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Full name of the probe that fired, or its label.",
         bare: true,
         check: |c, call| {
-            let names: Vec<&String> = c.instance.attach.iter().flat_map(|a| &a.probes).collect();
+            let names = c.instance.attach.iter().flat_map(|a| &a.probes);
+            let mut names: Vec<&String> = names.collect();
             if names.is_empty() {
                 let reason = "a function belongs to no probe; pass it as a parameter".to_string();
                 return c.unavailable("probe", reason, call.span);
             }
+            // Copies of a marker have one name.
+            names.dedup();
             let longest = names.iter().map(|n| n.len()).max().unwrap_or(0);
             match names.as_slice() {
                 [only] => tree::Expr::new(

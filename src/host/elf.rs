@@ -1,5 +1,4 @@
-//! User binaries: functions and where they lie in the file. The only file of
-//! the library side that knows the `object` crate.
+//! User binaries: functions and where they lie in the file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -88,7 +87,12 @@ impl Binary {
         }
     }
 
-    fn parse(&self) -> Result<object::File<'_>, String> {
+    /// Whether the loader never moves it: no addresses but those in the file.
+    pub fn is_fixed(&self) -> bool {
+        self.parse().is_ok_and(|elf| elf.kind() == ObjectKind::Executable)
+    }
+
+    pub(super) fn parse(&self) -> Result<object::File<'_>, String> {
         let bytes: &[u8] = match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Owned(vec) => vec,
@@ -102,7 +106,17 @@ impl Binary {
         let Ok(elf) = self.parse() else { return Vec::new() };
         let segments = executable_segments(&elf);
         let mut found = Vec::new();
-        collect(&elf, &segments, wanted, &mut found);
+        self.with_symbols(&mut |symbols| collect(symbols, &segments, wanted, &mut found));
+        found.sort_unstable();
+        found.dedup_by(|a, b| a.name == b.name && a.address == b.address);
+        found
+    }
+
+    /// Shows the tables of symbols that there are: the binary's own, and those of
+    /// a separate file of debug symbols.
+    pub(super) fn with_symbols(&self, show: &mut dyn FnMut(&object::File<'_>)) {
+        let Ok(elf) = self.parse() else { return };
+        show(&elf);
         // A stripped binary has only what the loader needs.
         if elf.symbols().next().is_none()
             && !self.path.as_os_str().is_empty()
@@ -112,11 +126,8 @@ impl Binary {
             && let Ok(map) = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
             && let Ok(symbols) = object::File::parse(&*map)
         {
-            collect(&symbols, &segments, wanted, &mut found);
+            show(&symbols);
         }
-        found.sort_unstable();
-        found.dedup_by(|a, b| a.name == b.name && a.address == b.address);
-        found
     }
 
     /// The file offset of an address in the program's code.
@@ -144,7 +155,7 @@ impl Binary {
 }
 
 /// Addresses, sizes and file offsets of what is loaded as code.
-fn executable_segments(elf: &object::File<'_>) -> Vec<(u64, u64, u64)> {
+pub(super) fn executable_segments(elf: &object::File<'_>) -> Vec<(u64, u64, u64)> {
     let code = |s: &object::Segment<'_, '_>| match s.flags() {
         // PF_X of elf.h.
         object::SegmentFlags::Elf { p_flags } => p_flags & 1 != 0,
@@ -153,7 +164,8 @@ fn executable_segments(elf: &object::File<'_>) -> Vec<(u64, u64, u64)> {
     elf.segments().filter(code).map(|s| (s.address(), s.size(), s.file_range().0)).collect()
 }
 
-fn offset_in(segments: &[(u64, u64, u64)], address: u64) -> Option<u64> {
+/// The place in the file of an address in one of some segments.
+pub(super) fn offset_in(segments: &[(u64, u64, u64)], address: u64) -> Option<u64> {
     segments.iter().find_map(|(start, size, offset)| {
         let distance = address.checked_sub(*start).filter(|d| d < size)?;
         offset.checked_add(distance)

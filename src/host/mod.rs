@@ -10,6 +10,7 @@ pub mod btf;
 pub mod elf;
 pub mod features;
 mod libraries;
+pub mod markers;
 mod mount;
 mod paths;
 pub mod syscalls;
@@ -276,7 +277,8 @@ impl Host {
         fs::read_link(self.path(&link)).map_err(|e| format!("`{link}`: {e}"))
     }
 
-    /// Executable files that a process, or any process, has mapped; sorted.
+    /// Executable files that a process, or any process, has mapped; sorted. Those
+    /// of another mount namespace are named through the process's root.
     pub fn mapped_files(&self, pid: Option<u32>) -> Vec<PathBuf> {
         let pids: Vec<u32> = match pid {
             Some(pid) => vec![pid],
@@ -287,12 +289,18 @@ impl Host {
         let mut files: Vec<PathBuf> = Vec::new();
         for pid in pids {
             let maps = self.read(&format!("/proc/{pid}/maps")).unwrap_or_default();
-            files.extend(maps.lines().filter_map(|line| {
+            let code = maps.lines().filter_map(|line| {
                 let mut words = line.splitn(6, ' ');
                 let mode = words.nth(1)?;
                 let path = words.nth(3)?.trim_start();
-                (mode.contains('x') && path.starts_with('/')).then(|| PathBuf::from(path))
-            }));
+                let there = path.starts_with('/') && !path.ends_with(" (deleted)");
+                (mode.contains('x') && there).then_some(path)
+            });
+            let mut code = code.peekable();
+            if code.peek().is_some() {
+                let root = self.root_of(Some(pid));
+                files.extend(code.map(|path| root.join(path.trim_start_matches('/'))));
+            }
         }
         files.sort_unstable();
         files.dedup();

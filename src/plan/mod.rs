@@ -148,11 +148,32 @@ pub enum Mechanism {
     /// `bpf_raw_tracepoint_open`; with `btf` the program is a `tp_btf` one.
     RawTracepoint { event: String, btf: bool },
     /// One perf uprobe; `offset` is a file offset, `symbol` only for messages.
-    Uprobe { path: String, symbol: String, offset: u64, ret: bool },
-    /// One `uprobe.multi` link; file offsets.
-    UprobeMulti { path: String, symbols: Vec<String>, offsets: Vec<u64>, ret: bool },
+    /// At the file offset `counter`, unless that is 0, the kernel counts who
+    /// watches (a USDT semaphore).
+    Uprobe {
+        path: String,
+        symbol: String,
+        offset: u64,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        counter: u64,
+        ret: bool,
+    },
+    /// One `uprobe.multi` link; file offsets. `counters` is empty or has one for
+    /// each offset.
+    UprobeMulti {
+        path: String,
+        symbols: Vec<String>,
+        offsets: Vec<u64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        counters: Vec<u64>,
+        ret: bool,
+    },
     /// A perf event per CPU (`PERF_TYPE_*`, config; linux/perf_event.h).
     Perf { kind: u32, config: u64, sample: Sample, cpus: Cpus },
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How often a perf event fires.

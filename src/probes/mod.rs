@@ -6,17 +6,20 @@
 //!
 //! Adding a provider: a file with its row, and the row in [`PROVIDERS`].
 
+mod binaries;
 mod fentry;
 mod functions;
 mod group;
 mod kprobe;
 mod list;
+mod operand;
 mod perf;
 mod rawtracepoint;
 mod special;
 mod text;
 mod tracepoint;
 mod uprobe;
+mod usdt;
 
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -66,6 +69,7 @@ pub static PROVIDERS: &[&Provider] = &[
     &rawtracepoint::RAWTRACEPOINT,
     &uprobe::UPROBE,
     &uprobe::URETPROBE,
+    &usdt::USDT,
     &perf::SOFTWARE,
     &perf::HARDWARE,
     &perf::PROFILE,
@@ -177,7 +181,6 @@ pub fn find(name: &str) -> Option<&'static Provider> {
 /// Providers of bpftrace that do not exist here, their aliases, and what to do
 /// instead.
 const ABSENT: &[(&str, &str, &str)] = &[
-    ("usdt", "U", "a `uprobe` on the function around the marker may do"),
     ("watchpoint", "w", "a `uprobe` or `kprobe` where the memory is written may do"),
     ("iter", "it", "a `profile` or `tracepoint` probe sees the same tasks when they run"),
     ("self", "self", "an `interval` probe can do something from time to time"),
@@ -318,6 +321,8 @@ pub struct Needs {
     pub func: bool,
     /// The raw context is used: `ctx`, `reg()`, `argN`, `kstack`, `ustack`.
     pub raw_context: bool,
+    /// Numbers N of `argN`, sorted.
+    pub numbered: Vec<usize>,
 }
 
 /// Matches of one attach point that share a context, and so a program.
@@ -401,6 +406,43 @@ pub enum Access {
     /// At this offset of the `struct pt_regs` that the first word of the
     /// context points to (raw `sys_enter` and `sys_exit`).
     SyscallRegister { offset: u32 },
+    /// Where the note of a marker says.
+    Operand(Operand),
+}
+
+/// Where the argument of a marker is, as its note has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operand {
+    /// 1, 2, 4 or 8 bytes.
+    pub size: u8,
+    pub signed: bool,
+    pub source: Source,
+}
+
+/// Registers are byte offsets in the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Constant(i64),
+    /// The low bytes of the register, shifted right before.
+    Register {
+        offset: u32,
+        shift: u8,
+    },
+    /// Memory of the process at `base + index + distance`.
+    Memory {
+        base: Option<u32>,
+        index: Option<Scaled>,
+        distance: i64,
+    },
+}
+
+/// A register in an address: its low 32 or 64 `bits`, extended, then shifted left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaled {
+    pub offset: u32,
+    pub bits: u8,
+    pub signed: bool,
+    pub shift: u8,
 }
 
 /// How a program learns the function that it traces.

@@ -86,7 +86,7 @@ fn providers_by_all_their_names() {
     assert_eq!(name("Kprobe"), Some("kprobe"));
     assert_eq!(name("KR"), Some("kretprobe"));
     assert_eq!(name("u"), Some("uprobe"));
-    assert_eq!(name("U"), None);
+    assert_eq!(name("U"), Some("usdt"));
     assert_eq!(name("kfunc"), Some("fentry"));
     assert_eq!(name("x"), None);
     for (i, a) in PROVIDERS.iter().enumerate() {
@@ -297,7 +297,7 @@ fn fentry_and_fexit_are_typed() {
 fn uprobes_are_resolved_to_file_offsets() {
     let open = one("uprobe:/usr/bin/shop:shop_open", &Needs::default());
     assert_eq!(open.section, "uprobe.multi");
-    let plan::Mechanism::UprobeMulti { path, symbols, offsets, ret: false } =
+    let plan::Mechanism::UprobeMulti { path, symbols, offsets, counters: _, ret: false } =
         &open.attach[0].mechanism
     else {
         panic!()
@@ -322,6 +322,34 @@ fn uprobes_are_resolved_to_file_offsets() {
     assert_eq!(cpp("u:libshop:cpp:\"shop::price(int)\""), 1);
     assert_eq!(cpp("u:libshop:cpp:\"shop::Cart::put\""), 1);
     assert_eq!(cpp("u:/usr/bin/sh*:main"), 1);
+}
+
+#[test]
+fn copies_of_a_marker_share_a_program_if_its_arguments_are_alike() {
+    let numbered = |list: &[usize]| Needs { numbered: list.to_vec(), ..Needs::default() };
+    let sites = |instance: &Instance| match &instance.attach[0].mechanism {
+        plan::Mechanism::UprobeMulti { offsets, counters, .. } => (offsets.len(), counters.len()),
+        other => panic!("{other:?}"),
+    };
+    // 0x400150 and 0x400170 in the program; their counter is at 0x401234.
+    let both = one("usdt:/usr/bin/stall:ring", &numbered(&[1]));
+    assert_eq!(sites(&both), (2, 2));
+    assert_eq!(names(std::slice::from_ref(&both)), ["usdt:/usr/bin/stall:stall:ring"; 2]);
+    let apart = of("U:/usr/bin/stall:stall:ring", &numbered(&[0]));
+    assert_eq!(apart.iter().map(sites).collect::<Vec<_>>(), [(1, 1), (1, 1)]);
+    let args = shown(&apart[1].context.numbered);
+    assert!(args[0].ends_with("source: Constant(2) })"), "{args:?}");
+    // Without a counter there is no list; one name needs no cookies.
+    let all = one("usdt:/usr/bin/stall:*", &named());
+    assert_eq!(sites(&all), (3, 3));
+    assert_eq!(all.attach[0].cookies, [0, 1, 2]);
+    assert_eq!(sites(&one("usdt:/usr/bin/stall:sell", &named())), (1, 0));
+    assert!(one("usdt:/usr/bin/stall:ring", &named()).attach[0].cookies.is_empty());
+    // One link for each place where the kernel has no others.
+    let old = without(&[Feature::UprobeMulti, Feature::UprobeMultiPid]);
+    let old = run(&old, "usdt:/usr/bin/stall:ring", &numbered(&[1]), &options()).unwrap();
+    let plan::Mechanism::Uprobe { counter, .. } = &old[0].attach[1].mechanism else { panic!() };
+    assert_eq!((old.len(), old[0].attach.len(), *counter > 0), (1, 2, true));
 }
 
 #[test]

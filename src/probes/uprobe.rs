@@ -1,22 +1,18 @@
 //! Entry and return of functions in user programs and libraries.
 //!
-//! Symbols become file offsets here, so that the run side needs no symbol
-//! table. All functions of a binary are one `uprobe.multi` link if the kernel
-//! has that (also a single one: it is removed much faster), else perf uprobes
-//! with the same program.
+//! Symbols become file offsets here; `binaries.rs` makes links of those.
 
 use std::path::{Path, PathBuf};
 
+use super::binaries::{Place, files, in_root, link, listed_files, own_executable};
 use super::kprobe;
 use super::list::{Line, Query};
 use super::text::{self, Part};
 use super::{Context, Expanded, Func, Instance, Looked, Provider, Request, Side};
 use crate::diag::{self, Diagnostic, Diagnostics};
-use crate::host::Host;
 use crate::host::elf::{self, Binary, CppName, ElfFunction};
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
-use crate::plan::{Attach, Mechanism};
 use crate::types::Space;
 
 pub(super) static UPROBE: Provider = Provider {
@@ -38,15 +34,6 @@ pub(super) static URETPROBE: Provider = Provider {
     expand,
     list,
 };
-
-/// A place in a binary.
-struct Place {
-    /// Full name of the probe.
-    name: String,
-    symbol: String,
-    /// In the file.
-    offset: u64,
-}
 
 /// What an attach point wants of a binary.
 enum Wanted<'p> {
@@ -149,76 +136,6 @@ fn wanted<'p>(
     Ok(Wanted::Symbol { name, offset })
 }
 
-fn own_executable(request: &Request<'_>) -> Result<PathBuf, Box<Diagnostic>> {
-    let pid = request.options.pid.unwrap_or(0);
-    let path = request.host.executable(pid).map_err(|reason| {
-        let message = format!("the executable of process {pid} is not known");
-        Box::new(Diagnostic::error(request.span(), message).note(reason))
-    })?;
-    Ok(in_root(&request.host.root_of(Some(pid)), &path))
-}
-
-fn in_root(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// The files that a target means, or that there is none.
-fn files(request: &Request<'_>, target: &Part, diags: &mut Diagnostics) -> Looked<Vec<PathBuf>> {
-    let (host, text) = (request.host, target.text.as_str());
-    let root = host.root_of(request.options.pid);
-    if text == "*" {
-        return Ok(Ok(host.mapped_files(request.options.pid)));
-    }
-    if text.is_empty() {
-        return Err(request.wrong_parts());
-    }
-    if text.contains("!/") {
-        let d = request.error_at(target, "binaries inside archives cannot be traced");
-        return Err(Box::new(d.help("unpack the archive")));
-    }
-    if text.contains('/') {
-        let absolute = match text.starts_with('/') {
-            true => in_root(&root, Path::new(text)),
-            false => host.from_here(text),
-        };
-        let shown = absolute.to_string_lossy().into_owned();
-        if text.contains(['*', '?', '[']) && !target.quoted {
-            return Ok(Ok(host.glob(&shown)));
-        }
-        if !host.path(&absolute).exists() {
-            let d = Diagnostic::error(target.span, format!("there is no file `{text}`"));
-            return Ok(Err(Box::new(d)));
-        }
-        return Ok(Ok(vec![absolute]));
-    }
-    if target.is_wildcard() {
-        let d = request.error_at(target, format!("`{text}` is no path"));
-        return Err(Box::new(d.help("a pattern for files must be a path, as in `/usr/bin/py*`")));
-    }
-    if text.starts_with("lib")
-        && let Some(path) = host.library(text)
-    {
-        return Ok(Ok(vec![in_root(&root, &path)]));
-    }
-    let mut programs = host.programs(text);
-    if programs.len() > 1 {
-        let shown: Vec<String> = programs.iter().map(|p| format!("`{}`", p.display())).collect();
-        diags.push(
-            Diagnostic::warning(target.span, format!("there are several programs `{text}`"))
-                .note(format!("the first of {} is meant", shown.join(", ")))
-                .help("write the whole path"),
-        );
-        programs.truncate(1);
-    }
-    if programs.is_empty() {
-        let what = if text.starts_with("lib") { "library or program" } else { "program" };
-        let d = Diagnostic::error(target.span, format!("there is no {what} `{text}`"))
-            .note("neither the loader's libraries nor the directories of `$PATH` have it");
-        return Ok(Err(Box::new(d)));
-    }
-    Ok(Ok(programs.iter().map(|p| in_root(&root, p)).collect()))
-}
-
 /// Places in a binary, or that it has no such function.
 fn places(
     request: &Request<'_>,
@@ -255,6 +172,7 @@ fn places(
                 },
                 offset: f.offset + offset,
                 symbol: f.name,
+                counter: 0,
             };
             Ok(Ok(found.into_iter().map(place).collect()))
         }
@@ -265,6 +183,7 @@ fn places(
                     name: format!("{prefix}:{}", f.name),
                     offset: f.offset,
                     symbol: f.name,
+                    counter: 0,
                 })
                 .collect()))
         }
@@ -279,6 +198,7 @@ fn places(
                     name: format!("{prefix}:cpp:{}", part.text),
                     offset: f.offset,
                     symbol: f.name,
+                    counter: 0,
                 })
                 .collect()))
         }
@@ -353,59 +273,24 @@ fn address_place(
         name: format!("{}:{}:{address}", request.provider.name, path.display()),
         symbol: symbol.map(|f| f.name).unwrap_or_default(),
         offset,
+        counter: 0,
     })
 }
 
 fn instances(request: &Request<'_>, binaries: Vec<(PathBuf, Vec<Place>)>) -> Vec<Instance> {
-    let host = request.host;
-    let ret = request.provider.name == URETPROBE.name;
-    let whole_process = request.options.pid.is_none() || host.has(Feature::UprobeMultiPid);
-    let multi = host.has(Feature::UprobeMulti) && whole_process;
-    let count: usize = binaries.iter().map(|(_, places)| places.len()).sum();
-    let wants_cookies = request.needs.probe_name && count > 1;
-    let mut next = 0u64;
-    let mut cookies = |count: usize| -> Vec<u64> {
-        let first = next;
-        next += count as u64;
-        if wants_cookies { (first..next).collect() } else { Vec::new() }
-    };
-    let mut attach: Vec<Attach> = Vec::new();
-    for (path, places) in binaries {
-        let path = path.to_string_lossy().into_owned();
-        if multi {
-            let cookies = cookies(places.len());
-            let (mut names, mut symbols, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
-            for place in places {
-                names.push(place.name);
-                symbols.push(place.symbol);
-                offsets.push(place.offset);
-            }
-            let mechanism = Mechanism::UprobeMulti { path, symbols, offsets, ret };
-            attach.push(Attach { cookies, ..request.attach(names, mechanism) });
-        } else {
-            attach.extend(places.into_iter().map(|place| {
-                let Place { name, symbol, offset } = place;
-                let mechanism = Mechanism::Uprobe { path: path.clone(), symbol, offset, ret };
-                Attach { cookies: cookies(1), ..request.attach(vec![name], mechanism) }
-            }));
-        }
-    }
-    let section = match multi {
+    let linked = link(request, binaries, request.provider.name == URETPROBE.name);
+    let section = match linked.multi {
         true => format!("{}.multi", request.provider.name),
         false => request.provider.name.to_owned(),
     };
-    let instance = |attach: Vec<Attach>| Instance {
+    let instance = |attach| Instance {
         kind: ProgramKind::Uprobe,
         section: section.clone(),
-        context: context(request, multi),
+        context: context(request, linked.multi),
         attach,
         syscalls: None,
     };
-    if wants_cookies && !host.has(Feature::AttachCookie) {
-        let alone = |a| vec![Attach { cookies: Vec::new(), ..a }];
-        return attach.into_iter().map(|a| instance(alone(a))).collect();
-    }
-    vec![instance(attach)]
+    linked.programs.into_iter().map(instance).collect()
 }
 
 fn context(request: &Request<'_>, multi: bool) -> Context {
@@ -451,8 +336,9 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         [target, language, function] => (Some(target), language.text == "cpp", Some(function)),
         _ => return Ok(Vec::new()),
     };
+    let own = |pid| Ok(vec![in_root(&host.root_of(Some(pid)), &host.executable(pid)?)]);
     let mut lines = Vec::new();
-    for path in listed_files(host, target, query.pid)? {
+    for path in listed_files(host, target, query.pid, &own)? {
         let Ok(binary) = Binary::open(&host.path(&path)) else { continue };
         let path = path.display();
         let name = |f: &ElfFunction| match cpp.then(|| elf::demangle(&f.name, true)).flatten() {
@@ -468,31 +354,4 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         lines.extend(binary.functions(&accepts).iter().map(|f| Line::of(name(f))));
     }
     Ok(lines)
-}
-
-fn listed_files(
-    host: &Host,
-    target: Option<&Part>,
-    pid: Option<u32>,
-) -> Result<Vec<PathBuf>, String> {
-    let text = target.map_or("", |t| t.text.as_str());
-    let root = host.root_of(pid);
-    Ok(match text {
-        "" => match pid {
-            Some(pid) => vec![in_root(&root, &host.executable(pid)?)],
-            None => return Err("name a file, as in `uprobe:/bin/bash:*`".into()),
-        },
-        "*" => host.mapped_files(pid),
-        _ if text.contains('/') => {
-            let path = match text.starts_with('/') {
-                true => in_root(&root, Path::new(text)),
-                false => host.from_here(text),
-            };
-            match host.path(&path).exists() {
-                true => vec![path],
-                false => host.glob(&path.to_string_lossy()),
-            }
-        }
-        _ => host.library(text).into_iter().chain(host.programs(text)).take(1).collect(),
-    })
 }

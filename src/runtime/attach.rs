@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::error::Error;
 use super::links::{Detached, Links};
 use super::load::{Loaded, cannot_attach, damaged};
-use super::perf::{self, Counter};
+use super::perf::{self, Counter, FilePlace};
 use super::sys::{self, Scope};
 use crate::diag::{Diagnostic, Severity};
 use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
@@ -247,18 +247,22 @@ fn attach_one(
                 sys::kprobe_multi(program, &names, &cookies(attach, chosen), *ret)
             });
         }
-        Mechanism::UprobeMulti { path, offsets, ret, .. } => {
+        Mechanism::UprobeMulti { path, offsets, counters, ret, .. } => {
             return attach_many(attach, offsets.len(), links, &mut |chosen| {
                 let path = perf::c_string(path)?;
-                let offsets: Vec<u64> = pick(offsets, chosen);
-                let cookies = cookies(attach, chosen);
-                sys::uprobe_multi(program, &path, &offsets, &cookies, attaching.pid, *ret)
+                let places = sys::Places {
+                    offsets: &pick(offsets, chosen),
+                    counters: &pick(counters, chosen),
+                    cookies: &cookies(attach, chosen),
+                };
+                sys::uprobe_multi(program, &path, places, attaching.pid, *ret)
             });
         }
-        Mechanism::Uprobe { path, offset, ret, .. } => perf::c_string(path)
+        Mechanism::Uprobe { path, offset, counter, ret, .. } => perf::c_string(path)
             .and_then(|path| {
                 let scope = attaching.pid.map_or(Scope::Cpu(cpu), Scope::Thread);
-                perf::uprobe(program, &path, *offset, *ret, scope, cookie)
+                let place = FilePlace { path: &path, offset: *offset, counter: *counter };
+                perf::uprobe(program, place, *ret, scope, cookie)
             })
             .map(|link| links.add_perf(link)),
         Mechanism::Trampoline { exit, .. } => {

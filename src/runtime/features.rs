@@ -264,7 +264,8 @@ fn kprobe_multi(attach: c::bpf_attach_type) -> bool {
 fn uprobe_multi(pid: Option<u32>) -> Option<i32> {
     let attach = c::BPF_TRACE_UPROBE_MULTI;
     let program = load(c::BPF_PROG_TYPE_KPROBE, attach, 0, &NOTHING).ok()?;
-    errno(sys::uprobe_multi(program.as_fd(), c"/", &[0], &[], pid, false))
+    let places = sys::Places { offsets: &[0], ..sys::Places::default() };
+    errno(sys::uprobe_multi(program.as_fd(), c"/", places, pid, false))
 }
 
 /// Whether a kernel function can be traced by a trampoline; on some kernels

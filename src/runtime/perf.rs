@@ -45,18 +45,27 @@ pub(super) fn kprobe(
     link(program, &event, Scope::Cpu(cpu), cookie)
 }
 
-/// Attaches a uprobe at an offset of a file, in one process or everywhere.
+/// A place in a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FilePlace<'a> {
+    pub path: &'a CStr,
+    pub offset: u64,
+    /// Where in the file the kernel counts who watches, or 0.
+    pub counter: u64,
+}
+
+/// Attaches a uprobe to a place, in one process or everywhere.
 pub(super) fn uprobe(
     program: BorrowedFd<'_>,
-    path: &CStr,
-    offset: u64,
+    place: FilePlace<'_>,
     ret: bool,
     scope: Scope,
     cookie: u64,
 ) -> io::Result<PerfLink> {
+    let FilePlace { path, offset, counter } = place;
     let event = PerfEvent {
         kind: pmu_type("uprobe")?,
-        config: retprobe_bit("uprobe", ret)?,
+        config: retprobe_bit("uprobe", ret)? | counter_bits(counter)?,
         name: Some(path),
         offset,
         ..PerfEvent::default()
@@ -179,6 +188,19 @@ fn retprobe_bit(pmu: &str, ret: bool) -> io::Result<u64> {
     let text = fs::read_to_string(Path::new(PMUS).join(pmu).join("format/retprobe"))?;
     let bit: u32 = number(text.trim().strip_prefix("config:").unwrap_or_default())?;
     1u64.checked_shl(bit).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The bits in `config` that say where a counter is; their file says
+/// `config:32-63`.
+fn counter_bits(counter: u64) -> io::Result<u64> {
+    if counter == 0 {
+        return Ok(0);
+    }
+    let text = fs::read_to_string(Path::new(PMUS).join("uprobe/format/ref_ctr_offset"))?;
+    let first = text.trim().strip_prefix("config:").and_then(|bits| bits.split('-').next());
+    let first: u32 = number(first.unwrap_or_default())?;
+    let shifted = counter.checked_shl(first).filter(|bits| bits >> first == counter);
+    shifted.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {

@@ -136,23 +136,34 @@ pub(super) fn kprobe_multi_nowhere(
     link_create(program, 0, attach_type, &options)
 }
 
-/// One link for many places in one file; `cookies` is empty or has one for each.
+/// Places in one file for a link, as file offsets; the other lists are empty or
+/// have one for each.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Places<'a> {
+    pub offsets: &'a [u64],
+    /// Where the kernel counts who watches.
+    pub counters: &'a [u64],
+    pub cookies: &'a [u64],
+}
+
+/// One link for many places in one file.
 pub(super) fn uprobe_multi(
     program: BorrowedFd<'_>,
     path: &CStr,
-    offsets: &[u64],
-    cookies: &[u64],
+    places: Places<'_>,
     pid: Option<u32>,
     ret: bool,
 ) -> io::Result<OwnedFd> {
-    let offsets: Vec<c_ulong> = offsets.iter().map(|&o| o as c_ulong).collect();
+    let long = |list: &[u64]| list.iter().map(|&o| o as c_ulong).collect::<Vec<_>>();
+    let (offsets, counters) = (long(places.offsets), long(places.counters));
     let mut options = link_options();
     options.__bindgen_anon_1.uprobe_multi = c::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_3 {
         flags: if ret { c::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
         cnt: offsets.len() as u32,
         path: path.as_ptr(),
         offsets: offsets.as_ptr(),
-        cookies: or_null(cookies),
+        ref_ctr_offsets: or_null(&counters),
+        cookies: or_null(places.cookies),
         pid: pid.unwrap_or(0),
         ..Default::default()
     };
@@ -291,8 +302,8 @@ fn link_create(
     owned(unsafe { c::bpf_link_create(program.as_raw_fd(), target, attach_type, options) })
 }
 
-fn or_null(cookies: &[u64]) -> *const u64 {
-    if cookies.is_empty() { ptr::null() } else { cookies.as_ptr() }
+fn or_null<T>(list: &[T]) -> *const T {
+    if list.is_empty() { ptr::null() } else { list.as_ptr() }
 }
 
 /// A result as libbpf gives it.

@@ -87,12 +87,22 @@ impl Checker<'_> {
                 Some(argument) => self.argument(argument, span),
                 None => {
                     let count = list.len();
-                    let d = Diagnostic::error(span, format!("there is no `arg{n}` here"))
-                        .note(format!(
+                    let d = Diagnostic::error(span, format!("there is no `arg{n}` here"));
+                    let context = &self.instance.context;
+                    let d = if context.registers.is_some() && context.func.is_ok() {
+                        d.note(format!(
                             "`{}` has {count} arguments in registers, `arg0` and on",
-                            self.instance.context.provider
+                            context.provider
                         ))
-                        .help("arguments on the stack are read as `*(uint64*)(reg(\"sp\") + …)`");
+                        .help("arguments on the stack are read as `*(uint64*)(reg(\"sp\") + …)`")
+                    } else {
+                        let arguments = match count {
+                            0 => "no arguments".to_owned(),
+                            1 => "one argument, `arg0`".to_owned(),
+                            n => format!("{n} arguments, `arg0` and on"),
+                        };
+                        d.note(format!("`{}` has {arguments}", self.probe_name()))
+                    };
                     self.fail(d)
                 }
             },

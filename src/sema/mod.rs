@@ -112,12 +112,14 @@ pub fn expand_names(
     let script = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
-    let names = probes
+    let mut names: Vec<String> = probes
         .iter()
         .filter(|(_, i)| i.context.provider != "begin" && i.context.provider != "end")
         .flat_map(|(_, i)| &i.attach)
         .flat_map(|a| a.probes.iter().cloned())
         .collect();
+    // Copies of a marker have one name.
+    names.dedup();
     (names, diags)
 }
 

@@ -67,6 +67,10 @@ fn word(name: &str, needs: &mut Needs) {
             let digits = name.strip_prefix("arg").unwrap_or("");
             if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
                 needs.raw_context = true;
+                let number = digits.parse().unwrap_or(usize::MAX);
+                if let Err(at) = needs.numbered.binary_search(&number) {
+                    needs.numbered.insert(at, number);
+                }
             }
         }
     }

@@ -9,7 +9,6 @@ use crate::harness::{self, live, root};
 /// As the README names it, and a script that must not pass the check.
 const SCRIPTS: &[(&str, &str)] = &[
     ("`#include` of anything but kernel headers", "#include <stdio.h>\nbegin { print(1); }"),
-    ("`usdt`", "usdt:/usr/bin/shop:sold { }"),
     ("`watchpoint`", "watchpoint:0x1000:8:w { }"),
     ("`iter`", "iter:task { }"),
     ("`self`", "self:signal:SIGUSR1 { }"),

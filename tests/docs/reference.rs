@@ -146,6 +146,7 @@ fn context(provider: &Provider) -> Context {
     // What the recorded machine has, where it is not what the usage names.
     let points = match provider.name {
         "uprobe" => &["uprobe:/usr/bin/shop:shop_open"],
+        "usdt" => &["usdt:/usr/bin/stall:ring"],
         "uretprobe" => &["uretprobe:/usr/bin/shop:shop_open"],
         _ => provider.usage,
     };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ pub(crate) const SLOWNESS: &str = "RTRACE_TIME_SCALE";
 
 /// Seconds that a case may take, on a machine of its own, unless it says otherwise.
 const SECONDS: u64 = 6;
+
+/// Stands for the path of the shared library that has markers.
+const LIBRARY: &str = "{library}";
 
 /// How a case ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,7 +140,10 @@ impl Plan {
             ..Plan::default()
         };
         let mut stop = None;
-        for Header { key, value } in case.headers()? {
+        for Header { key, mut value } in case.headers()? {
+            if value.contains(LIBRARY) {
+                value = value.replace(LIBRARY, library()?);
+            }
             let words = || value.split_whitespace().map(str::to_owned);
             match key.as_str() {
                 "workload" => plan.child = Some(value),
@@ -407,6 +414,30 @@ pub(crate) fn clean_environment(command: &mut Command) {
         .env("TZ", "UTC")
         .env("BPFTRACE_COLOR", "never")
         .env("RUST_BACKTRACE", "1");
+}
+
+/// The shared library with markers, `tests/workload/library.c`, built when it is first asked for;
+/// by the C compiler, since cargo builds none of that kind for tests.
+fn library() -> Result<&'static str, String> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    let build = || {
+        let source = root().join("tests/workload/library.c");
+        let library = workload().with_file_name("librt-markers.so");
+        let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+        if time(&library) <= time(&source) {
+            // In one step, since another test program may be about to do the same.
+            let new = library.with_extension(std::process::id().to_string());
+            let mut command = Command::new("cc");
+            command.args(["-O2", "-g", "-fPIC", "-shared", "-o"]).arg(&new).arg(&source);
+            let status = command.status().map_err(|why| format!("cc: {why}"))?;
+            if !status.success() {
+                return Err(format!("{command:?}: {status}"));
+            }
+            std::fs::rename(&new, &library).map_err(|why| why.to_string())?;
+        }
+        Ok(library.to_string_lossy().into_owned())
+    };
+    BUILT.get_or_init(build).as_deref().map_err(Clone::clone)
 }
 
 fn start_workload(work: &str, hold: bool) -> Result<Child, String> {

@@ -164,7 +164,7 @@ fn kernel() -> &'static Features {
 
 fn uprobe_at(symbol: &str) -> Mechanism {
     let offset = target_offset(symbol);
-    Mechanism::Uprobe { path: exe(), symbol: symbol.into(), offset, ret: false }
+    Mechanism::Uprobe { path: exe(), symbol: symbol.into(), offset, counter: 0, ret: false }
 }
 
 fn single(program: &str, mechanism: Mechanism) -> Plan {
@@ -277,6 +277,7 @@ fn uprobe_multi() -> Result<(), Failed> {
         path: exe(),
         symbols: vec!["rt_first".into(), "rt_second".into()],
         offsets: vec![target_offset("rt_first"), target_offset("rt_second")],
+        counters: vec![],
         ret: false,
     };
     let plan = plan(vec![("uprobe_multi", vec![many(&["a", "b"], mechanism, vec![5, 6])])]);
@@ -390,11 +391,13 @@ fn has_trampolines() -> bool {
 fn script_order() -> Result<(), Failed> {
     let kernel = kernel();
     let offset = target_offset("rt_first");
-    let uprobe = |ret| Mechanism::Uprobe { path: exe(), symbol: "rt_first".into(), offset, ret };
+    let uprobe =
+        |ret| Mechanism::Uprobe { path: exe(), symbol: "rt_first".into(), offset, counter: 0, ret };
     let uprobe_multi = |ret| Mechanism::UprobeMulti {
         path: exe(),
         symbols: vec!["rt_first".into()],
         offsets: vec![offset],
+        counters: vec![],
         ret,
     };
     let kprobe =
@@ -493,6 +496,7 @@ fn bad_place_of_many() -> Result<(), Failed> {
         path: exe(),
         symbols: vec!["rt_first".into(), "beyond".into(), "rt_second".into()],
         offsets: vec![good[0], 1 << 40, good[1]],
+        counters: vec![],
         ret: false,
     };
     let link = many(&["a", "beyond", "b"], mechanism, vec![5, 9, 6]);

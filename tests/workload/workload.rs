@@ -15,6 +15,7 @@
 //!
 //! `list` prints the works. Nothing else is ever written to standard output.
 
+mod markers;
 mod targets;
 mod works;
 

@@ -5,7 +5,7 @@ use crate::builtins::{Lowered, Lowering};
 use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::parser::ast::BinaryOp;
 use crate::plan::Cause;
-use crate::probes::Access;
+use crate::probes::{Access, Operand, Source};
 use crate::sema::tree::{self, ExprKind, Target};
 use crate::types::{Bits, Space, Type};
 
@@ -306,7 +306,49 @@ impl Lower<'_> {
                 let word = self.syscall_register(offset);
                 Val::Word(convert(word, &Type::UINT64, ty))
             }
+            Access::Operand(operand) => Val::Word(self.operand(operand)),
         }
+    }
+
+    /// An argument of a marker, extended to a word; fetched once, at the start of
+    /// the program.
+    fn operand(&mut self, operand: Operand) -> Expr {
+        let ty = Type::Int { size: operand.size, signed: operand.signed, space: Space::User };
+        let (base, index, distance) = match operand.source {
+            Source::Constant(n) => return extend(Expr::Const(n), operand.size, operand.signed),
+            Source::Register { offset, shift } => {
+                let word = self.context_word(offset, 8, false);
+                let word = match shift {
+                    0 => word,
+                    shift => Expr::binary(B::LShr, word, Expr::Const(i64::from(shift))),
+                };
+                return extend(word, operand.size, operand.signed);
+            }
+            Source::Memory { base, index, distance } => (base, index, distance),
+        };
+        if let Some((_, local)) = self.operands.iter().find(|(o, _)| *o == operand) {
+            return Expr::Local(*local);
+        }
+        let mut address = Expr::Const(distance);
+        if let Some(base) = base {
+            let base = self.context_word(base, 8, false);
+            address = Expr::binary(B::Add, base, address);
+        }
+        if let Some(index) = index {
+            let word = self.context_word(index.offset, 8, false);
+            let word = extend(word, index.bits / 8, index.signed);
+            let word = Expr::binary(B::Shl, word, Expr::Const(i64::from(index.shift)));
+            address = Expr::binary(B::Add, address, word);
+        }
+        let local = self.local("argument");
+        let outer = std::mem::take(&mut self.out);
+        let remote = Remote { base: address, offset: 0, space: Space::User };
+        let value = self.read_word(&remote, &ty);
+        self.set(local, value);
+        let stmts = std::mem::replace(&mut self.out, outer);
+        self.prologue.extend(stmts);
+        self.operands.push((operand, local));
+        Expr::Local(local)
     }
 
     /// A scalar of the context.

@@ -26,7 +26,7 @@ use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::ir::{self, Expr, LocalId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
 use crate::plan::{self, Plan};
-use crate::probes::Instance;
+use crate::probes::{Instance, Operand};
 use crate::source::{Sources, Span};
 use crate::types::{Space, Type};
 
@@ -82,6 +82,8 @@ pub struct Lower<'a> {
     vars: Vec<Home>,
     /// Context words already loaded, by offset and size.
     context: HashMap<(u32, u32), LocalId>,
+    /// Arguments of markers already fetched from memory.
+    operands: Vec<(Operand, LocalId)>,
     /// Statements that load them, before the body.
     prologue: Vec<Stmt>,
     /// Index of the probe's name among several, if it is in a local.

@@ -41,6 +41,7 @@ fn start<'a>(
         span: probe.span,
         vars: Vec::new(),
         context: HashMap::new(),
+        operands: Vec::new(),
         prologue: Vec::new(),
         probe_index: None,
         discarded: false,

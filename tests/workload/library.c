@@ -1,0 +1,44 @@
+/* A shared library with markers (USDT): the arguments are wherever the compiler has them. `round`
+ * is in two places with different operands, `busy` does not run unless somebody watches. */
+
+#define NOTE(name, counter, arguments)                                     \
+    "990: nop\n"                                                           \
+    ".pushsection .note.stapsdt, \"\", %%note\n"                           \
+    ".balign 4\n"                                                          \
+    ".4byte 8, 992f - 991f, 3\n"                                           \
+    ".asciz \"stapsdt\"\n"                                                 \
+    "991: .8byte 990b, _.stapsdt.base, " counter "\n"                      \
+    ".asciz \"rtlib\"\n"                                                   \
+    ".asciz \"" name "\"\n"                                                \
+    ".asciz \"" arguments "\"\n"                                           \
+    "992: .balign 4\n"                                                     \
+    ".popsection\n"                                                        \
+    ".ifndef _.stapsdt.base\n"                                             \
+    ".pushsection .stapsdt.base, \"aG\", %%progbits, .stapsdt.base, comdat\n" \
+    ".weak _.stapsdt.base\n"                                               \
+    ".hidden _.stapsdt.base\n"                                             \
+    "_.stapsdt.base: .space 1\n"                                           \
+    ".size _.stapsdt.base, 1\n"                                            \
+    ".popsection\n"                                                        \
+    ".endif\n"
+
+unsigned short rt_busy_counter __attribute__((section(".probes"), used, visibility("hidden")));
+
+static int sum;
+static long numbers[4] = {0, 1, 2, 3};
+
+static inline __attribute__((always_inline)) void mark(int i, long n) {
+    __asm__ volatile(NOTE("round", "0", "-4@%0 -8@%1 -4@%2") ::"nor"(i), "nor"(n), "nor"(sum));
+}
+
+int rt_library(int i) {
+    sum = -i;
+    // What was never touched is not in memory yet, and no probe can read it.
+    *(volatile long *)&numbers[i & 3] += 5;
+    mark(i, numbers[i & 3]);
+    mark(7, -1);
+    if (__builtin_expect(rt_busy_counter, 0)) {
+        __asm__ volatile(NOTE("busy", "rt_busy_counter", "-4@%0")::"nor"(i));
+    }
+    return i;
+}

@@ -1,0 +1,192 @@
+//! Markers (USDT) whose arguments are in every kind of place that a note can name. The notes are
+//! written by hand, as `sys/sdt.h` would, so that it is known which kind is which.
+
+use std::arch::global_asm;
+use std::ffi::{CString, c_char, c_int, c_void};
+
+unsafe extern "C" {
+    fn rt_markers(i: u64);
+    fn rt_watched(i: u64) -> u64;
+}
+
+/// `rtrace:shapes` with i, then `rtrace:copies` with i, i + 1000 and i.
+pub(crate) fn shapes(i: u64) {
+    // SAFETY: keeps to the C calling convention and uses no memory but the stack.
+    unsafe { rt_markers(i) }
+}
+
+/// `rtrace:watched` with i, if somebody watches.
+pub(crate) fn watched(i: u64) {
+    // SAFETY: as above.
+    unsafe { rt_watched(i) };
+}
+
+/// Calls `rt_library(i)` of a shared library, which has the marker `rtlib:round`.
+pub(crate) fn library(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
+    let name = CString::new(path).map_err(|why| why.to_string())?;
+    // SAFETY: the library is ours, and runs nothing when it is loaded.
+    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+    if library.is_null() {
+        return Err(format!("cannot load the library {path}"));
+    }
+    let name: *const c_char = c"rt_library".as_ptr();
+    // SAFETY: the library is open, and stays so.
+    let function = unsafe { libc::dlsym(library, name) };
+    if function.is_null() {
+        return Err("the library has no `rt_library`".into());
+    }
+    // SAFETY: that is its type in `library.c`.
+    let function = unsafe {
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(function)
+    };
+    Ok(move |i| {
+        // SAFETY: takes any number.
+        unsafe { function(c_int::try_from(i).unwrap_or(c_int::MAX)) };
+    })
+}
+
+/// A note about the label `$site`.
+macro_rules! note {
+    ($site:literal, $name:literal, $counter:literal, $arguments:literal) => {
+        concat!(
+            ".pushsection .note.stapsdt, \"\", @note\n",
+            ".balign 4\n",
+            ".4byte 8, 2f - 1f, 3\n",
+            ".asciz \"stapsdt\"\n",
+            "1: .8byte ",
+            $site,
+            "\n",
+            ".8byte 0\n",
+            ".8byte ",
+            $counter,
+            "\n",
+            ".asciz \"rtrace\"\n",
+            ".asciz \"",
+            $name,
+            "\"\n",
+            ".asciz \"",
+            $arguments,
+            "\"\n",
+            "2: .balign 4\n",
+            ".popsection\n"
+        )
+    };
+}
+
+// Numbers from 0 in steps of 10, and the counter of `rtrace:watched`. The kernel finds the counter
+// by its place in the file; a linker may have mapped the first page of the data twice, so it is in
+// the second.
+global_asm!(
+    ".pushsection .data.rt_markers, \"aw\"",
+    ".balign 8",
+    ".globl rt_marker_table",
+    "rt_marker_table: .4byte 0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150",
+    ".size rt_marker_table, 64",
+    ".globl rt_marker_word",
+    "rt_marker_word: .2byte -1234, 0",
+    ".size rt_marker_word, 4",
+    ".space 4096",
+    ".globl rt_marker_counter",
+    "rt_marker_counter: .2byte 0, 0",
+    ".size rt_marker_counter, 4",
+    ".popsection",
+);
+
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".globl rt_markers",
+    ".type rt_markers, @function",
+    "rt_markers:",
+    "pushq %rbp",
+    "movq %rsp, %rbp",
+    "pushq %rbx",
+    "subq $40, %rsp",
+    "movq %rdi, %rbx",
+    "movl $-3, %eax",
+    "movl $0x12345, %r10d",
+    "leaq rt_marker_table(%rip), %rsi",
+    "movq %rdi, (%rsp)",
+    "leaq 1000(%rdi), %rcx",
+    "movq %rcx, 8(%rsp)",
+    "movl $-7, -20(%rbp)",
+    "7701: nop",
+    "7702: nop",
+    "7703: nop",
+    "7704: nop",
+    "addq $40, %rsp",
+    "popq %rbx",
+    "popq %rbp",
+    "ret",
+    ".size rt_markers, . - rt_markers",
+    note!(
+        "7701b",
+        "shapes",
+        "0",
+        "-4@$-5 8@$12345678901 -4@%eax 4@%eax 8@%rbx -1@%ah 2@%r10w -8@(%rsp) -4@-20(%rbp) \
+         4@8(%rsi,%rbx,4) -2@rt_marker_word(%rip) 8@rt_marker_table+8(%rip) 8f@%xmm0"
+    ),
+    note!("7702b", "copies", "0", "8@%rbx"),
+    note!("7703b", "copies", "0", "8@8(%rsp)"),
+    note!("7704b", "copies", "0", "8@%rbx"),
+    ".globl rt_watched",
+    ".type rt_watched, @function",
+    "rt_watched:",
+    "cmpw $0, rt_marker_counter(%rip)",
+    "je 7706f",
+    "7705: nop",
+    "7706: ret",
+    ".size rt_watched, . - rt_watched",
+    note!("7705b", "watched", "rt_marker_counter", "8@%rdi"),
+    options(att_syntax)
+);
+
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".globl rt_markers",
+    ".type rt_markers, @function",
+    "rt_markers:",
+    "stp x29, x30, [sp, -64]!",
+    "add x29, sp, 48",
+    "mov w9, -3",
+    "mov x10, x0",
+    "mov w11, 255",
+    "mov w12, 0x2345",
+    "movk w12, 1, lsl 16",
+    "adrp x13, rt_marker_table",
+    "add x13, x13, :lo12:rt_marker_table",
+    "add x13, x13, 8",
+    "adrp x14, rt_marker_word",
+    "add x14, x14, :lo12:rt_marker_word",
+    "str x0, [sp, 16]",
+    "add x15, x0, 1000",
+    "str x15, [sp, 24]",
+    "mov w15, -7",
+    "stur w15, [x29, -4]",
+    "7701: nop",
+    "7702: nop",
+    "7703: nop",
+    "7704: nop",
+    "ldp x29, x30, [sp], 64",
+    "ret",
+    ".size rt_markers, . - rt_markers",
+    note!(
+        "7701b",
+        "shapes",
+        "0",
+        "-4@-5 8@12345678901 -4@w9 4@w9 8@x10 -1@w11 2@w12 -8@[sp, 16] -4@[x29, -4] \
+         4@[x13, w10, sxtw 2] -2@[x14] 8@[x13] 8f@d0"
+    ),
+    note!("7702b", "copies", "0", "8@x10"),
+    note!("7703b", "copies", "0", "8@[sp, 24]"),
+    note!("7704b", "copies", "0", "8@x10"),
+    ".globl rt_watched",
+    ".type rt_watched, @function",
+    "rt_watched:",
+    "adrp x9, rt_marker_counter",
+    "ldrh w9, [x9, :lo12:rt_marker_counter]",
+    "cbz w9, 7706f",
+    "7705: nop",
+    "7706: ret",
+    ".size rt_watched, . - rt_watched",
+    note!("7705b", "watched", "rt_marker_counter", "8@x0"),
+);
