@@ -230,6 +230,8 @@ fn effects(helper: Helper) -> Effects {
         | Helper::OverrideReturn
         | Helper::DPath
         | Helper::RingbufOutput
+        | Helper::SeqPrintf
+        | Helper::SeqWrite
         | Helper::TracePrintk
         | Helper::ProbeWriteUser
         | Helper::GetSocketCookie => Effects::Any,

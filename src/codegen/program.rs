@@ -106,11 +106,11 @@ pub(super) enum Target<'c> {
 
 /// Whether the same program can run on a CPU while it is preempted there. The
 /// kernel disables preemption or refuses nested runs for all other kinds
-/// (`bpf_prog_active`, `bpf_prog::active`); uprobes run in the task's context.
+/// (`bpf_prog_active`, `bpf_prog::active`); uprobes run in the task's context, iterators in that of whoever reads.
 pub(super) fn preemptible(kind: ProgramKind) -> bool {
     match kind {
         // A function may be called by any of them.
-        ProgramKind::Uprobe | ProgramKind::Function { .. } => true,
+        ProgramKind::Uprobe | ProgramKind::Iter | ProgramKind::Function { .. } => true,
         ProgramKind::Special
         | ProgramKind::Kprobe
         | ProgramKind::Trampoline

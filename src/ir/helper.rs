@@ -35,6 +35,8 @@ pub enum Helper {
     OverrideReturn,
     DPath,
     RingbufOutput,
+    SeqPrintf,
+    SeqWrite,
     TracePrintk,
     ProbeWriteUser,
     GetSocketCookie,
@@ -91,7 +93,7 @@ impl Helper {
             Helper::ProbeWriteUser => (36, "probe_write_user", 3, ALL),
             Helper::GetNumaNodeId => (42, "get_numa_node_id", 0, ALL),
             Helper::GetSocketCookie => {
-                (46, "get_socket_cookie", 1, &[P::Trampoline, P::BtfTracepoint])
+                (46, "get_socket_cookie", 1, &[P::Trampoline, P::BtfTracepoint, P::Iter])
             }
             Helper::OverrideReturn => (58, "override_return", 2, &[P::Kprobe]),
             Helper::GetStack => (67, "get_stack", 4, ALL),
@@ -105,8 +107,10 @@ impl Helper {
             Helper::Jiffies64 => (118, "jiffies64", 0, ALL),
             Helper::GetNsCurrentPidTgid => (120, "get_ns_current_pid_tgid", 4, ALL),
             Helper::KtimeGetBootNs => (125, "ktime_get_boot_ns", 0, ALL),
+            Helper::SeqPrintf => (126, "seq_printf", 5, &[P::Iter]),
+            Helper::SeqWrite => (127, "seq_write", 3, &[P::Iter]),
             Helper::RingbufOutput => (130, "ringbuf_output", 4, ALL),
-            Helper::DPath => (147, "d_path", 3, &[P::Trampoline]),
+            Helper::DPath => (147, "d_path", 3, &[P::Trampoline, P::Iter]),
             Helper::GetCurrentTaskBtf => (158, "get_current_task_btf", 0, ALL),
             Helper::GetFuncIp => (173, "get_func_ip", 1, FUNC_IP),
             Helper::GetAttachCookie => (174, "get_attach_cookie", 1, COOKIE),

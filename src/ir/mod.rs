@@ -76,6 +76,8 @@ pub enum ProgramKind {
     BtfTracepoint,
     /// `struct bpf_perf_event_data *`.
     PerfEvent,
+    /// `struct bpf_iter__… *`.
+    Iter,
     /// A function that programs of any kind call; no context. Its first locals
     /// are its parameters.
     Function {

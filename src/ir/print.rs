@@ -326,6 +326,7 @@ fn kind_name(kind: ProgramKind) -> &'static str {
         ProgramKind::RawTracepoint => "raw_tracepoint",
         ProgramKind::BtfTracepoint => "btf_tracepoint",
         ProgramKind::PerfEvent => "perf_event",
+        ProgramKind::Iter => "iter",
         ProgramKind::Function { .. } => "function",
     }
 }

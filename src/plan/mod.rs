@@ -168,6 +168,8 @@ pub enum Mechanism {
         counters: Vec<u64>,
         ret: bool,
     },
+    /// An iterator, read to its end; or pinned at a path for others to read.
+    Iter { name: String, pin: Option<String> },
     /// A perf event per CPU (`PERF_TYPE_*`, config; linux/perf_event.h).
     Perf { kind: u32, config: u64, sample: Sample, cpus: Cpus },
 }

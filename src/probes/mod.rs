@@ -10,6 +10,7 @@ mod binaries;
 mod fentry;
 mod functions;
 mod group;
+mod iter;
 mod kprobe;
 mod list;
 mod operand;
@@ -70,6 +71,7 @@ pub static PROVIDERS: &[&Provider] = &[
     &uprobe::UPROBE,
     &uprobe::URETPROBE,
     &usdt::USDT,
+    &iter::ITER,
     &perf::SOFTWARE,
     &perf::HARDWARE,
     &perf::PROFILE,
@@ -182,7 +184,6 @@ pub fn find(name: &str) -> Option<&'static Provider> {
 /// instead.
 const ABSENT: &[(&str, &str, &str)] = &[
     ("watchpoint", "w", "a `uprobe` or `kprobe` where the memory is written may do"),
-    ("iter", "it", "a `profile` or `tracepoint` probe sees the same tasks when they run"),
     ("self", "self", "an `interval` probe can do something from time to time"),
     ("test", "test", "a `begin` probe that ends with `exit(1)` can report a failure"),
     ("bench", "bench", "`interval` and `count()` measure how often something runs"),

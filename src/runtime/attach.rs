@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,8 +44,13 @@ pub(super) struct Attached {
     pub links: Links,
     /// Probes that "Attached N probes" counts.
     pub probes: usize,
-    /// Whether anything can happen from now on: `begin` and `end` do not count.
+    /// Whether anything can happen from now on: `begin` and `end` do not count,
+    /// nor do iterators.
     pub live: bool,
+    /// Files of iterators, to be read to their ends.
+    pub iterators: Vec<File>,
+    /// Paths where iterators are pinned.
+    pub pinned: Vec<String>,
 }
 
 /// Attaches all programs but those of `begin` and `end`, which only count.
@@ -67,7 +73,7 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
             None => {
                 let name = plan.programs.get(index).map_or("", |p| p.name.as_str());
                 let program = find(&programs, name)?;
-                attach_one(program, attach, attaching, &mut attached.links)
+                attach_one(program, attach, attaching, &mut attached)
             }
         };
         attached.probes += match &result {
@@ -79,8 +85,9 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
             refuse(plan, *refusal.diagnostic, attaching.warn)?;
         }
     }
-    attached.live = attached.probes > special_count(plan);
-    if refused > 0 && !attached.live {
+    let some = attached.probes > special_count(plan);
+    attached.live = some && attached.iterators.is_empty() && attached.pinned.is_empty();
+    if refused > 0 && !some {
         return Err(Error::run(Diagnostic::global("none of the probes could be attached")));
     }
     Ok(attached)
@@ -175,6 +182,7 @@ fn called_in_order(mechanism: &Mechanism) -> bool {
         Mechanism::Tracepoint { .. }
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Perf { .. }
+        | Mechanism::Iter { .. }
         | Mechanism::Begin
         | Mechanism::End => true,
         Mechanism::Uprobe { .. } | Mechanism::UprobeMulti { .. } | Mechanism::Trampoline { .. } => {
@@ -226,8 +234,9 @@ fn attach_one(
     program: BorrowedFd<'_>,
     attach: &Attach,
     attaching: &Attaching<'_>,
-    links: &mut Links,
+    attached: &mut Attached,
 ) -> Result<(), Refused> {
+    let links = &mut attached.links;
     let cookie = attach.cookies.first().copied().unwrap_or(0);
     let cpu = attaching.cpus.first().copied().unwrap_or(0);
     let done = match &attach.mechanism {
@@ -281,6 +290,13 @@ fn attach_one(
                 .map_err(|reason| Refused::of(cannot_attach(attach).note(reason)))?;
             perf::tracepoint(program, id, cpu, cookie).map(|link| links.add_perf(link))
         }
+        Mechanism::Iter { name, pin } => {
+            iterate(program, name, pin.as_deref()).map(|(link, file)| {
+                links.add_fast(link);
+                attached.iterators.extend(file);
+                attached.pinned.extend(pin.clone());
+            })
+        }
         Mechanism::Perf { kind, config, sample, cpus } => {
             let counter = Counter { kind: *kind, config: *config, sample: *sample };
             let made = match (cpus, attaching.pid) {
@@ -295,6 +311,23 @@ fn attach_one(
         }
     };
     done.map_err(|e| Refused::of(explain(cannot_attach(attach), &attach.mechanism, 0, &e)))
+}
+
+/// Links an iterator; and pins it, or gives the file whose reading runs it.
+fn iterate(
+    program: BorrowedFd<'_>,
+    name: &str,
+    pin: Option<&str>,
+) -> io::Result<(OwnedFd, Option<File>)> {
+    let link = sys::iter_link(program, name == "cgroup")?;
+    let file = match pin {
+        Some(path) => {
+            sys::pin(link.as_fd(), &perf::c_string(path)?)?;
+            None
+        }
+        None => Some(File::from(sys::iter_create(link.as_fd())?)),
+    };
+    Ok((link, file))
 }
 
 fn tracing(
@@ -448,6 +481,16 @@ fn explain(
             .help("use a software event, such as `software:cpu-clock`")
         }
         Mechanism::Perf { .. } if missing => named("the process has ended".to_owned()),
+        Mechanism::Iter { .. } if errno == libc::EBADF => {
+            named("this iterator goes through one map, and there is no way to name it".to_owned())
+        }
+        Mechanism::Iter { pin: Some(path), .. } if errno == libc::EEXIST => {
+            named(format!("`{path}` exists")).help("remove it, or choose another name")
+        }
+        Mechanism::Iter { pin: Some(path), .. } if missing || errno == libc::EINVAL => {
+            named(format!("`{path}` cannot be made: {error}"))
+                .help("its directory must be in a BPF file system, such as /sys/fs/bpf")
+        }
         Mechanism::Begin
         | Mechanism::End
         | Mechanism::Kprobe { .. }
@@ -457,6 +500,7 @@ fn explain(
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Uprobe { .. }
         | Mechanism::UprobeMulti { .. }
+        | Mechanism::Iter { .. }
         | Mechanism::Perf { .. } => named(format!("the kernel says: {error}")),
     }
 }

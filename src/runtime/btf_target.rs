@@ -22,16 +22,17 @@ use crate::plan::Mechanism;
 use crate::types::TypeId;
 
 /// The sections that we handle, and how their programs attach.
-const SECTIONS: [(&CStr, c::bpf_attach_type); 3] = [
+const SECTIONS: [(&CStr, c::bpf_attach_type); 4] = [
     (c"tp_btf+", c::BPF_TRACE_RAW_TP),
     (c"fentry+", c::BPF_TRACE_FENTRY),
     (c"fexit+", c::BPF_TRACE_FEXIT),
+    (c"iter+", c::BPF_TRACE_ITER),
 ];
 
 /// What a tracing program is for.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Id of a `FUNC` (fentry, fexit) or of a typedef `btf_trace_…` (`tp_btf`).
+    /// Id of a `FUNC` (fentry, fexit, iter) or of a typedef `btf_trace_…` (`tp_btf`).
     pub id: u32,
     /// The module's BTF object; absent for the kernel's own.
     pub module: Option<OwnedFd>,
@@ -48,6 +49,7 @@ thread_local! {
 pub(super) enum Wanted<'a> {
     Function { module: &'a str, name: &'a str },
     RawTracepoint { event: &'a str },
+    Iterator { name: &'a str },
 }
 
 impl Wanted<'_> {
@@ -58,6 +60,7 @@ impl Wanted<'_> {
                 Some(Wanted::Function { module, name: function })
             }
             Mechanism::RawTracepoint { event, btf: true } => Some(Wanted::RawTracepoint { event }),
+            Mechanism::Iter { name, .. } => Some(Wanted::Iterator { name }),
             Mechanism::Begin
             | Mechanism::End
             | Mechanism::Kprobe { .. }
@@ -85,6 +88,10 @@ pub(super) fn find(host: &Host, wanted: Wanted<'_>) -> Result<Target, String> {
         Wanted::RawTracepoint { event } => btf
             .raw_tracepoint_id(event)
             .ok_or_else(|| format!("the kernel's types have no raw tracepoint `{event}`")),
+        Wanted::Iterator { name } => btf
+            .function_in("vmlinux", &format!("bpf_iter_{name}"))
+            .map(|f| f.id)
+            .ok_or_else(|| format!("the kernel has no iterator `{name}`")),
     }?;
     let TypeId::Btf { id, module } = at else { unreachable!("bug: not a type of the kernel") };
     let module = if module == 0 { None } else { Some(module_object(btf.module_of(at))?) };

@@ -134,8 +134,16 @@ fn run_to_end(
         output: options.on_stdout.then(|| stdout.as_fd()),
     };
     // A child is awaited even if nothing else can happen.
-    let live = attached.live || child.is_some();
-    let end = if live { events.process(&watched)? } else { events.drain()? };
+    let live = attached.live || child.is_some() && attached.iterators.is_empty();
+    let mut end = if live { events.process(&watched)? } else { events.drain()? };
+    for file in &attached.iterators {
+        if end != End::Exit {
+            end = events.iterate(file, &|| signals.asked())?;
+        }
+    }
+    for path in &attached.pinned {
+        events.output().pinned(path)?;
+    }
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
         events.skip();

@@ -1,7 +1,8 @@
 //! The life of a run after attaching: events come in, something ends it, what
 //! is left is shown.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,10 @@ const LATENCY: u16 = 100;
 
 /// How often the loss counters are looked at.
 const LEDGER_PERIOD: Duration = Duration::from_secs(1);
+
+/// Objects that an iterator goes through at once. The events of all of them must
+/// find room in the ring buffer.
+const OBJECTS: usize = 256;
 
 /// Records after which there is time for something else.
 const BATCH: usize = 4096;
@@ -165,6 +170,37 @@ impl<'s, 'o> Events<'s, 'o> {
             }
             seen = self.wait(watched, if taken == Taken::All { LATENCY } else { 0 })?;
         }
+    }
+
+    /// Reads an iterator's file to its end, which runs its program for one object
+    /// after the other, and processes the events in between.
+    ///
+    /// # Errors
+    /// The kernel does not go on; and see [`Stop`].
+    pub(super) fn iterate(
+        &mut self,
+        mut file: &File,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<End, Stop> {
+        // The program writes a byte for each object.
+        let mut bytes = [0; OBJECTS];
+        while !interrupted() {
+            match file.read(&mut bytes) {
+                Ok(0) => return self.drain(),
+                Ok(_) => {
+                    if self.drain()? == End::Exit {
+                        return Ok(End::Exit);
+                    }
+                }
+                // A long way without an object.
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(e) => {
+                    let message = format!("the kernel does not go on with the iteration: {e}");
+                    return Err(Error::run(Diagnostic::global(message)).into());
+                }
+            }
+        }
+        Ok(End::Outside)
     }
 
     /// Throws away all events that are there.

@@ -198,6 +198,32 @@ pub(super) fn tracing_link(
     link_create(program, 0, attach_type, &options)
 }
 
+/// Links an iterator's program. One over control groups goes through all of
+/// them, parents first.
+pub(super) fn iter_link(program: BorrowedFd<'_>, cgroups: bool) -> io::Result<OwnedFd> {
+    let mut info = c::bpf_iter_link_info::default();
+    let mut options = link_options();
+    if cgroups {
+        info.cgroup.order = c::BPF_CGROUP_ITER_DESCENDANTS_PRE;
+        options.iter_info = &raw mut info;
+        options.iter_info_len = size_of::<c::bpf_iter_link_info>() as u32;
+    }
+    link_create(program, 0, c::BPF_TRACE_ITER, &options)
+}
+
+/// A file whose reading runs an iterator's program.
+pub(super) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: takes an integer.
+    owned(unsafe { c::bpf_iter_create(link.as_raw_fd()) })
+}
+
+/// Gives a link a name in a BPF file system, by which it lives on.
+pub(super) fn pin(link: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    // SAFETY: the path lives until the call returns.
+    let done = unsafe { c::bpf_obj_pin(link.as_raw_fd(), path.as_ptr()) };
+    if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(()) }
+}
+
 /// Runs a program once, here and now (`BPF_PROG_TEST_RUN`).
 pub(super) fn test_run(program: BorrowedFd<'_>) -> io::Result<()> {
     let mut options = c::bpf_test_run_opts {

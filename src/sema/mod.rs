@@ -147,7 +147,7 @@ fn attach_points<'s>(
         missing_probes: config.missing_probes,
         no_feature: options.no_feature.clone(),
     };
-    let mut list = Vec::new();
+    let mut list: Vec<(&ast::Probe, Instance)> = Vec::new();
     for item in &script.items {
         let Item::Probe(probe) = item else { continue };
         let needs = needs::of(probe);
@@ -168,7 +168,28 @@ fn attach_points<'s>(
             list.retain(|(_, i)| !i.attach.is_empty());
         }
     }
+    check_iterators(&list, diags);
     list
+}
+
+/// A script that iterates does nothing else (probes.md §15), except before and
+/// after.
+fn check_iterators(list: &[(&ast::Probe, Instance)], diags: &mut Diagnostics) {
+    let mut others = list.iter().filter(|(_, i)| i.kind != ir::ProgramKind::Special);
+    let Some(first) = others.next() else { return };
+    for (_, other) in others {
+        let both = [&first.1, other];
+        let Some(iterator) = both.iter().find(|i| i.kind == ir::ProgramKind::Iter) else {
+            continue;
+        };
+        let Some(span) = iterator.attach.first().map(|a| a.span) else { continue };
+        diags.push(
+            Diagnostic::error(span, "an iterator must be the only probe of a script")
+                .note("the run ends when it has gone through everything")
+                .help("`begin` and `end` probes may stand beside it"),
+        );
+        return;
+    }
 }
 
 /// What is said of a probe whose attach points all match nothing (probes.md §19).

@@ -10,7 +10,6 @@ use crate::harness::{self, live, root};
 const SCRIPTS: &[(&str, &str)] = &[
     ("`#include` of anything but kernel headers", "#include <stdio.h>\nbegin { print(1); }"),
     ("`watchpoint`", "watchpoint:0x1000:8:w { }"),
-    ("`iter`", "iter:task { }"),
     ("`self`", "self:signal:SIGUSR1 { }"),
     ("`test`", "test:x { }"),
     ("`bench`", "bench:x { }"),

@@ -468,6 +468,8 @@ fn sizes(helper: Helper) -> bool {
         | Helper::GetStack
         | Helper::DPath
         | Helper::RingbufOutput
+        | Helper::SeqPrintf
+        | Helper::SeqWrite
         | Helper::TracePrintk => true,
         Helper::KtimeGetNs
         | Helper::KtimeGetBootNs

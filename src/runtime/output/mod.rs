@@ -219,6 +219,21 @@ impl Output {
         self.error_text(&format!("Attached {count} probe{s}\n"))
     }
 
+    /// `Program pinned to PATH`.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn pinned(&mut self, path: &str) -> Result<(), Error> {
+        if !self.options.json {
+            writeln!(self.out.buffer, "Program pinned to {path}").expect(MEMORY);
+            return self.out.piece_done();
+        }
+        self.out.buffer.extend_from_slice(b"{\"type\": \"pinned\", \"data\": ");
+        json::string(&mut self.out.buffer, path.as_bytes());
+        self.out.buffer.extend_from_slice(b"}\n");
+        self.out.piece_done()
+    }
+
     /// # Errors
     /// If output cannot be written.
     pub fn printf(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {

@@ -30,7 +30,8 @@ pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
         let class = match probe.instance.kind {
             // Nothing else runs then.
             ProgramKind::Special => continue,
-            ProgramKind::Uprobe | ProgramKind::Function { .. } => usize::MAX,
+            // Two may read the file of a pinned iterator.
+            ProgramKind::Uprobe | ProgramKind::Iter | ProgramKind::Function { .. } => usize::MAX,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
             ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {
                 number + 1

@@ -30,6 +30,9 @@ impl Part {
 impl Lower<'_> {
     /// Sends an event with these values.
     pub(crate) fn event(&mut self, action: Action, args: &[tree::Expr]) {
+        if let (Action::Printf(format), true) = (&action, self.pinned()) {
+            return self.write_text(format, args);
+        }
         let parts: Vec<Part> = args.iter().map(|a| self.part(a)).collect();
         self.send(action, &parts);
     }
@@ -59,6 +62,9 @@ impl Lower<'_> {
     }
 
     fn send(&mut self, action: Action, parts: &[Part]) {
+        if self.pinned() {
+            return self.refuse_event();
+        }
         let mut offset = EVENT_HEADER;
         let mut fields = Vec::new();
         for part in parts {

@@ -9,6 +9,7 @@ mod aggregate;
 mod compare;
 mod event;
 mod expr;
+mod iterate;
 mod map;
 mod memory;
 mod program;

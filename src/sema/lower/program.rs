@@ -99,6 +99,10 @@ pub(super) fn lower(
     // What decides whether the program runs at all comes first; then the
     // context is read; then the body runs.
     let filters = l.block(|l| {
+        if l.kind() == ProgramKind::Iter {
+            l.begin_iteration();
+            l.iteration_filter();
+        }
         if let Some(syscalls) = &instance.syscalls {
             l.syscall_filter(syscalls);
         }

@@ -87,8 +87,10 @@ impl Lower<'_> {
                     Some(e) => self.word(e),
                     None => Expr::Const(self.instance.context.result),
                 };
-                // The verifier wants 0 from fentry and fexit programs.
-                let fixed = self.kind() == crate::ir::ProgramKind::Trampoline;
+                // The verifier wants 0 from fentry and fexit programs, and iterators that
+                // give 1 are run again for the same object.
+                use crate::ir::ProgramKind as K;
+                let fixed = matches!(self.kind(), K::Trampoline | K::Iter);
                 self.emit(S::Return(if fixed { Expr::Const(0) } else { value }));
             }
         }
