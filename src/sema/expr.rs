@@ -1,7 +1,8 @@
 //! Checking of expressions: names, constants, calls, conditions.
 
-use super::access::Struct;
+use super::access::{Struct, cut};
 use super::check::Checker;
+use super::operator::word;
 use super::promote::promote;
 use super::statement::shown;
 use super::tree::{Expr, ExprKind, Target};
@@ -432,16 +433,21 @@ impl Checker<'_> {
                 }
             }
         };
+        let flexible = then.flexible && els.flexible;
         if let Some(n) = cond.constant() {
             let chosen = if n != 0 { &then } else { &els };
+            if let (Some(n), Type::Int { size, signed, .. }) = (chosen.constant(), &ty) {
+                let kind = ExprKind::Int(cut(n, *size, *signed));
+                let exact = then.exact && els.exact;
+                return Expr { kind, ty, span, flexible, exact };
+            }
             if chosen.constant().is_some() || chosen.text().is_some() {
                 return Expr { span, ..chosen.clone() };
             }
         }
-        let flexible = then.flexible && els.flexible;
         let kind =
             ExprKind::Ternary { cond: Box::new(cond), then: Box::new(then), els: Box::new(els) };
-        Expr { kind, ty, span, flexible }
+        Expr { kind, ty, span, flexible, exact: false }
     }
 
     fn unary(&mut self, op: UnaryOp, value: &ast::Expr, span: Span) -> Expr {
@@ -475,12 +481,13 @@ impl Checker<'_> {
                 _ => wrong(self, &value),
             },
             UnaryOp::Neg => match (&value.ty, value.constant()) {
-                (_, Some(n)) => {
+                (_, Some(n)) if value.is_exact() => {
                     if -n < i128::from(i64::MIN) {
                         return self.overflow(span);
                     }
                     Expr::literal(-n, span)
                 }
+                (t, Some(n)) => word(-n, t.is_signed(), span),
                 (t, None) if t.is_integer() || *t == Type::Unknown => {
                     let ty = Type::int(8, t.is_signed());
                     Expr::new(ExprKind::Neg(Box::new(value)), ty, span)
@@ -488,14 +495,10 @@ impl Checker<'_> {
                 _ => wrong(self, &value),
             },
             UnaryOp::BitNot => match (&value.ty, value.constant()) {
-                (_, Some(n)) => Expr::literal(
-                    if n > i128::from(i64::MAX) {
-                        i128::from(!u64::try_from(n).unwrap_or(u64::MAX))
-                    } else {
-                        !n
-                    },
-                    span,
-                ),
+                (_, Some(n)) if value.is_exact() && i64::try_from(n).is_ok() => {
+                    Expr::literal(!n, span)
+                }
+                (t, Some(n)) => word(!n, t.is_signed(), span),
                 (t, None) if t.is_integer() || *t == Type::Unknown => {
                     let ty = Type::int(8, t.is_signed());
                     Expr::new(ExprKind::BitNot(Box::new(value)), ty, span)

@@ -1,6 +1,7 @@
 //! Checking of binary operators: what they work on, what they give, and their
 //! value where both sides are constant (language.md §11.7, §13).
 
+use super::access::cut;
 use super::check::Checker;
 use super::promote::{plain, promote};
 use super::statement::shown;
@@ -24,7 +25,12 @@ impl Checker<'_> {
             BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge
         );
         if let (Some(a), Some(b)) = (left.constant(), right.constant()) {
-            return self.fold(op, a, b, comparison, span);
+            if left.is_exact() && right.is_exact() {
+                return self.fold(op, a, b, comparison, span);
+            }
+            if left.ty.is_integer() && right.ty.is_integer() {
+                return self.fold_words(op, &left, &right, comparison, span);
+            }
         }
         if let (Some(a), Some(b)) = (left.text(), right.text()) {
             return self.fold_text(op, a.to_vec(), b.to_vec(), span);
@@ -114,11 +120,7 @@ impl Checker<'_> {
         comparison: bool,
         span: Span,
     ) -> Expr {
-        let signed = match (left.flexible, right.flexible) {
-            (true, false) => plain(&right.ty).is_signed(),
-            (false, true) => plain(&left.ty).is_signed(),
-            _ => left.ty.is_signed() || right.ty.is_signed(),
-        };
+        let signed = common_sign(&left, &right);
         if comparison {
             return self.compare_words(op, left, right, signed, span);
         }
@@ -195,6 +197,51 @@ impl Checker<'_> {
         Expr::new(kind, ty, span)
     }
 
+    /// The value of an operator on constants that have a type: what a program
+    /// would compute, in 64 bits.
+    fn fold_words(
+        &mut self,
+        op: BinaryOp,
+        left: &Expr,
+        right: &Expr,
+        comparison: bool,
+        span: Span,
+    ) -> Expr {
+        let signed = common_sign(left, right);
+        let (Some(a), Some(b)) = (left.constant(), right.constant()) else {
+            return Expr::error(span);
+        };
+        let as_word = |n: i128, signed: bool| cut(n, 8, signed);
+        let (a, b) = match comparison {
+            true => (as_word(a, signed), as_word(b, signed)),
+            false => (a, b),
+        };
+        if comparison {
+            return self.fold(op, a, b, comparison, span);
+        }
+        let shift = u32::try_from(b & 63).unwrap_or(0);
+        let value = match op {
+            BinaryOp::Div | BinaryOp::Mod if b == 0 => {
+                return self.fail(Diagnostic::error(span, "division by zero"));
+            }
+            BinaryOp::Div | BinaryOp::Mod => {
+                let signed = divides_signed(&left.ty, &right.ty, signed);
+                let (a, b) = (as_word(a, signed), as_word(b, signed));
+                if op == BinaryOp::Div { a / b } else { a % b }
+            }
+            BinaryOp::Add => a + b,
+            BinaryOp::Sub => a - b,
+            BinaryOp::Mul => a.wrapping_mul(b),
+            BinaryOp::BitAnd => a & b,
+            BinaryOp::BitOr => a | b,
+            BinaryOp::BitXor => a ^ b,
+            BinaryOp::Shl => a << shift,
+            BinaryOp::Shr => as_word(a, left.ty.is_signed()) >> shift,
+            _ => a,
+        };
+        word(value, signed || op == BinaryOp::Sub, span)
+    }
+
     fn fold(&mut self, op: BinaryOp, a: i128, b: i128, comparison: bool, span: Span) -> Expr {
         if comparison {
             let value = match op {
@@ -250,6 +297,27 @@ impl Checker<'_> {
         };
         Expr::new(ExprKind::Int(i128::from(truth)), Type::Bool, span)
     }
+}
+
+/// Whether an operator's result is signed: a literal takes the other's sign
+/// (language.md §13.2).
+fn common_sign(left: &Expr, right: &Expr) -> bool {
+    match (left.flexible, right.flexible) {
+        (true, false) => plain(&right.ty).is_signed(),
+        (false, true) => plain(&left.ty).is_signed(),
+        _ => left.ty.is_signed() || right.ty.is_signed(),
+    }
+}
+
+/// Whether a division is one of signed numbers. A dividend of 64 unsigned bits
+/// stays unsigned, as in C; narrower ones fit a signed word.
+pub(in crate::sema) fn divides_signed(left: &Type, right: &Type, signed: bool) -> bool {
+    signed && (left.is_signed() || right.is_signed() && plain(left).size() < 8)
+}
+
+/// A constant of 64 bits that has a type.
+pub(super) fn word(value: i128, signed: bool, span: Span) -> Expr {
+    Expr::new(ExprKind::Int(cut(value, 8, signed)), Type::int(8, signed), span)
 }
 
 /// Whether `==` can compare two values in memory.

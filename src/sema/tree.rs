@@ -119,6 +119,9 @@ pub struct Expr {
     pub span: Span,
     /// A non-negative integer literal: takes the other operand's sign.
     pub flexible: bool,
+    /// An integer literal, or made of literals alone: computed exactly, while
+    /// values of a type are computed in 64 bits.
+    pub exact: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -247,7 +250,7 @@ pub enum Clock {
 
 impl Expr {
     pub fn new(kind: ExprKind, ty: Type, span: Span) -> Expr {
-        Expr { kind, ty, span, flexible: false }
+        Expr { kind, ty, span, flexible: false, exact: false }
     }
 
     /// Of a member that gives one byte more than it has, so that text without a
@@ -274,7 +277,7 @@ impl Expr {
             value >= -(1i128 << bits) && value < (1i128 << bits)
         });
         let ty = size.map_or(Type::UINT64, |s| Type::int(s, true));
-        Expr { kind: ExprKind::Int(value), ty, span, flexible: value >= 0 }
+        Expr { kind: ExprKind::Int(value), ty, span, flexible: value >= 0, exact: true }
     }
 
     /// Its value, if it is a constant number.
@@ -283,6 +286,13 @@ impl Expr {
             ExprKind::Int(n) => Some(*n),
             _ => None,
         }
+    }
+
+    /// Whether it is a constant that is computed exactly: literals, and the
+    /// names of enums and truth values, which stand for them.
+    pub fn is_exact(&self) -> bool {
+        let named = matches!(self.ty, Type::Enum(_) | Type::Bool);
+        matches!(self.kind, ExprKind::Int(_)) && (self.exact || named)
     }
 
     /// Its bytes, if it is a string literal.

@@ -6,6 +6,7 @@ use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::parser::ast::BinaryOp;
 use crate::plan::Cause;
 use crate::probes::{Access, Operand, Source};
+use crate::sema::operator::divides_signed;
 use crate::sema::tree::{self, ExprKind, Target};
 use crate::types::{Bits, Space, Type};
 
@@ -416,7 +417,8 @@ impl Lower<'_> {
             BinaryOp::Sub => B::Sub,
             BinaryOp::Mul => B::Mul,
             BinaryOp::Div | BinaryOp::Mod => {
-                let op = match (op == BinaryOp::Div, signed && left.ty.is_signed()) {
+                let division = divides_signed(&left.ty, &right.ty, signed);
+                let op = match (op == BinaryOp::Div, division) {
                     (true, true) => B::SDiv,
                     (true, false) => B::UDiv,
                     (false, true) => B::SMod,

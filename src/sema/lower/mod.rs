@@ -306,17 +306,26 @@ impl Lower<'_> {
 
     /// A temporary of that size, free again after the statement. Aligned to 8.
     pub(crate) fn temp(&mut self, name: &str, size: u32) -> Place {
-        let size = size.max(1).next_multiple_of(8);
+        let bytes = size.max(1).next_multiple_of(8);
         let reuse = self
             .free
             .iter()
-            .position(|s| self.slots.get(s.0 as usize).is_some_and(|slot| slot.size == size));
+            .position(|s| self.slots.get(s.0 as usize).is_some_and(|slot| slot.size == bytes));
         let id = match reuse {
             Some(at) => self.free.swap_remove(at),
-            None => self.slot(name, size),
+            None => self.slot(name, bytes),
         };
         self.temps.push(id);
-        Place::slot(id)
+        let place = Place::slot(id);
+        // The verifier takes a word of which only a part is written for one
+        // whose old value matters, and tells apart states that differ in it: a
+        // long program would have too many.
+        let on_stack =
+            self.slots.get(id.0 as usize).is_some_and(|slot| slot.home == ir::Home::Stack);
+        if size % 8 != 0 && on_stack {
+            self.emit(StmtKind::Zero { to: place.at(bytes - 8), size: 8 });
+        }
+        place
     }
 
     /// Memory for the whole run of the program. Aligned to 8.
