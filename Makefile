@@ -7,7 +7,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 AS_ROOT := $(if $(SUDO),--config "target.'cfg(unix)'.runner='sudo -E'")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test bless bench lint vm fuzz clean
+.PHONY: help setup demo build test bless bench lint vm fuzz soak clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ lint: ## formatting, clippy, and each cargo feature on its own
 
 fuzz: ## run every fuzz target for a minute each (SECONDS=60)
 	@tools/fuzz $(or $(SECONDS),60)
+
+soak: ## ten thousand random expressions, computed and folded (RTRACE_SEED=1)
+	@tools/setup build
+	RTRACE_EXPRESSIONS=$${RTRACE_EXPRESSIONS:-10000} cargo test $(AS_ROOT) --test expressions -- --nocapture
 
 clean: ## remove what was built; downloaded kernels stay
 	cargo clean
