@@ -322,7 +322,7 @@ impl Lower<'_> {
         // long program would have too many.
         let on_stack =
             self.slots.get(id.0 as usize).is_some_and(|slot| slot.home == ir::Home::Stack);
-        if size % 8 != 0 && on_stack {
+        if !size.is_multiple_of(8) && on_stack {
             self.emit(StmtKind::Zero { to: place.at(bytes - 8), size: 8 });
         }
         place
