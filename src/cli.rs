@@ -73,9 +73,13 @@ pub struct Cli {
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
 
-    /// Where to look for included files (may be repeated)
+    /// Where to look for included and imported files (may be repeated)
     #[arg(short = 'I', value_name = "DIR")]
     pub include_dirs: Vec<PathBuf>,
+
+    /// Include a header before everything else (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub include: Vec<String>,
 
     /// Show a stage and go on: ast, types, codegen, codegen-opt, libbpf, verifier, all
     #[arg(short = 'd', long, value_name = "STAGE", value_delimiter = ',')]
@@ -149,6 +153,14 @@ pub struct Build {
     /// Allow functions that change the traced system
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
+
+    /// Where to look for included and imported files (may be repeated)
+    #[arg(short = 'I', value_name = "DIR")]
+    pub include_dirs: Vec<PathBuf>,
+
+    /// Include a header before everything else (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub include: Vec<String>,
 
     /// Script file (`-` for standard input), then its parameters
     #[arg(value_name = "FILE | PARAMS")]

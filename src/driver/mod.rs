@@ -1,5 +1,6 @@
 //! The pipelines, each on one screen: run, build, list, emit.
 
+mod load;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
 mod machine;
 
@@ -21,6 +22,7 @@ use crate::probes::{self, ListOptions};
 use crate::sema::{self, Checked};
 use crate::source::{FileId, Source, Sources};
 
+use load::{Search, load};
 use machine::{Setup, execute, live};
 
 /// Exit status of wrong use and wrong scripts.
@@ -121,8 +123,9 @@ pub fn build(build: &Build) -> u8 {
             environment: environment(),
             ..sema::Options::default()
         };
-        let (sources, file) = sources(source);
-        let checked = checked(&sources, file, &host, &options, true)?;
+        let (mut sources, file) = sources(source);
+        let search = Search { folders: build.include_dirs.clone(), headers: build.include.clone() };
+        let checked = checked(&mut sources, file, &search, &host, &options, true)?;
         let elf = compile(&checked, &host)?;
         write(&build.output, &elf)?;
         Ok(0)
@@ -151,8 +154,8 @@ fn list(cli: &Cli) -> Outcome {
     };
     if script {
         let (source, params) = read(cli.program.as_deref(), &cli.args)?;
-        let (sources, file) = sources(source);
-        let (tree, mut diags) = parser::parse(&sources, file, &builtins::is_value);
+        let (mut sources, file) = sources(source);
+        let (tree, mut diags) = load(&mut sources, file, &search(cli));
         let options = options(cli, params, pid(cli.pid.as_deref())?)?;
         if !diags.has_errors() {
             let (names, found) = sema::expand_names(&tree, &host, &options);
@@ -179,7 +182,7 @@ fn list(cli: &Cli) -> Outcome {
 /// `--emit`: a stage's result, for reading.
 fn emit(cli: &Cli, stage: Stage) -> Outcome {
     let (source, params) = read(cli.program.as_deref(), &cli.args)?;
-    let (sources, file) = sources(source.clone());
+    let (mut sources, file) = sources(source.clone());
     if stage == Stage::Tokens {
         return say(&lexer::print(&sources, file, &builtins::is_value));
     }
@@ -190,7 +193,7 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
     }
     let host = host(cli);
     let options = options(cli, params, pid(cli.pid.as_deref())?)?;
-    let checked = checked(&sources, file, &host, &options, !cli.no_warnings)?;
+    let checked = checked(&mut sources, file, &search(cli), &host, &options, !cli.no_warnings)?;
     let cpu = cpu(&host);
     let text = |result: Result<String, String>| result.map_err(bug);
     match stage {
@@ -223,12 +226,13 @@ fn check(
     host: &Host,
     options: &sema::Options,
 ) -> Result<Checked, Failed> {
-    let (sources, file) = sources(source);
+    let (mut sources, file) = sources(source);
     if shows(cli, DebugStage::Ast) {
         let (tree, _) = parser::parse(&sources, file, &builtins::is_value);
         eprint!("{}", parser::print::print_grouped(&tree));
     }
-    let checked = checked(&sources, file, host, options, !cli.no_warnings)?;
+    let search = search(cli);
+    let checked = checked(&mut sources, file, &search, host, options, !cli.no_warnings)?;
     if shows(cli, DebugStage::Types) {
         say(&ir::print(&checked.module))?;
     }
@@ -242,14 +246,19 @@ fn check(
     Ok(checked)
 }
 
+fn search(cli: &Cli) -> Search {
+    Search { folders: cli.include_dirs.clone(), headers: cli.include.clone() }
+}
+
 fn checked(
-    sources: &Sources,
+    sources: &mut Sources,
     file: FileId,
+    search: &Search,
     host: &Host,
     options: &sema::Options,
     warnings: bool,
 ) -> Result<Checked, Failed> {
-    let (tree, mut diags) = parser::parse(sources, file, &builtins::is_value);
+    let (tree, mut diags) = load(sources, file, search);
     let mut result = None;
     if !diags.has_errors() {
         let (checked, found) = sema::check(&tree, sources, host, options);

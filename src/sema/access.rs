@@ -325,7 +325,9 @@ impl Checker<'_> {
                 return match index_value.constant() {
                     Some(n) => self.element(base, n, index.span, span),
                     None => {
-                        let d = Diagnostic::error(index.span, "a tuple is indexed by a constant");
+                        let d = Diagnostic::error(index.span, "a tuple is indexed by a constant")
+                            .note("its elements have types of their own")
+                            .help("write `.0`, `.1`, …, or keep the values in a map");
                         self.fail(d)
                     }
                 };
@@ -500,7 +502,11 @@ impl Checker<'_> {
         let impossible = |c: &mut Self, value: &Expr| {
             let d = Diagnostic::error(span, format!("cannot cast this to `{wanted}`"))
                 .label(value.span, format!("it is {}", shown(value)));
-            c.fail(d)
+            let (has, needs) = (value.ty.size(), wanted.size());
+            c.fail(match has != needs && has > 0 && needs > 0 {
+                true => d.note(format!("it has {has} bytes, `{wanted}` has {needs}")),
+                false => d.note("numbers, pointers, and what has the same size can be cast"),
+            })
         };
         let space = match value.ty.space() {
             Space::None => self.instance.context.space,

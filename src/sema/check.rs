@@ -5,7 +5,7 @@
 //! or map is the promotion of everything assigned to it. The tables of those
 //! types live across rounds; trees and diagnostics are those of the last one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Options;
 use super::cdefs::Definitions;
@@ -74,8 +74,11 @@ pub struct Checker<'a> {
     pub(crate) diags: Diagnostics,
     pub(super) maps: Vec<MapState>,
     map_index: HashMap<String, MapId>,
-    /// Types of the variables of each instance, by order of declaration.
-    pub(super) variables: HashMap<(usize, VarId), Joined>,
+    /// Types of the variables of each instance.
+    pub(super) variables: HashMap<VarKey, Joined>,
+    /// Variables that are used outside of the block that assigns them, by
+    /// probe and name: where.
+    pub(super) hoisted: HashMap<(usize, String), Span>,
     pub(super) changed: bool,
     /// `strftime` formats and `cgroup_path` filters, by index.
     pub(crate) time_formats: Vec<String>,
@@ -92,10 +95,22 @@ pub struct Checker<'a> {
     pub(crate) instance: &'a Instance,
     pub(super) locals: Vec<tree::Var>,
     pub(super) scopes: Vec<HashMap<String, VarId>>,
+    /// Names that were assigned to, also in blocks that are over.
+    pub(super) assigned: HashSet<String>,
+    /// Variables to be set to zero first.
+    pub(super) cleared: Vec<VarId>,
     /// Number of open loops.
     pub(super) loops: usize,
     /// C constants being expanded, against recursion.
     pub(super) expanding: Vec<String>,
+}
+
+/// What a variable is known by from round to round: probe or function, place of
+/// its declaration, and its name, since the copies of a macro share places.
+pub(super) type VarKey = (usize, Span, String);
+
+pub(super) fn var_key(probe: usize, var: &tree::Var) -> VarKey {
+    (probe, var.span, var.name.clone())
 }
 
 /// Checks every probe and function; `outside` is what functions have of a probe.
@@ -116,6 +131,7 @@ pub(super) fn check<'a>(
         maps: Vec::new(),
         map_index: HashMap::new(),
         variables: HashMap::new(),
+        hoisted: HashMap::new(),
         changed: false,
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
@@ -127,6 +143,8 @@ pub(super) fn check<'a>(
         instance: outside,
         locals: Vec::new(),
         scopes: Vec::new(),
+        assigned: HashSet::new(),
+        cleared: Vec::new(),
         loops: 0,
         expanding: Vec::new(),
     };
@@ -183,9 +201,10 @@ impl<'a> Checker<'a> {
     fn check_probe(&mut self, probe: &ast::Probe) -> tree::Probe {
         self.locals = Vec::new();
         self.scopes = vec![HashMap::new()];
+        self.assigned.clear();
         self.loops = 0;
         let predicate = probe.predicate.as_ref().map(|p| self.condition(p));
-        let body = self.block_statement(&probe.block);
+        let body = self.body(&probe.block);
         let vars = self.settled_variables();
         tree::Probe { instance: self.instance.clone(), vars, predicate, body, span: probe.span }
     }
@@ -193,8 +212,8 @@ impl<'a> Checker<'a> {
     /// The variables of the probe or function at hand, with their types so far.
     pub(super) fn settled_variables(&mut self) -> Vec<tree::Var> {
         let mut vars = std::mem::take(&mut self.locals);
-        for (id, var) in vars.iter_mut().enumerate() {
-            if let Some(joined) = self.variables.get(&(self.probe, id)) {
+        for var in &mut vars {
+            if let Some(joined) = self.variables.get(&var_key(self.probe, var)) {
                 var.ty = joined.ty.clone();
             }
             if var.ty == Type::Unknown {
@@ -219,10 +238,10 @@ impl<'a> Checker<'a> {
             }
         };
         if decl.max_entries.node == 0 || decl.max_entries.node > 1 << 31 {
-            diags.push(Diagnostic::error(
-                decl.max_entries.span,
-                "a map has from 1 to 2147483648 entries",
-            ));
+            diags.push(
+                Diagnostic::error(decl.max_entries.span, "a map has from 1 to 2147483648 entries")
+                    .help("a map that is full drops updates; a `lruhash` drops what was not used for long"),
+            );
             return;
         }
         let id = self.map_id(&decl.name.node, decl.span);
@@ -245,8 +264,9 @@ impl<'a> Checker<'a> {
     fn settle_unassigned<'t>(&mut self, programs: impl Iterator<Item = &'t tree::Probe>) -> bool {
         let mut settled = false;
         for (probe, tree) in programs.enumerate() {
-            for var in 0..tree.vars.len() {
-                let joined = self.variables.entry((probe, var)).or_insert(Joined::UNKNOWN);
+            for var in &tree.vars {
+                let key = var_key(probe, var);
+                let joined = self.variables.entry(key).or_insert(Joined::UNKNOWN);
                 if joined.ty == Type::Unknown {
                     joined.ty = Type::INT64;
                     settled = true;
@@ -287,10 +307,13 @@ impl<'a> Checker<'a> {
             }
             let Some(declared) = &map.declared else { continue };
             if map.keyed.is_none() {
-                self.diags.push(Diagnostic::warning(
-                    declared.span,
-                    format!("`{name}` is declared and never used"),
-                ));
+                self.diags.push(
+                    Diagnostic::warning(
+                        declared.span,
+                        format!("`{name}` is declared and never used"),
+                    )
+                    .help("take the declaration out, or store something in the map"),
+                );
             } else if map.assigned && declared.per_cpu != map.aggregation.is_some() {
                 let (has, wants) = if declared.per_cpu {
                     ("plain values", "`hash` or `lruhash`")

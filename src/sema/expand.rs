@@ -406,7 +406,10 @@ fn check_jumps(b: &Block, loops: u32, diags: &mut Diagnostics) {
                     .help("end the macro with its value, without `;`"),
             ),
             StmtKind::Break | StmtKind::Continue if loops == 0 => {
-                diags.push(Diagnostic::error(s.span, "this leaves a loop outside of the macro"));
+                diags.push(
+                    Diagnostic::error(s.span, "this leaves a loop outside of the macro")
+                        .help("give the decision as the macro's value: `if (m()) { break; }`"),
+                );
             }
             StmtKind::While { body, .. }
             | StmtKind::For { body, .. }

@@ -1,6 +1,7 @@
 //! Checking of expressions: names, constants, calls, conditions.
 
 use super::access::{Struct, cut};
+use super::cdefs::well_known;
 use super::check::Checker;
 use super::operator::word;
 use super::promote::promote;
@@ -165,6 +166,12 @@ impl Checker<'_> {
     fn variable(&mut self, name: &str, span: Span) -> Expr {
         match self.find_var(name) {
             Some(var) => Expr::new(ExprKind::Var(var), self.var_type(var), span),
+            // Another round will know where to declare it.
+            None if self.assigned.contains(name) => {
+                let known = self.hoisted.insert((self.probe, name.to_string()), span);
+                self.changed |= known.is_none();
+                Expr::error(span)
+            }
             None => {
                 let mut d = Diagnostic::error(span, format!("undefined variable `${name}`"));
                 d = match self.nearest_var(name) {
@@ -271,6 +278,9 @@ impl Checker<'_> {
             let ty = Type::Enum(crate::types::EnumRef { size: 8, ..of });
             return Expr::new(ExprKind::Int(i128::from(value)), ty, span);
         }
+        if let Some(value) = well_known::find(name) {
+            return Expr::literal(i128::from(value), span);
+        }
         let mut d = Diagnostic::error(span, format!("unknown name `{name}`"));
         let names = builtins::all().filter(|b| b.bare).map(|b| b.name);
         let names = names.chain(["args"]).chain(self.cdefs.names());
@@ -323,7 +333,12 @@ impl Checker<'_> {
                     Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
                 let names = builtins::all().map(|b| b.name);
                 let names = names.chain(self.functions.iter().map(|f| f.name.node.as_str()));
-                if let Some(near) = diag::nearest(&name.node, names) {
+                if let Some(defined) = self.cdefs.function_macro(&name.node) {
+                    d = d.label(defined, "defined here, for C definitions only").help(format!(
+                        "write a macro of the language: `macro {}(x) {{ … }}`",
+                        name.node
+                    ));
+                } else if let Some(near) = diag::nearest(&name.node, names) {
                     d = d.at(format!("did you mean `{near}`?"));
                 }
                 self.fail(d)

@@ -74,10 +74,10 @@ impl Checker<'_> {
             }
             let mut params = Vec::new();
             for (name, ty) in &f.params {
-                let wanted = self.word_type(ty, false).unwrap_or(Type::UINT64);
+                let wanted = self.word_type(ty, false).unwrap_or(Type::Unknown);
                 params.push((name.clone(), wanted));
             }
-            let result = self.word_type(&f.result, true).unwrap_or(Type::UINT64);
+            let result = self.word_type(&f.result, true).unwrap_or(Type::Unknown);
             self.functions.push(Signature { name: f.name.clone(), params, result });
         }
     }
@@ -107,6 +107,7 @@ impl Checker<'_> {
         self.function = Some(id);
         self.locals = Vec::new();
         self.scopes = vec![HashMap::new()];
+        self.assigned.clear();
         self.loops = 0;
         for (name, ty) in &signature.params {
             if let Some(first) = self.find_var(&name.node) {
@@ -119,8 +120,8 @@ impl Checker<'_> {
             let var = self.new_var(name);
             self.declare_var(var, ty.clone());
         }
-        let body = self.block_statement(&f.body);
-        if signature.result != Type::Void && !ends(&f.body) {
+        let body = self.body(&f.body);
+        if !matches!(signature.result, Type::Void | Type::Unknown) && !ends(&f.body) {
             let result = &signature.result;
             let d = Diagnostic::error(
                 f.name.span,
@@ -214,7 +215,7 @@ impl Checker<'_> {
     /// A value as it is handed over: numbers are converted, any pointer goes for
     /// any other.
     fn passed(&mut self, value: Expr, to: &Type, declared: Span, what: &str) -> Option<Expr> {
-        if value.is_error() {
+        if value.is_error() || *to == Type::Unknown {
             return None;
         }
         let from = &value.ty;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::check::Checker;
+use super::check::{Checker, var_key};
 use super::promote::Joined;
 use super::tree::{Block, Expr, ExprKind, MapId, Stmt, StmtKind, Target, Var, VarId};
 use crate::builtins;
@@ -13,6 +13,16 @@ use crate::source::{Span, Spanned};
 use crate::types::{Aggregation, Type};
 
 impl Checker<'_> {
+    /// The outermost block. Variables that may be used where nothing was assigned
+    /// to them start as zero.
+    pub(super) fn body(&mut self, block: &ast::Block) -> Block {
+        let mut body = self.block_statement(block);
+        let cleared = std::mem::take(&mut self.cleared).into_iter();
+        let clear = |var| Stmt { kind: StmtKind::Declare(var), span: self.local(var).span };
+        body.stmts.splice(0..0, cleared.map(clear));
+        body
+    }
+
     /// A block whose trailing expression is a statement like the others.
     pub(super) fn block_statement(&mut self, block: &ast::Block) -> Block {
         let mut checked = self.block(block);
@@ -106,7 +116,8 @@ impl Checker<'_> {
                 StmtKind::Return(value)
             }
             S::Import(_) => {
-                let d = Diagnostic::error(stmt.span, "`import` belongs to the head of a script");
+                let d = Diagnostic::error(stmt.span, "`import` belongs to the head of a script")
+                    .help("move it before the first probe");
                 self.diags.push(d);
                 return None;
             }
@@ -190,7 +201,12 @@ impl Checker<'_> {
         }
         let what = match value.constant() {
             Some(n) if wanted.is_integer() => format!("{n} does not fit"),
-            _ => format!("this is {}", shown(value)),
+            _ => match (wanted, &value.ty) {
+                (Type::Str(n), Type::Str(m)) if m > n => {
+                    format!("this takes {m} bytes with its NUL")
+                }
+                _ => format!("this is {}", shown(value)),
+            },
         };
         let d = Diagnostic::error(value.span, format!("type mismatch for `${name}`"))
             .at(what)
@@ -232,7 +248,7 @@ impl Checker<'_> {
                 let value = self.expression(value);
                 let var = match self.find_var(&name.node) {
                     Some(var) => var,
-                    None => self.new_var(&name),
+                    None => self.assigned_var(&name),
                 };
                 self.assign_var(var, &value, &name)?;
                 Some(StmtKind::Assign { target: Target::Var(var), value })
@@ -445,8 +461,28 @@ impl Checker<'_> {
         id
     }
 
+    /// A variable that its first assignment makes. It lives to the end of the
+    /// block; where older scripts use it afterwards, to the end of the probe.
+    fn assigned_var(&mut self, name: &Spanned<String>) -> VarId {
+        self.assigned.insert(name.node.clone());
+        let var = self.new_var(name);
+        let Some(used) = self.hoisted.get(&(self.probe, name.node.clone())) else { return var };
+        let message = format!("`${}` is used outside of the block that assigns it", name.node);
+        self.diags.push(
+            Diagnostic::warning(*used, message)
+                .label(name.span, "first assigned here")
+                .help(format!("declare it before the block: `let ${};`", name.node)),
+        );
+        if let Some(outermost) = self.scopes.first_mut() {
+            outermost.insert(name.node.clone(), var);
+        }
+        self.cleared.push(var);
+        var
+    }
+
     pub(super) fn var_type(&self, id: VarId) -> Type {
-        self.variables.get(&(self.probe, id)).map_or(Type::Unknown, |j| j.ty.clone())
+        let key = var_key(self.probe, self.local(id));
+        self.variables.get(&key).map_or(Type::Unknown, |j| j.ty.clone())
     }
 
     /// Fixes the type of a variable.
@@ -455,7 +491,8 @@ impl Checker<'_> {
             var.declared = true;
         }
         let joined = Joined { ty, flexible: false };
-        let old = self.variables.insert((self.probe, id), joined.clone());
+        let key = var_key(self.probe, self.local(id));
+        let old = self.variables.insert(key, joined.clone());
         if old.as_ref() != Some(&joined) {
             self.changed = true;
         }
@@ -497,7 +534,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn join_var_type(&mut self, var: VarId, ty: &Type, flexible: bool) -> bool {
-        let key = (self.probe, var);
+        let key = var_key(self.probe, self.local(var));
         let old = self.variables.get(&key).cloned().unwrap_or(Joined::UNKNOWN);
         let Some(new) = old.join(ty, flexible) else { return false };
         if new != old {

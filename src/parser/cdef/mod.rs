@@ -47,6 +47,8 @@ pub struct Section {
     pub declarations: Vec<Declaration>,
     /// Macros without parameters: what replaces them, as written.
     pub constants: HashMap<String, Spanned<String>>,
+    /// Macros with parameters: where their values stand.
+    pub functions: HashMap<String, Span>,
 }
 
 /// What the section may rely on.
@@ -54,6 +56,8 @@ pub struct Section {
 pub struct Options<'a> {
     /// Macros with their values.
     pub predefined: &'a [(&'a str, &'a str)],
+    /// Macros that any header that is not read brings along.
+    pub included: &'a [(&'a str, i64)],
     /// The kernel describes its types, so that its headers are not needed.
     pub kernel_types: bool,
 }
@@ -63,7 +67,7 @@ pub fn parse(entries: &[Spanned<String>], options: Options<'_>) -> (Section, Dia
     let mut diags = Diagnostics::default();
     let mut section = Section::default();
     let mut names: HashSet<String> = HashSet::new();
-    let mut preprocessor = Preprocessor::new(options.predefined, options.kernel_types, &mut diags);
+    let mut preprocessor = Preprocessor::new(options, &mut diags);
     for entry in entries {
         if preprocessor.diags.list.len() >= MAX_ERRORS {
             break;
@@ -79,9 +83,19 @@ pub fn parse(entries: &[Spanned<String>], options: Options<'_>) -> (Section, Dia
         }
     }
     preprocessor.finish();
-    let macros = std::mem::take(&mut preprocessor.macros).into_iter();
-    section.constants = macros.filter(|(_, m)| m.is_constant()).map(|(n, m)| (n, m.text)).collect();
+    for (name, found) in std::mem::take(&mut preprocessor.macros) {
+        if found.is_constant() {
+            section.constants.insert(name, found.text);
+        } else if found.is_function() {
+            section.functions.insert(name, found.text.span);
+        }
+    }
     (section, diags)
+}
+
+/// Whether a header is satisfied without being read.
+pub fn is_known_header(name: &str) -> bool {
+    preprocess::is_known(name)
 }
 
 /// Names that the kernel and C's headers give to types, for casts in constant

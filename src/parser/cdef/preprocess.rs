@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::Options;
 use super::ast::{Parsed, TypeName};
 use super::constant::{Names, Wrong, evaluate};
 use crate::diag::{Diagnostic, Diagnostics};
@@ -25,6 +26,14 @@ pub(super) struct Macro {
     tokens: Vec<Spanned<CToken>>,
     /// Not of the script's making.
     predefined: bool,
+}
+
+impl Macro {
+    fn predefined(text: &str) -> Macro {
+        let text = Spanned::new(text.to_owned(), Span::default());
+        let tokens = c::lex(&text.node, 0, 0);
+        Macro { params: None, text, tokens, predefined: true }
+    }
 }
 
 /// What is left of one entry of the C section.
@@ -66,12 +75,41 @@ const KERNEL: [&str; 22] = [
 ];
 
 /// Headers of which only types are known here, and those without a header.
-const KNOWN: [&str; 6] =
-    ["vmlinux.h", "stdint.h", "stddef.h", "stdbool.h", "stdarg.h", "sys/types.h"];
+const KNOWN: [&str; 22] = [
+    "vmlinux.h",
+    "stdint.h",
+    "stddef.h",
+    "stdbool.h",
+    "stdarg.h",
+    "limits.h",
+    "float.h",
+    "inttypes.h",
+    "errno.h",
+    "fcntl.h",
+    "sched.h",
+    "signal.h",
+    "unistd.h",
+    "arpa/inet.h",
+    "netinet/in.h",
+    "netinet/tcp.h",
+    "sys/mman.h",
+    "sys/resource.h",
+    "sys/socket.h",
+    "sys/stat.h",
+    "sys/types.h",
+    "sys/un.h",
+];
+
+/// Whether a header is known by its name.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.contains(&name) || KERNEL.iter().any(|dir| name.starts_with(dir))
+}
 
 /// The preprocessor, which goes through all entries in their order.
 pub(super) struct Preprocessor<'d> {
     pub(super) macros: Macros,
+    /// Macros that come with the first header.
+    included: &'d [(&'d str, i64)],
     /// `#include` of a kernel header is allowed.
     pub(super) kernel_types: bool,
     pub(super) diags: &'d mut Diagnostics,
@@ -93,19 +131,19 @@ struct Conditional {
 
 impl<'d> Preprocessor<'d> {
     /// `predefined` names are known without a `#define`.
-    pub(super) fn new(
-        predefined: &[(&str, &str)],
-        kernel_types: bool,
-        diags: &'d mut Diagnostics,
-    ) -> Preprocessor<'d> {
-        let define = |(name, text): &(&str, &str)| {
-            let text = Spanned::new((*text).to_owned(), Span::default());
-            let tokens = c::lex(&text.node, 0, 0);
-            (name.to_string(), Macro { params: None, text, tokens, predefined: true })
-        };
-        let macros = predefined.iter().map(define).collect();
-        let pack = vec![None];
-        Preprocessor { macros, kernel_types, diags, open: Vec::new(), pack, steps: 0, depth: 0 }
+    pub(super) fn new(options: Options<'d>, diags: &'d mut Diagnostics) -> Preprocessor<'d> {
+        let define = |(name, text): &(&str, &str)| ((*name).to_owned(), Macro::predefined(text));
+        let macros = options.predefined.iter().map(define).collect();
+        Preprocessor {
+            macros,
+            included: options.included,
+            kernel_types: options.kernel_types,
+            diags,
+            open: Vec::new(),
+            pack: vec![None],
+            steps: 0,
+            depth: 0,
+        }
     }
 
     /// Obeys the lines of one entry and gives its other tokens.
@@ -311,6 +349,11 @@ impl<'d> Preprocessor<'d> {
         };
         let kernel = KERNEL.iter().any(|dir| name.starts_with(dir));
         if KNOWN.contains(&name) || kernel && self.kernel_types {
+            for (name, value) in std::mem::take(&mut self.included) {
+                let text = if *value < 0 { format!("({value})") } else { value.to_string() };
+                let known = self.macros.entry((*name).to_owned());
+                known.or_insert_with(|| Macro::predefined(&text));
+            }
             return;
         }
         let error = Diagnostic::error(span, format!("cannot include `{name}`"));
@@ -320,7 +363,7 @@ impl<'d> Preprocessor<'d> {
                 .help("define the types that you need in the script")
         } else {
             error
-                .note("only kernel headers are known, and those by BTF")
+                .note("it is neither beside the script nor in a folder of `-I`; only kernel headers are known without being read")
                 .help("write the types and constants that you need in the script")
         });
     }
@@ -522,5 +565,10 @@ impl Macro {
     /// Whether the script can use it as a constant.
     pub(super) fn is_constant(&self) -> bool {
         self.params.is_none() && !self.predefined
+    }
+
+    /// Whether it takes parameters.
+    pub(super) fn is_function(&self) -> bool {
+        self.params.is_some()
     }
 }

@@ -16,7 +16,7 @@ fn entries(text: &str) -> (Sources, Vec<Spanned<String>>) {
 
 fn section(text: &str) -> (Section, Diagnostics) {
     let predefined = [("HAVE", "1"), ("VALUE", "3 + 4")];
-    let options = Options { predefined: &predefined, kernel_types: true };
+    let options = Options { predefined: &predefined, kernel_types: true, ..Options::default() };
     let (sources, entries) = entries(text);
     let (section, diags) = parse(&entries, options);
     // Every message must be printable.

@@ -41,6 +41,7 @@ impl Reader<'_> {
         let typedefs = typedefs.into_iter().map(|(name, ty)| (name, self.convert(&ty.node)));
         Definitions {
             constants: HashMap::new(),
+            functions: HashMap::new(),
             typedefs: typedefs.collect(),
             types,
             tags: std::mem::take(&mut self.tags),

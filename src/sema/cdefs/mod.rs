@@ -10,6 +10,7 @@ mod place;
 mod reader;
 #[cfg(test)]
 mod tests;
+pub(crate) mod well_known;
 
 use std::collections::HashMap;
 
@@ -24,6 +25,7 @@ use crate::types::{EnumRef, Member, StructRef, Type, TypeId};
 #[derive(Debug, Default)]
 pub struct Definitions {
     constants: HashMap<String, Spanned<String>>,
+    functions: HashMap<String, Span>,
     /// By the number in [`TypeId::Script`].
     types: Vec<Definition>,
     tags: HashMap<String, u32>,
@@ -88,13 +90,18 @@ impl Definitions {
         if kernel_types {
             predefined.extend([("BPFTRACE_HAVE_BTF", "1"), ("_LINUX_TYPES_H", "1")]);
         }
-        let options = cdef::Options { predefined: &predefined, kernel_types };
+        let constants = well_known::CONSTANTS;
+        let options = cdef::Options { predefined: &predefined, included: constants, kernel_types };
         let (section, found) = cdef::parse(entries, options);
         let broken = found.has_errors();
         diags.append(found);
         if broken {
             // What does not parse would be missed by what does.
-            return Definitions { constants: section.constants, ..Definitions::default() };
+            return Definitions {
+                constants: section.constants,
+                functions: section.functions,
+                ..Definitions::default()
+            };
         }
         reader::read(section, host, diags)
     }
@@ -102,6 +109,11 @@ impl Definitions {
     /// The text that a `#define` gives a name, and where it stands.
     pub fn constant(&self, name: &str) -> Option<&Spanned<String>> {
         self.constants.get(name)
+    }
+
+    /// Where a macro with parameters is defined.
+    pub fn function_macro(&self, name: &str) -> Option<Span> {
+        self.functions.get(name).copied()
     }
 
     /// The enum that declares a constant, and its value.

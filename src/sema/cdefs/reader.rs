@@ -138,6 +138,7 @@ pub(super) fn read(section: Section, host: &Host, diags: &mut Diagnostics) -> De
     }
     let mut definitions = reader.finish();
     definitions.constants = section.constants;
+    definitions.functions = section.functions;
     if !diags.has_errors() {
         definitions.compare(host, diags);
     }

@@ -1,0 +1,2 @@
+/* Imported with its folder. */
+struct b { char c[3]; };
