@@ -101,6 +101,18 @@ pub struct Cli {
     #[arg(long)]
     pub info: bool,
 
+    /// Run the script's `test` probes
+    #[arg(long, group = "modes")]
+    pub test: bool,
+
+    /// Measure the script's `bench` probes
+    #[arg(long, group = "modes")]
+    pub bench: bool,
+
+    /// The same: test, bench
+    #[arg(long, value_name = "MODE", group = "modes")]
+    pub mode: Option<Mode>,
+
     /// Pretend that the kernel lacks these features
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub no_feature: Vec<String>,
@@ -226,6 +238,13 @@ pub enum Buffering {
     Line,
     Full,
     None,
+}
+
+/// What `--mode` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Test,
+    Bench,
 }
 
 /// What `-d` shows.

@@ -18,6 +18,7 @@ use crate::info;
 use crate::ir;
 use crate::lexer;
 use crate::parser;
+use crate::plan::Mode;
 use crate::probes::{self, ListOptions};
 use crate::sema::{self, Checked};
 use crate::source::{FileId, Source, Sources};
@@ -74,6 +75,7 @@ fn run(cli: &Cli) -> Outcome {
         show_libbpf: shows(cli, DebugStage::Libbpf),
         show_verifier: shows(cli, DebugStage::Verifier),
         dry_run: cli.dry_run,
+        mode: options.mode,
         on_stdout: cli.output.is_none(),
     };
     let style = Style {
@@ -341,6 +343,11 @@ fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Opt
         no_feature: cli.no_feature.clone(),
         environment: environment(),
         probe_filter: cli.probe_filter.clone(),
+        mode: match (cli.test, cli.bench, cli.mode) {
+            (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
+            (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
+            (false, false, None) => Mode::Trace,
+        },
     })
 }
 

@@ -21,6 +21,8 @@ pub struct Arch {
     pub stack_argument_offset: u32,
     /// Whether kernel and user addresses never overlap.
     pub separate_address_spaces: bool,
+    /// Ways to use memory that its debug registers can watch for.
+    pub watchpoints: &'static [&'static str],
     /// What registers look like in a system call of a 64-bit program. If they
     /// look otherwise it may still be one; only the task's flags say so then.
     pub native_call: &'static [Sign],
@@ -72,6 +74,7 @@ pub static ARCHES: &[Arch] = &[
         stack_pointer: "sp",
         stack_argument_offset: 8,
         separate_address_spaces: true,
+        watchpoints: &["rw", "w", "x"],
         // The `syscall` instruction keeps the return address in rcx; `int 0x80`,
         // by which 64-bit programs can make 32-bit calls, does not. 0x33 is
         // __USER_CS (asm/segment.h), the code segment of 64-bit programs.
@@ -127,6 +130,7 @@ pub static ARCHES: &[Arch] = &[
         stack_pointer: "sp",
         stack_argument_offset: 0,
         separate_address_spaces: false,
+        watchpoints: &["r", "w", "x", "rw"],
         // PSR_MODE32_BIT (asm/ptrace.h).
         native_call: &[Sign::Bits { register: "pstate", size: 4, mask: 0x10, value: 0 }],
     },

@@ -83,6 +83,8 @@ pub enum Feature {
     Fentry,
     /// BPF iterators.
     Iter,
+    /// Hardware breakpoints as perf events.
+    Watchpoint,
 }
 
 /// Under which heading `--info` shows a feature.
@@ -106,7 +108,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 34] = [
+    pub const ALL: [Feature; 35] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -141,6 +143,7 @@ impl Feature {
         Feature::UprobeMultiPid,
         Feature::Fentry,
         Feature::Iter,
+        Feature::Watchpoint,
     ];
 
     /// The feature's row.
@@ -181,6 +184,7 @@ impl Feature {
             Feature::UprobeMultiPid => ("uprobe_multi_pid", ProbeType, "6.10"),
             Feature::Fentry => ("fentry", ProbeType, "5.5"),
             Feature::Iter => ("iter", ProbeType, "5.8"),
+            Feature::Watchpoint => ("watchpoint", ProbeType, "4.9"),
         };
         FeatureInfo { name, group, since }
     }

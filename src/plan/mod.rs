@@ -114,6 +114,18 @@ pub struct Program {
     pub attach: Vec<Attach>,
 }
 
+/// What a script is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Its probes are attached.
+    #[default]
+    Trace,
+    /// Its tests are run.
+    Test,
+    /// Its benchmarks are run.
+    Bench,
+}
+
 /// One link, or one run for `begin` and `end`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attach {
@@ -136,6 +148,12 @@ pub enum Mechanism {
     Begin,
     /// The same after detaching.
     End,
+    /// The same whenever the tool gets SIGUSR1.
+    Signal,
+    /// The same once, as a test.
+    Test,
+    /// The same many times, to be measured.
+    Bench,
     /// One perf kprobe; without a function (an empty string) `offset` is an
     /// address.
     Kprobe { function: String, module: Option<String>, offset: u64, ret: bool },
@@ -170,6 +188,9 @@ pub enum Mechanism {
     },
     /// An iterator, read to its end; or pinned at a path for others to read.
     Iter { name: String, pin: Option<String> },
+    /// A hardware breakpoint at an address; `kind` has bits of `HW_BREAKPOINT_*`
+    /// (linux/hw_breakpoint.h).
+    Watchpoint { address: u64, length: u8, kind: u32 },
     /// A perf event per CPU (`PERF_TYPE_*`, config; linux/perf_event.h).
     Perf { kind: u32, config: u64, sample: Sample, cpus: Cpus },
 }

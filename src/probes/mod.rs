@@ -21,6 +21,7 @@ mod text;
 mod tracepoint;
 mod uprobe;
 mod usdt;
+mod watchpoint;
 
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -62,6 +63,9 @@ enum Side {
 pub static PROVIDERS: &[&Provider] = &[
     &special::BEGIN,
     &special::END,
+    &special::SELF,
+    &special::TEST,
+    &special::BENCH,
     &kprobe::KPROBE,
     &kprobe::KRETPROBE,
     &fentry::FENTRY,
@@ -76,6 +80,7 @@ pub static PROVIDERS: &[&Provider] = &[
     &perf::HARDWARE,
     &perf::PROFILE,
     &perf::INTERVAL,
+    &watchpoint::WATCHPOINT,
 ];
 
 /// What the command line and the config block say about attach points.
@@ -180,14 +185,13 @@ pub fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(by_alias).or_else(|| PROVIDERS.iter().find(by_name)).copied()
 }
 
-/// Providers of bpftrace that do not exist here, their aliases, and what to do
+/// Providers of older versions of the language, their aliases, and what to do
 /// instead.
-const ABSENT: &[(&str, &str, &str)] = &[
-    ("watchpoint", "w", "a `uprobe` or `kprobe` where the memory is written may do"),
-    ("self", "self", "an `interval` probe can do something from time to time"),
-    ("test", "test", "a `begin` probe that ends with `exit(1)` can report a failure"),
-    ("bench", "bench", "`interval` and `count()` measure how often something runs"),
-];
+const ABSENT: &[(&str, &str, &str)] = &[(
+    "asyncwatchpoint",
+    "aw",
+    "`watchpoint:ADDRESS:LENGTH:MODE` watches an address that is known",
+)];
 
 fn unknown_provider(head: &Part) -> Diagnostic {
     let absent = ABSENT
@@ -195,7 +199,7 @@ fn unknown_provider(head: &Part) -> Diagnostic {
         .find(|(name, alias, _)| head.text.eq_ignore_ascii_case(name) || head.text == *alias);
     if let Some((name, _, instead)) = absent {
         return Diagnostic::error(head.span, format!("there are no `{name}` probes"))
-            .note("bpftrace has them, rtrace has not")
+            .note("they are gone from the language")
             .help(*instead);
     }
     let d = Diagnostic::error(head.span, format!("there is no provider `{}`", head.text));

@@ -199,7 +199,8 @@ fn positive(request: &Request<'_>, part: &Part) -> Result<u64, Box<Diagnostic>> 
     }
 }
 
-fn instance(request: &Request<'_>, name: String, mechanism: Mechanism) -> Instance {
+/// A program on perf events.
+pub(super) fn instance(request: &Request<'_>, name: String, mechanism: Mechanism) -> Instance {
     let context = Context {
         ctx: Ok(context_type(request.host, request.needs.raw_context)),
         registers: Some(0),

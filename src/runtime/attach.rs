@@ -86,7 +86,8 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
         }
     }
     let some = attached.probes > special_count(plan);
-    attached.live = some && attached.iterators.is_empty() && attached.pinned.is_empty();
+    attached.live =
+        wants_signal(plan) || some && attached.iterators.is_empty() && attached.pinned.is_empty();
     if refused > 0 && !some {
         return Err(Error::run(Diagnostic::global("none of the probes could be attached")));
     }
@@ -109,35 +110,85 @@ pub(super) fn run_end(loaded: &Loaded, _: &Detached) -> Result<(), Error> {
     run_special(loaded, &Mechanism::End)
 }
 
+/// Runs the probes of SIGUSR1, in the script's order.
+///
+/// # Errors
+/// The kernel cannot run them.
+pub(super) fn run_signal(loaded: &Loaded) -> Result<(), Error> {
+    run_special(loaded, &Mechanism::Signal)
+}
+
+/// Whether a script has probes of SIGUSR1.
+pub(super) fn wants_signal(plan: &Plan) -> bool {
+    let mut all = plan.programs.iter().flat_map(|p| &p.attach);
+    all.any(|a| a.mechanism == Mechanism::Signal)
+}
+
 fn run_special(loaded: &Loaded, which: &Mechanism) -> Result<(), Error> {
     let programs = loaded.programs();
-    for program in &loaded.plan.programs {
-        for attach in program.attach.iter().filter(|a| a.mechanism == *which) {
-            sys::test_run(find(&programs, &program.name)?).map_err(|e| {
-                let name = attach.probes.first().map_or("begin", String::as_str);
-                Error::run(Diagnostic::error(attach.span, format!("cannot run `{name}`: {e}")))
-            })?;
-        }
+    for (program, attach) in special(&programs, &loaded.plan, which)? {
+        run_one(program, attach)?;
     }
     Ok(())
 }
 
-fn find<'p>(
-    programs: &'p HashMap<&OsStr, libbpf_rs::Program<'_>>,
-    name: &str,
-) -> Result<BorrowedFd<'p>, Error> {
+/// Runs a program here and now; gives what it returns.
+///
+/// # Errors
+/// The kernel cannot run it.
+pub(super) fn run_one(program: BorrowedFd<'_>, attach: &Attach) -> Result<u32, Error> {
+    sys::test_run(program).map_err(|e| {
+        let name = attach.probes.first().map_or("begin", String::as_str);
+        Error::run(Diagnostic::error(attach.span, format!("cannot run `{name}`: {e}")))
+    })
+}
+
+/// Programs that are run here rather than attached, in the script's order.
+///
+/// # Errors
+/// One that the plan names is not there.
+pub(super) fn special<'p>(
+    programs: &'p Programs<'_>,
+    plan: &'p Plan,
+    which: &Mechanism,
+) -> Result<Vec<(BorrowedFd<'p>, &'p Attach)>, Error> {
+    let all = plan.programs.iter().flat_map(|p| p.attach.iter().map(move |a| (p, a)));
+    let chosen = all.filter(|(_, a)| a.mechanism == *which);
+    chosen.map(|(p, a)| Ok((find(programs, &p.name)?, a))).collect()
+}
+
+/// Loaded programs by name.
+pub(super) type Programs<'l> = HashMap<&'l OsStr, libbpf_rs::Program<'l>>;
+
+fn find<'p>(programs: &'p Programs<'_>, name: &str) -> Result<BorrowedFd<'p>, Error> {
     let program = programs.get(OsStr::new(name));
     program.map(AsFd::as_fd).ok_or_else(|| damaged(&format!("it has no program `{name}`")))
 }
 
-/// Number of `begin` and `end` probes.
+/// Number of probes that are run here rather than attached.
 fn special_count(plan: &Plan) -> usize {
     let all = plan.programs.iter().flat_map(|p| &p.attach);
     all.filter(|a| is_special(&a.mechanism)).map(|a| a.probes.len()).sum()
 }
 
 fn is_special(mechanism: &Mechanism) -> bool {
-    matches!(mechanism, Mechanism::Begin | Mechanism::End)
+    match mechanism {
+        Mechanism::Begin
+        | Mechanism::End
+        | Mechanism::Signal
+        | Mechanism::Test
+        | Mechanism::Bench => true,
+        Mechanism::Kprobe { .. }
+        | Mechanism::KprobeMulti { .. }
+        | Mechanism::Trampoline { .. }
+        | Mechanism::Tracepoint { .. }
+        | Mechanism::RawTracepoint { .. }
+        | Mechanism::Uprobe { .. }
+        | Mechanism::UprobeMulti { .. }
+        | Mechanism::Iter { .. }
+        | Mechanism::Watchpoint { .. }
+        | Mechanism::Perf { .. } => false,
+    }
 }
 
 fn check_count(plan: &Plan) -> Result<(), Error> {
@@ -183,8 +234,12 @@ fn called_in_order(mechanism: &Mechanism) -> bool {
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Perf { .. }
         | Mechanism::Iter { .. }
+        | Mechanism::Watchpoint { .. }
         | Mechanism::Begin
-        | Mechanism::End => true,
+        | Mechanism::End
+        | Mechanism::Signal
+        | Mechanism::Test
+        | Mechanism::Bench => true,
         Mechanism::Uprobe { .. } | Mechanism::UprobeMulti { .. } | Mechanism::Trampoline { .. } => {
             false
         }
@@ -240,7 +295,11 @@ fn attach_one(
     let cookie = attach.cookies.first().copied().unwrap_or(0);
     let cpu = attaching.cpus.first().copied().unwrap_or(0);
     let done = match &attach.mechanism {
-        Mechanism::Begin | Mechanism::End => Ok(()),
+        Mechanism::Begin
+        | Mechanism::End
+        | Mechanism::Signal
+        | Mechanism::Test
+        | Mechanism::Bench => Ok(()),
         Mechanism::Kprobe { function, module, offset, ret } => {
             let name = module.as_ref().filter(|m| *m != "vmlinux");
             let name = name.map_or_else(|| function.clone(), |m| format!("{m}:{function}"));
@@ -298,7 +357,7 @@ fn attach_one(
             })
         }
         Mechanism::Perf { kind, config, sample, cpus } => {
-            let counter = Counter { kind: *kind, config: *config, sample: *sample };
+            let counter = Counter::of(*kind, *config, *sample);
             let made = match (cpus, attaching.pid) {
                 // Intervals are not about a process.
                 (Cpus::First, _) => perf::counter_on_cpus(program, counter, &[cpu], cookie),
@@ -306,6 +365,14 @@ fn attach_one(
                     perf::counter_on_cpus(program, counter, attaching.cpus, cookie)
                 }
                 (Cpus::All, Some(pid)) => perf::counter_on_process(program, counter, pid, cookie),
+            };
+            made.map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
+        }
+        Mechanism::Watchpoint { address, length, kind } => {
+            let counter = Counter::breakpoint(*address, *length, *kind);
+            let made = match attaching.pid {
+                None => perf::counter_on_cpus(program, counter, attaching.cpus, cookie),
+                Some(pid) => perf::counter_on_process(program, counter, pid, cookie),
             };
             made.map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
         }
@@ -480,7 +547,15 @@ fn explain(
             )
             .help("use a software event, such as `software:cpu-clock`")
         }
-        Mechanism::Perf { .. } if missing => named("the process has ended".to_owned()),
+        Mechanism::Perf { .. } | Mechanism::Watchpoint { .. } if missing => {
+            named("the process has ended".to_owned())
+        }
+        Mechanism::Watchpoint { .. } if errno == libc::ENOSPC => {
+            named("the CPU's debug registers are all in use; most CPUs have four".to_owned())
+        }
+        Mechanism::Watchpoint { .. } if errno == libc::EINVAL => {
+            named("the CPU cannot watch this address in this way".to_owned())
+        }
         Mechanism::Iter { .. } if errno == libc::EBADF => {
             named("this iterator goes through one map, and there is no way to name it".to_owned())
         }
@@ -493,6 +568,10 @@ fn explain(
         }
         Mechanism::Begin
         | Mechanism::End
+        | Mechanism::Signal
+        | Mechanism::Test
+        | Mechanism::Bench
+        | Mechanism::Watchpoint { .. }
         | Mechanism::Kprobe { .. }
         | Mechanism::KprobeMulti { .. }
         | Mechanism::Trampoline { .. }

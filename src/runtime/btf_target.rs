@@ -63,6 +63,10 @@ impl Wanted<'_> {
             Mechanism::Iter { name, .. } => Some(Wanted::Iterator { name }),
             Mechanism::Begin
             | Mechanism::End
+            | Mechanism::Signal
+            | Mechanism::Test
+            | Mechanism::Bench
+            | Mechanism::Watchpoint { .. }
             | Mechanism::Kprobe { .. }
             | Mechanism::KprobeMulti { .. }
             | Mechanism::Tracepoint { .. }

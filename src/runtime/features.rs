@@ -87,6 +87,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         Feature::Fentry => find_function("bpf_fentry_test1")
             .or_else(|| find_function("vfs_fsync"))
             .is_some_and(trampoline),
+        Feature::Watchpoint => Path::new("/sys/bus/event_source/devices/breakpoint").exists(),
         Feature::Iter => find_function("bpf_iter_task").is_some_and(|id| {
             load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()
         }),

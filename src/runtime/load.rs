@@ -50,6 +50,16 @@ pub(super) struct Loaded {
 /// How often the kernel did not run a program because it was running already.
 /// Zero where the kernel does not tell (before 5.12).
 fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    info(program).map_or(0, |info| info.recursion_misses)
+}
+
+/// Nanoseconds that the program has run while the kernel measured.
+pub(super) fn run_time(program: BorrowedFd<'_>) -> u64 {
+    info(program).map_or(0, |info| info.run_time_ns)
+}
+
+/// What the kernel says of a program.
+fn info(program: BorrowedFd<'_>) -> Option<libbpf_sys::bpf_prog_info> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = u32::try_from(size_of::<libbpf_sys::bpf_prog_info>()).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to `info`, and all of its
@@ -57,7 +67,7 @@ fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     let result = unsafe {
         libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size)
     };
-    if result == 0 { info.recursion_misses } else { 0 }
+    (result == 0).then_some(info)
 }
 
 impl Loaded {

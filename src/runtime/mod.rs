@@ -27,6 +27,7 @@ mod signals;
 pub mod stacks;
 pub mod symbols;
 mod sys;
+mod trial;
 mod verifier;
 
 use std::io::{self, Write};
@@ -35,15 +36,17 @@ use std::os::fd::AsFd;
 use crate::diag::Diagnostic;
 use crate::host::Host;
 use crate::object::Object;
+use crate::plan::Mode;
 
 use attach::{Attached, Attaching};
 use child::{Child, Target};
 pub use error::Error;
+use links::Links;
 use load::{Loaded, Setup};
 use mappings::Mappings;
 use output::Output;
-use poll::{End, Events, Opened, Stop, Watched};
-use signals::Signals;
+use poll::{End, Events, Opened, Own, Stop, Watched};
+use signals::{OwnSignal, Signals};
 
 /// How to run an object.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +63,8 @@ pub struct Options {
     pub show_libbpf: bool,
     /// `-d verifier`: and so does the verifier's log of every program.
     pub show_verifier: bool,
+    /// `--test`, `--bench`: what to do with the script.
+    pub mode: Mode,
     /// `--dry-run`: ends when everything is attached.
     pub dry_run: bool,
     /// Output goes to standard output: the run ends when nobody reads it.
@@ -101,6 +106,8 @@ fn run_to_end(
     // First, since it forks: there must be no threads yet.
     let mut child = options.command.as_deref().map(Child::hold).transpose()?;
     let target = options.pid.map(Target::of).transpose()?;
+    // Before there are threads, and after the child, which needs it as it was.
+    let own = attach::wants_signal(&object.plan).then(own_signal).transpose()?;
     let signals = catch_signals()?;
     let loaded = load(object, options, host, child.as_ref())?;
     let opened = Opened::of(&loaded)?;
@@ -114,6 +121,11 @@ fn run_to_end(
         events.output().remark(&format!("attaching {} probes", loaded.plan.probe_count()))?;
     }
     attach::run_begin(&loaded)?;
+    match options.mode {
+        Mode::Trace => {}
+        Mode::Test => return on_trial(&loaded, &mut events, trial::tests),
+        Mode::Bench => return on_trial(&loaded, &mut events, trial::benchmarks),
+    }
     if let Some(child) = &mut child {
         child.wait_until_ready()?;
     }
@@ -128,8 +140,10 @@ fn run_to_end(
 
     let stdout = io::stdout();
     let processes = child.iter().map(AsFd::as_fd).chain(target.iter().map(AsFd::as_fd));
+    let run_own = || attach::run_signal(&loaded);
     let watched = Watched {
         signals: signals.as_fd(),
+        own: own.as_ref().map(|signal| Own { signal, run: &run_own }),
         processes: processes.collect(),
         output: options.on_stdout.then(|| stdout.as_fd()),
     };
@@ -164,6 +178,27 @@ fn run_to_end(
         }
     }
     Ok(status)
+}
+
+/// What happens between `begin` and `end` probes if nothing is attached.
+fn on_trial(
+    loaded: &Loaded,
+    events: &mut Events<'_, '_>,
+    trial: fn(&Loaded, &mut Events<'_, '_>) -> Result<u8, Stop>,
+) -> Result<u8, Stop> {
+    if events.drain()? == End::Exit {
+        return Ok(events.status());
+    }
+    let status = trial(loaded, events)?;
+    attach::run_end(loaded, &Links::default().detach())?;
+    while events.drain()? == End::Exit {}
+    events.output().flush()?;
+    Ok(status)
+}
+
+fn own_signal() -> Result<OwnSignal, Error> {
+    OwnSignal::take()
+        .map_err(|e| Error::run(Diagnostic::global(format!("cannot take SIGUSR1: {e}"))))
 }
 
 fn catch_signals() -> Result<&'static Signals, Error> {

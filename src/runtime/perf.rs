@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::sys::{self, Inherit, PerfEvent, Scope};
+use super::sys::{self, Breakpoint, Inherit, PerfEvent, Scope};
 use crate::plan::Sample;
 
 /// A program on a perf event.
@@ -85,13 +85,9 @@ pub(super) fn tracepoint(
     link(program, &event, Scope::Cpu(cpu), cookie)
 }
 
-/// A timer or counter (linux/perf_event.h), and how often it fires.
+/// A timer, counter or breakpoint (linux/perf_event.h), and how often it fires.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counter {
-    pub kind: u32,
-    pub config: u64,
-    pub sample: Sample,
-}
+pub(super) struct Counter(PerfEvent<'static>);
 
 /// Attaches to a counter on each of some CPUs.
 pub(super) fn counter_on_cpus(
@@ -100,7 +96,7 @@ pub(super) fn counter_on_cpus(
     cpus: &[u32],
     cookie: u64,
 ) -> io::Result<Vec<PerfLink>> {
-    let event = counter.event();
+    let event = counter.0;
     let on = |&cpu| link(program, &event, Scope::Cpu(cpu), cookie);
     // A CPU may go offline at any time.
     available(cpus.iter().map(on), libc::ENODEV)
@@ -116,7 +112,7 @@ pub(super) fn counter_on_process(
 ) -> io::Result<Vec<PerfLink>> {
     let threads = threads_of(pid)?;
     let on = |inherit| {
-        let event = PerfEvent { inherit, ..counter.event() };
+        let event = PerfEvent { inherit, ..counter.0 };
         let on = |&tid| link(program, &event, Scope::Thread(tid), cookie);
         // A thread may end at any time.
         available(threads.iter().map(on), libc::ESRCH)
@@ -128,9 +124,19 @@ pub(super) fn counter_on_process(
 }
 
 impl Counter {
-    fn event(self) -> PerfEvent<'static> {
-        let Counter { kind, config, sample } = self;
-        PerfEvent { kind, config, sample: Some(sample), ..PerfEvent::default() }
+    /// A timer or counter.
+    pub(super) fn of(kind: u32, config: u64, sample: Sample) -> Counter {
+        Counter(PerfEvent { kind, config, sample: Some(sample), ..PerfEvent::default() })
+    }
+
+    /// A breakpoint that fires every time; `kind` has bits of `HW_BREAKPOINT_*`.
+    pub(super) fn breakpoint(address: u64, length: u8, kind: u32) -> Counter {
+        Counter(PerfEvent {
+            kind: libbpf_sys::PERF_TYPE_BREAKPOINT,
+            sample: Some(Sample::Period(1)),
+            breakpoint: Some(Breakpoint { address, length, kind }),
+            ..PerfEvent::default()
+        })
     }
 }
 

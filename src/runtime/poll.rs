@@ -15,8 +15,9 @@ use super::load::{Loaded, damaged};
 use super::maps::{KernelMap, MapData, MapReader, Merged};
 use super::output::{self, Maps, Output};
 use super::ring::Ring;
+use super::signals::OwnSignal;
 use crate::diag::Diagnostic;
-use crate::plan::{self, Layout, MapValue, Plan};
+use crate::plan::{self, Action, Layout, MapValue, Plan};
 
 /// How long an event may wait if the kernel does not wake us.
 const LATENCY: u16 = 100;
@@ -70,10 +71,18 @@ pub(super) enum End {
 pub(super) struct Watched<'a> {
     /// Readable once a signal came.
     pub signals: BorrowedFd<'a>,
+    pub own: Option<Own<'a>>,
     /// Readable once the process ended, which ends the run.
     pub processes: Vec<BorrowedFd<'a>>,
     /// The output, if its other end may go away.
     pub output: Option<BorrowedFd<'a>>,
+}
+
+/// Probes that run when the tool gets a signal.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub signal: &'a OwnSignal,
+    pub run: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// Events on their way from the ring buffer to the output.
@@ -85,6 +94,16 @@ pub(super) struct Events<'s, 'o> {
     output: &'o mut Output,
     /// The status that `exit()` gave.
     status: u8,
+}
+
+/// What came of something that was run on trial.
+pub(super) struct Trial {
+    /// What the program returned.
+    pub result: u32,
+    /// By `errorf()`, or `exit()` with a status.
+    pub complained: bool,
+    /// What it wrote.
+    pub output: Vec<u8>,
 }
 
 /// The BPF maps behind a plan.
@@ -143,6 +162,11 @@ impl<'s, 'o> Events<'s, 'o> {
         let mut seen = Seen::default();
         let mut next_look = Instant::now() + LEDGER_PERIOD;
         loop {
+            if let Some(own) = watched.own
+                && own.signal.came()
+            {
+                (own.run)()?;
+            }
             let taken = self.take(BATCH)?;
             if taken == Taken::Exit {
                 return Ok(End::Exit);
@@ -201,6 +225,33 @@ impl<'s, 'o> Events<'s, 'o> {
             }
         }
         Ok(End::Outside)
+    }
+
+    /// Runs something whose events are shown nowhere, and says what came of it.
+    ///
+    /// # Errors
+    /// It cannot be run; see [`Stop`].
+    pub(super) fn trial(
+        &mut self,
+        run: impl FnOnce() -> Result<u32, Error>,
+    ) -> Result<Trial, Stop> {
+        self.skip();
+        let mut trial = Trial { result: run()?, complained: false, output: Vec::new() };
+        let Some(ring) = &mut self.ring else { return Ok(trial) };
+        let (plan, maps) = (self.plan, &mut self.maps);
+        let (done, output) = self.output.captured(|output| -> Result<(), Stop> {
+            while let Some(record) = ring.next() {
+                let event = event_of(plan, record)?;
+                trial.complained |= matches!(event.action, Action::Errorf(_));
+                if let Some(status) = output.event(event, record, maps)? {
+                    trial.complained |= status != 0;
+                    ring.skip();
+                }
+            }
+            Ok(())
+        });
+        done?;
+        Ok(Trial { output, ..trial })
     }
 
     /// Throws away all events that are there.
@@ -269,6 +320,7 @@ impl<'s, 'o> Events<'s, 'o> {
         fds.extend(watched.processes.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         let processes = fds.len();
         fds.extend(self.ring.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
+        fds.extend(watched.own.map(|own| PollFd::new(own.signal.as_fd(), PollFlags::POLLIN)));
         let before_output = fds.len();
         // Errors are always reported.
         fds.extend(watched.output.map(|fd| PollFd::new(fd, PollFlags::empty())));

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::signal::{SigHandler, Signal, raise, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::sys;
 
@@ -48,6 +49,33 @@ impl Signals {
     /// Whether a signal came.
     pub(super) fn asked(&self) -> bool {
         ASKED.load(Ordering::Relaxed)
+    }
+}
+
+/// SIGUSR1, by which a script's own probes run.
+#[derive(Debug)]
+pub(super) struct OwnSignal(SignalFd);
+
+impl OwnSignal {
+    /// Takes the signal from now on. Threads inherit that, so there must be no
+    /// others yet; child processes must not exist yet only if they should, too.
+    pub(super) fn take() -> io::Result<OwnSignal> {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGUSR1);
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(OwnSignal(SignalFd::with_flags(&set, flags)?))
+    }
+
+    /// Whether it came since this was asked last.
+    pub(super) fn came(&self) -> bool {
+        self.0.read_signal().is_ok_and(|signal| signal.is_some())
+    }
+}
+
+impl AsFd for OwnSignal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

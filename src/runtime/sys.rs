@@ -25,7 +25,18 @@ pub(super) struct PerfEvent<'a> {
     pub name: Option<&'a CStr>,
     /// Offset (or file offset) of a kprobe or uprobe.
     pub offset: u64,
+    pub breakpoint: Option<Breakpoint>,
     pub inherit: Inherit,
+}
+
+/// What a breakpoint watches (linux/hw_breakpoint.h).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Breakpoint {
+    pub address: u64,
+    /// In bytes.
+    pub length: u8,
+    /// Bits of `HW_BREAKPOINT_*`.
+    pub kind: u32,
 }
 
 /// Whether an event on a thread goes on to the threads that it creates.
@@ -66,6 +77,11 @@ pub(super) fn perf_event_open(event: &PerfEvent<'_>, scope: Scope) -> io::Result
         attr.__bindgen_anon_3.config1 = name.as_ptr() as u64;
     }
     attr.__bindgen_anon_4.config2 = event.offset;
+    if let Some(Breakpoint { address, length, kind }) = event.breakpoint {
+        attr.bp_type = kind;
+        attr.__bindgen_anon_3.bp_addr = address;
+        attr.__bindgen_anon_4.bp_len = length.into();
+    }
     attr.set_inherit(u64::from(event.inherit != Inherit::No));
     attr.set_inherit_thread(u64::from(event.inherit == Inherit::Threads));
     let (pid, cpu) = match scope {
@@ -224,15 +240,22 @@ pub(super) fn pin(link: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(()) }
 }
 
-/// Runs a program once, here and now (`BPF_PROG_TEST_RUN`).
-pub(super) fn test_run(program: BorrowedFd<'_>) -> io::Result<()> {
+/// Runs a program once, here and now (`BPF_PROG_TEST_RUN`); gives what it
+/// returns.
+pub(super) fn test_run(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut options = c::bpf_test_run_opts {
         sz: size_of::<c::bpf_test_run_opts>() as c::size_t,
         ..Default::default()
     };
     // SAFETY: the options live until the call returns and hold no buffers.
     let done = unsafe { c::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
-    if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(()) }
+    if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(options.retval) }
+}
+
+/// As long as this is open, the kernel measures the runs of all programs.
+pub(super) fn run_time_statistics() -> io::Result<OwnedFd> {
+    // SAFETY: takes an integer.
+    owned(unsafe { c::bpf_enable_stats(c::BPF_STATS_RUN_TIME) })
 }
 
 /// A BTF object in the kernel: types of the kernel, of a module or of programs.

@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir;
 use crate::parser::ast::{self, Item};
-use crate::plan::{MissingProbes, Plan};
+use crate::plan::{Mechanism, MissingProbes, Mode, Plan};
 use crate::probes::{self, Instance};
 use crate::source::Sources;
 
@@ -57,6 +57,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// `--probe-filter`.
     pub probe_filter: Option<String>,
+    /// `--test`, `--bench`.
+    pub mode: Mode,
 }
 
 /// A checked script, ready for code generation.
@@ -82,6 +84,7 @@ pub fn check(
     }
     let cdefs = cdefs::Definitions::read(&script.cdefs, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
+    let probes = of_mode(probes, options.mode, &mut diags);
     if diags.has_errors() {
         return (None, diags);
     }
@@ -114,7 +117,7 @@ pub fn expand_names(
     let probes = attach_points(script, host, options, &config, &mut diags);
     let mut names: Vec<String> = probes
         .iter()
-        .filter(|(_, i)| i.context.provider != "begin" && i.context.provider != "end")
+        .filter(|(_, i)| !matches!(i.context.provider, "begin" | "end" | "self"))
         .flat_map(|(_, i)| &i.attach)
         .flat_map(|a| a.probes.iter().cloned())
         .collect();
@@ -170,6 +173,59 @@ fn attach_points<'s>(
     }
     check_iterators(&list, diags);
     list
+}
+
+/// What is wanted of a script: its tests, its benchmarks, or all but these. What
+/// runs before and after goes with each.
+fn of_mode<'s>(
+    mut list: Vec<(&'s ast::Probe, Instance)>,
+    mode: Mode,
+    diags: &mut Diagnostics,
+) -> Vec<(&'s ast::Probe, Instance)> {
+    let mechanism = |i: &Instance| i.attach.first().map(|a| a.mechanism.clone());
+    let around = |i: &Instance| matches!(mechanism(i), Some(Mechanism::Begin | Mechanism::End));
+    let fits = |i: &Instance| match (mechanism(i), mode) {
+        (Some(Mechanism::Test), mode) => mode == Mode::Test,
+        (Some(Mechanism::Bench), mode) => mode == Mode::Bench,
+        (_, mode) => mode == Mode::Trace,
+    };
+    for which in [Mechanism::Test, Mechanism::Bench] {
+        unique_names(&list, &which, diags);
+    }
+    let first = list.first().map(|(probe, _)| probe.span);
+    let any = list.iter().any(|(_, i)| fits(i));
+    list.retain(|(_, i)| fits(i) || around(i));
+    match mode {
+        Mode::Trace => {
+            if let (Some(span), false) = (first, any) {
+                diags.push(
+                    Diagnostic::error(span, "the script has nothing but tests and benchmarks")
+                        .help("start it with `--test` or `--bench`"),
+                );
+            }
+        }
+        Mode::Test | Mode::Bench if any => {}
+        Mode::Test => diags.push(Diagnostic::global("the script has no `test` probes")),
+        Mode::Bench => diags.push(Diagnostic::global("the script has no `bench` probes")),
+    }
+    list
+}
+
+/// Tests are told apart by their names.
+fn unique_names(list: &[(&ast::Probe, Instance)], which: &Mechanism, diags: &mut Diagnostics) {
+    let mut seen: Vec<&crate::plan::Attach> = Vec::new();
+    for attach in list.iter().flat_map(|(_, i)| &i.attach).filter(|a| a.mechanism == *which) {
+        match seen.iter().find(|other| other.probes == attach.probes) {
+            Some(first) => {
+                let name = attach.probes.first().map_or("", String::as_str);
+                diags.push(
+                    Diagnostic::error(attach.span, format!("`{name}` is there twice"))
+                        .label(first.span, "first here"),
+                );
+            }
+            None => seen.push(attach),
+        }
+    }
 }
 
 /// A script that iterates does nothing else (probes.md §15), except before and

@@ -72,6 +72,29 @@ pub(crate) extern "C" fn rt_target_inner(i: u64) -> u64 {
     black_box(i)
 }
 
+/// Writes once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn rt_target_store(at: *mut u64, value: u64) {
+    // SAFETY: `fixed_page` has mapped the page, for good.
+    unsafe { at.write_volatile(value) }
+}
+
+/// A page at an address that watchpoints can name.
+pub(crate) fn fixed_page() -> Result<*mut u64, String> {
+    const ADDRESS: usize = 0x1000_0000;
+    let (access, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let wanted = std::ptr::without_provenance_mut(ADDRESS);
+    // SAFETY: new memory, and none that is in use is replaced.
+    let page =
+        unsafe { libc::mmap(wanted, 4096, access, flags | libc::MAP_FIXED_NOREPLACE, -1, 0) };
+    match page == libc::MAP_FAILED {
+        true => Err(format!("no memory at {ADDRESS:#x}: {}", std::io::Error::last_os_error())),
+        false => Ok(page.cast()),
+    }
+}
+
 /// Is on the CPU for so many milliseconds.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -29,7 +29,7 @@ pub(crate) type Round = Box<dyn FnMut(u64) -> Result<(), String>>;
 pub(crate) type Work = fn(&Options) -> Result<Round, String>;
 
 /// Names, and what one round does.
-pub(crate) const WORKS: [(&str, &str); 21] = [
+pub(crate) const WORKS: [(&str, &str); 22] = [
     ("reads", "read(2) of --bytes from /dev/zero (or --path)"),
     ("writes", "write(2) of --bytes to /dev/null (or --path)"),
     ("opens", "openat(2) of /dev/null (or --path), and close(2) if it was there"),
@@ -50,6 +50,7 @@ pub(crate) const WORKS: [(&str, &str); 21] = [
         "rt_target_struct(&RtRecord { id: i, kind: 7, size: 1 << 40, name: \"record\", next })",
     ),
     ("nests", "rt_target_outer, which calls rt_target_inner three times"),
+    ("stores", "i is written to the 8 bytes at address 0x10000000 by rt_target_store"),
     ("markers", "the marker rtrace:shapes, then three copies of rtrace:copies"),
     ("watched", "the marker rtrace:watched, if somebody watches it"),
     ("library", "rt_library(i) of the shared library --path, with the markers of library.c"),
@@ -75,6 +76,10 @@ pub(crate) fn find(name: &str) -> Option<Work> {
         "strings" => |_| each(targets::string),
         "structs" => |_| each(targets::record),
         "nests" => |_| each(|i| _ = targets::rt_target_outer(i)),
+        "stores" => |_| {
+            let at = targets::fixed_page()?;
+            each(move |i| targets::rt_target_store(at, i))
+        },
         "markers" => |_| each(markers::shapes),
         "watched" => |_| each(markers::watched),
         "library" => |options| each(markers::library(&options.path)?),

@@ -11,12 +11,15 @@ pub mod json;
 pub mod sink;
 pub mod text;
 pub mod time;
+pub mod trial;
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::plan::{self, Action, Event, MapValue, Plan};
@@ -59,6 +62,20 @@ pub struct Output {
     max_cat_bytes: u64,
     /// For texts on their way into JSON, a file name or a command.
     scratch: Vec<u8>,
+}
+
+/// Text that is kept.
+#[derive(Clone, Default)]
+struct Captured(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Access to the script's maps, by their index in the plan.
@@ -199,6 +216,19 @@ impl Output {
             }
         }
         Ok(None)
+    }
+
+    /// Collects what `f` shows, on whichever stream, as text.
+    pub fn captured<T>(&mut self, f: impl FnOnce(&mut Output) -> T) -> (T, Vec<u8>) {
+        let text = Captured::default();
+        let sink = || Sink::new(Box::new(text.clone()), Buffering::None);
+        let out = std::mem::replace(&mut self.out, sink());
+        let errors = std::mem::replace(&mut self.errors, sink());
+        let options = Options { json: false, color: false, ..self.options };
+        let options = std::mem::replace(&mut self.options, options);
+        let result = f(self);
+        (self.out, self.errors, self.options) = (out, errors, options);
+        (result, text.0.take())
     }
 
     /// `Attached N probes`.
