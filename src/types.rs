@@ -151,7 +151,26 @@ pub enum Aggregation {
     Hist { bits: u8 },
     /// One word per bucket: underflow, the steps, overflow.
     Lhist { min: i64, max: i64, step: i64 },
+    /// [`SERIES_WORDS`] per interval, reused in turn: the interval's number
+    /// since 1970 by the TAI clock (0: unused), the value, and how many samples
+    /// it has (`last`: when it came). `interval` is in nanoseconds.
+    Tseries { interval: u64, count: u32, function: Series, signed: bool },
 }
+
+/// What becomes of the samples of an interval of a time series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Series {
+    /// The most recent one counts.
+    Last,
+    Avg,
+    Max,
+    Min,
+    Sum,
+}
+
+/// Words of an interval of a time series.
+pub const SERIES_WORDS: u32 = 3;
 
 impl Aggregation {
     /// 64-bit words of a value on one CPU.
@@ -168,6 +187,7 @@ impl Aggregation {
             Aggregation::Lhist { min, max, step } => {
                 u32::try_from((max - min) / step).unwrap_or(1000) + 2
             }
+            Aggregation::Tseries { count, .. } => count.saturating_mul(SERIES_WORDS),
         }
     }
 
@@ -182,6 +202,7 @@ impl Aggregation {
             Aggregation::Stats { .. } => "stats",
             Aggregation::Hist { .. } => "hist",
             Aggregation::Lhist { .. } => "lhist",
+            Aggregation::Tseries { .. } => "tseries",
         }
     }
 
@@ -193,9 +214,10 @@ impl Aggregation {
             | Aggregation::Min { .. }
             | Aggregation::Max { .. }
             | Aggregation::Avg { .. } => true,
-            Aggregation::Stats { .. } | Aggregation::Hist { .. } | Aggregation::Lhist { .. } => {
-                false
-            }
+            Aggregation::Stats { .. }
+            | Aggregation::Hist { .. }
+            | Aggregation::Lhist { .. }
+            | Aggregation::Tseries { .. } => false,
         }
     }
 
@@ -206,7 +228,8 @@ impl Aggregation {
             | Aggregation::Min { signed }
             | Aggregation::Max { signed }
             | Aggregation::Avg { signed }
-            | Aggregation::Stats { signed } => *signed,
+            | Aggregation::Stats { signed }
+            | Aggregation::Tseries { signed, .. } => *signed,
             Aggregation::Count | Aggregation::Hist { .. } | Aggregation::Lhist { .. } => false,
         }
     }

@@ -186,6 +186,22 @@ fn named_parameters_stand_behind_two_dashes() {
 }
 
 #[test]
+fn named_parameters_are_listed_without_looking_at_probes() {
+    let script = "kprobe:no_such_function { print((getopt(\"n\", 5, \"how many\"), \
+                  getopt(\"flag\"), getopt(\"on\", true), getopt(\"s\", \"a, b\", \"text\"))); }";
+    let expected = "Parameters of stdin, to be given behind `--`:\n  --n=5      how many\n  \
+                    --flag\n  --on=true\n  --s=a, b   text\n";
+    rtrace(&["-e", script, "--", "--help"]).done().code(0).stdout(expected);
+    rtrace(&["-e", "begin { exit(); }", "--", "--help"])
+        .done()
+        .code(0)
+        .stdout("stdin has no named parameters\n");
+    // A script may have a parameter of that name.
+    let own = "begin { printf(\"%d\\n\", getopt(\"help\")); exit(); }";
+    rtrace(&["-q", "-e", own, "--", "--help"]).done().code(0).stdout("1\n\n\n");
+}
+
+#[test]
 fn exit_gives_the_status() {
     rtrace(&["-q", "-e", "begin { exit(7); printf(\"not reached\"); }"])
         .done()

@@ -7,10 +7,13 @@ use crate::parser::ast;
 use crate::sema::Checker;
 use crate::sema::tree;
 use crate::source::Span;
-use crate::types::Aggregation;
+use crate::types::{Aggregation, Series};
 
 /// Most buckets of an `lhist` (language.md §26).
 const MAX_BUCKETS: i128 = 1000;
+
+/// Most intervals of a `tseries`: what a value per CPU has room for.
+const MAX_INTERVALS: i64 = 1364;
 
 pub(super) const ROWS: &[Builtin] = &[
     Builtin {
@@ -62,6 +65,13 @@ pub(super) const ROWS: &[Builtin] = &[
         args: (4, 4),
         ..BASE
     },
+    Builtin {
+        name: "tseries",
+        usage: "@m = tseries(n, 1s, 60[, \"avg\"])",
+        doc: "Time series: a number for each of the last so many intervals; the last one seen, or `avg`, `max`, `min` or `sum`.",
+        args: (3, 4),
+        ..BASE
+    },
 ];
 
 /// The name, if it is an aggregation's.
@@ -106,6 +116,7 @@ impl Checker<'_> {
                 Aggregation::Hist { bits: u8::try_from(bits).unwrap_or(0) }
             }
             "lhist" => self.lhist(args, span)?,
+            "tseries" => self.tseries(args, signed)?,
             _ => unreachable!("bug: `{name}` is no aggregation"),
         };
         Some((function, sample))
@@ -140,6 +151,37 @@ impl Checker<'_> {
             return None;
         }
         Some(Aggregation::Lhist { min, max, step })
+    }
+
+    fn tseries(&mut self, args: &[ast::Expr], signed: bool) -> Option<Aggregation> {
+        let [_, interval, count, rest @ ..] = args else { return None };
+        let interval = self.constant_in(interval, 1, i64::MAX, "the interval of `tseries`")?;
+        let count = self.constant_in(count, 1, MAX_INTERVALS, "the number of intervals")?;
+        let function = match rest.first() {
+            None => Series::Last,
+            Some(e) => {
+                let value = self.expression(e);
+                match value.text() {
+                    Some(b"avg") => Series::Avg,
+                    Some(b"max") => Series::Max,
+                    Some(b"min") => Series::Min,
+                    Some(b"sum") => Series::Sum,
+                    _ => {
+                        if !value.is_error() {
+                            let d = Diagnostic::error(e.span, "unknown function of `tseries`");
+                            self.fail(d.help("write `\"avg\"`, `\"max\"`, `\"min\"` or `\"sum\"`"));
+                        }
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(Aggregation::Tseries {
+            interval: interval.unsigned_abs(),
+            count: u32::try_from(count).unwrap_or(1),
+            function,
+            signed,
+        })
     }
 
     /// A constant number within bounds.

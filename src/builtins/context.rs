@@ -90,28 +90,6 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
     Builtin {
-        name: "kaddr",
-        usage: "kaddr(\"jiffies\")",
-        doc: "Address of a kernel symbol.",
-        args: (1, 1),
-        check: |c, call| {
-            let Some(name) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
-            match c.host.kernel_symbol(&name) {
-                Some(symbol) => tree::Expr::new(
-                    ExprKind::Int(i128::from(symbol.address)),
-                    Type::Int { size: 8, signed: false, space: Space::Kernel },
-                    call.span,
-                ),
-                None => {
-                    let d = Diagnostic::error(call.span, format!("the kernel has no symbol `{name}`"))
-                        .note("as listed in /proc/kallsyms; addresses there may be hidden by the sysctl kernel.kptr_restrict");
-                    c.fail(d)
-                }
-            }
-        },
-        ..BASE
-    },
-    Builtin {
         name: "probe",
         usage: "probe",
         doc: "Full name of the probe that fired, or its label.",
@@ -288,7 +266,7 @@ fn with_space(c: &mut Checker<'_>, call: &Call<'_>, space: Space) -> tree::Expr 
     tree::Expr::new(ExprKind::Cast(Box::new(value)), ty, call.span)
 }
 
-fn function_address(l: &mut Lower<'_>) -> Expr {
+pub(super) fn function_address(l: &mut Lower<'_>) -> Expr {
     match l.instance.context.func {
         Ok(Func::Helper { .. }) => {
             let call = l.call(Helper::GetFuncIp, vec![Arg::Context]);
@@ -330,6 +308,11 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
         if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
             && let Some(named) = crate::config::stack_mode(name)
         {
+            if named == StackMode::BuildId && !user {
+                let d = Diagnostic::error(arg.span, "kernel stacks have no build ids")
+                    .help("write `kstack(raw)`");
+                return c.fail(d);
+            }
             mode = named;
             continue;
         }
@@ -345,6 +328,10 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
         limit = count;
     }
     if mode == StackMode::BuildId && !user {
+        c.diags.push(
+            Diagnostic::warning(call.span, "kernel stacks have no build ids")
+                .at("shown as plain addresses"),
+        );
         mode = StackMode::Raw;
     }
     let limit = u32::try_from(limit).unwrap_or(1024);

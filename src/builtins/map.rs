@@ -7,6 +7,7 @@ use crate::ir::Expr;
 use crate::plan::Action;
 use crate::sema::Checker;
 use crate::sema::tree::{self, Detail, ExprKind};
+use crate::source::Spanned;
 use crate::types::Type;
 
 pub(super) const ROWS: &[Builtin] = &[
@@ -47,6 +48,21 @@ pub(super) const ROWS: &[Builtin] = &[
                 return Expr::Const(0);
             };
             l.has_key(*map, key)
+        }),
+        ..BASE
+    },
+    Builtin {
+        name: "find",
+        usage: "find(@m, key, $v)",
+        doc: "Whether a key is in a map; if so, its value is put into a variable.",
+        args: (3, 3),
+        effects: true,
+        check: check_find,
+        lower: Lowering::Word(|l, call| {
+            let (Detail::Find { map, var }, [key, value]) = (call.detail, call.args) else {
+                return Expr::Const(0);
+            };
+            l.find(*map, key, *var, value)
         }),
         ..BASE
     },
@@ -147,6 +163,32 @@ fn check_whole(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
                     .help(format!("write `{}`", call.builtin.usage));
             c.fail(d)
         }
+    }
+}
+
+fn check_find(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    use crate::parser::ast::ExprKind as E;
+    let [map, key, variable] = call.args else { return tree::Expr::error(call.span) };
+    let E::Var(name) = &variable.node else {
+        let d = Diagnostic::error(variable.span, "`find` puts the value into a variable")
+            .help(format!("write `{}`", call.builtin.usage));
+        return c.fail(d);
+    };
+    let Some((id, key)) = c.map_and_key(&Call { args: &[map.clone(), key.clone()], ..*call })
+    else {
+        return tree::Expr::error(call.span);
+    };
+    let value = c.map_value(id, &key, map.span);
+    if value.is_error() {
+        return value;
+    }
+    let name = Spanned::new(name.clone(), variable.span);
+    match c.var_for(&name, &value) {
+        Some(var) => {
+            let detail = Detail::Find { map: id, var };
+            c.typed_with(call, vec![key, value], Type::Bool, detail)
+        }
+        None => tree::Expr::error(call.span),
     }
 }
 

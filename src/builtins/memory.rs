@@ -1,16 +1,14 @@
-//! Strings, bytes and addresses in memory.
+//! Bytes and addresses in memory, and strings there.
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::config::Config;
 use crate::diag::Diagnostic;
+use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::sema::Checker;
-use crate::sema::lower::{Lower, Remote, Val};
+use crate::sema::lower::{Lower, Remote, Val, typed};
 use crate::sema::tree::{self, Detail, ExprKind};
 use crate::types::{Space, Type};
-
-/// Size of the texts that `strerror` and the like give.
-const TEXT: u32 = 64;
 
 /// Longest argument of `join`, and how many there are.
 pub(super) const JOIN_LENGTH: u32 = 1024;
@@ -90,82 +88,12 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
     Builtin {
-        name: "strncmp",
-        usage: "strncmp(a, b, n)",
-        doc: "0 if the first n bytes of two strings are equal, else 1.",
-        args: (3, 3),
-        check: |c, call| {
-            let list: Vec<tree::Expr> = call.args.iter().take(2).map(|a| c.expression(a)).collect();
-            for value in &list {
-                if value.is_error() {
-                    return tree::Expr::error(call.span);
-                }
-                if !matches!(value.ty, Type::Str(_) | Type::Unknown) {
-                    let d = Diagnostic::error(value.span, "`strncmp` compares strings")
-                        .at(format!("this is `{}`", value.ty))
-                        .help("read the string first: `str(…)`");
-                    return c.fail(d);
-                }
-            }
-            let Some(n) = c.literal_number(call, 2) else { return tree::Expr::error(call.span) };
-            if let [a, b] = list.as_slice()
-                && let (Some(a), Some(b)) = (a.text(), b.text())
-            {
-                let n = usize::try_from(n).unwrap_or(0);
-                let head = |t: &[u8]| t.iter().copied().take(n).collect::<Vec<u8>>();
-                let value = i128::from(head(a) != head(b));
-                return tree::Expr::literal(value, call.span);
-            }
-            c.typed_with(call, list, Type::UINT64, Detail::Number(n))
-        },
-        lower: Lowering::Word(|l, call| {
-            let ([a, b], Detail::Number(n)) = (call.args, call.detail) else {
-                return Expr::Const(0);
-            };
-            let size = a.ty.size().min(b.ty.size()).min(u32::try_from(*n).unwrap_or(u32::MAX));
-            if size == 0 {
-                return Expr::Const(0);
-            }
-            let same = l.compare_strings(a, b, size);
-            Expr::binary(B::Eq, same, Expr::Const(0))
-        }),
-        ..BASE
-    },
-    Builtin {
-        name: "strerror",
-        usage: "strerror(errno)",
-        doc: "Text of an error number.",
-        args: (1, 1),
-        check: |c, call| match c.integer_argument(call, 0) {
-            Some(number) => c.typed_with(call, vec![number], Type::Str(TEXT), Detail::None),
-            None => tree::Expr::error(call.span),
-        },
-        lower: Lowering::Memory(|l, call, to, _| {
-            let texts: Vec<String> = (0..134).map(error_text).collect();
-            text_table(l, call, &texts, to);
-        }),
-        ..BASE
-    },
-    Builtin {
-        name: "syscall_name",
-        usage: "syscall_name(nr)",
-        doc: "Name of a system call number; empty if there is none.",
-        args: (1, 1),
-        check: |c, call| match c.integer_argument(call, 0) {
-            Some(number) => c.typed_with(call, vec![number], Type::Str(TEXT), Detail::None),
-            None => tree::Expr::error(call.span),
-        },
-        lower: Lowering::Memory(|l, call, to, _| {
-            let calls: Vec<(&str, u32)> = crate::host::syscalls::all(l.host.arch()).collect();
-            let count = calls.iter().map(|c| c.1).max().unwrap_or(0) as usize + 1;
-            let mut texts = vec![String::new(); count];
-            for (name, number) in calls {
-                if let Some(text) = texts.get_mut(number as usize) {
-                    *text = name.to_string();
-                }
-            }
-            text_table(l, call, &texts, to);
-        }),
+        name: "path",
+        usage: "path(args.file.f_path[, size])",
+        doc: "The full path behind a `struct path`; in `fentry` and `fexit` of the functions where the kernel allows that.",
+        args: (1, 2),
+        check: check_path,
+        lower: Lowering::Memory(lower_path),
         ..BASE
     },
     Builtin {
@@ -291,7 +219,7 @@ fn address_of(l: &mut Lower<'_>, e: &tree::Expr) -> Remote {
 }
 
 /// Copies a fixed number of bytes that an argument is or points to.
-fn bytes_into(l: &mut Lower<'_>, e: &tree::Expr, to: &Place, size: u32) {
+pub(super) fn bytes_into(l: &mut Lower<'_>, e: &tree::Expr, to: &Place, size: u32) {
     if e.ty.is_scalar() {
         let base = l.argument_word(e);
         let remote = Remote { base, offset: 0, space: e.ty.space() };
@@ -440,6 +368,86 @@ fn lower_buf(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
     l.checked_call(helper, args);
 }
 
+/// An argument that must be a kernel struct of that name, from the arguments
+/// of the probe.
+pub(super) fn struct_argument(
+    c: &mut Checker<'_>,
+    call: &Call<'_>,
+    n: usize,
+    name: &str,
+) -> Option<tree::Expr> {
+    let given = call.args.get(n)?;
+    let value = c.expression(given);
+    if value.is_error() {
+        return None;
+    }
+    let named = |ty: &Type| match ty {
+        Type::Struct(s) => s.name == name,
+        Type::Ptr { to, .. } => matches!(&**to, Type::Struct(s) if s.name == name),
+        _ => false,
+    };
+    if !named(&value.ty) {
+        let builtin = call.builtin.name;
+        let d = Diagnostic::error(value.span, format!("`{builtin}` takes a `struct {name} *`"))
+            .at(format!("this is `{}`", value.ty));
+        c.fail(d);
+        return None;
+    }
+    if typed::struct_of(&value).is_none() {
+        let builtin = call.builtin.name;
+        let d =
+            Diagnostic::error(value.span, format!("`{builtin}` cannot be sure of this pointer"))
+                .at("the kernel does not know where it comes from")
+                .help(
+                    "write it as a member of an argument: `args.x.y`, without casts and variables",
+                );
+        c.fail(d);
+        return None;
+    }
+    Some(value)
+}
+
+fn check_path(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    let limit = u32::try_from(c.config.max_strlen).unwrap_or(1024);
+    let size = match call.args.get(1) {
+        None => limit,
+        Some(e) => match c.constant_in(e, 1, i64::from(limit), "the size of `path`") {
+            Some(n) => u32::try_from(n).unwrap_or(limit),
+            None => return tree::Expr::error(call.span),
+        },
+    };
+    if !c.may_call(call, Helper::DPath) {
+        return tree::Expr::error(call.span);
+    }
+    if !c.has_feature(call, Feature::DPath, "the helper `bpf_d_path`") {
+        return tree::Expr::error(call.span);
+    }
+    match struct_argument(c, call, 0, "path") {
+        Some(path) => c.typed_with(call, vec![path], Type::Str(size), Detail::None),
+        None => tree::Expr::error(call.span),
+    }
+}
+
+fn lower_path(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, full: bool) {
+    let Some(path) = call.args.first() else { return };
+    let size = call.ty.size();
+    if full {
+        l.emit(StmtKind::Zero { to: to.clone(), size });
+    }
+    let path = l.typed_address(path);
+    let args =
+        vec![Arg::Value(path), Arg::Address(to.clone()), Arg::Value(Expr::Const(i64::from(size)))];
+    let length = l.checked_result(Helper::DPath, args);
+    let failed = Expr::binary(B::SLt, length.clone(), Expr::Const(0));
+    l.when(failed, |l| {
+        l.emit(StmtKind::Store { to: to.clone(), size: 1, value: Expr::Const(0) });
+    });
+    if full {
+        // The kernel builds the path at the end, then moves it.
+        l.clear_behind(to, length, size);
+    }
+}
+
 fn check_ntop(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let list: Vec<tree::Expr> = call.args.iter().map(|a| c.expression(a)).collect();
     if list.iter().any(tree::Expr::is_error) {
@@ -482,36 +490,4 @@ fn lower_ntop(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
     } else {
         bytes_into(l, address, &to.at(8), address.ty.size());
     }
-}
-
-/// Text of a Linux error number.
-fn error_text(number: i32) -> String {
-    match number {
-        0 => "Success".to_string(),
-        n => nix::errno::Errno::from_raw(n).desc().to_string(),
-    }
-}
-
-/// Picks a text by a number; the empty text for others.
-fn text_table(l: &mut Lower<'_>, call: &Lowered<'_>, texts: &[String], to: &Place) {
-    let Some(number) = call.args.first() else { return };
-    let mut table = Vec::new();
-    // One empty text at the end, for numbers that have none.
-    for text in texts.iter().map(String::as_str).chain([""]) {
-        let mut cell: Vec<u8> = text.bytes().take(TEXT as usize - 1).collect();
-        cell.resize(TEXT as usize, 0);
-        table.append(&mut cell);
-    }
-    let count = u32::try_from(texts.len()).unwrap_or(u32::MAX - 1);
-    let table = Place::rodata(l.shared.constant(table));
-    let number = l.argument_word(number);
-    let number = l.spill("number", number);
-    let known = Expr::binary(B::ULt, number.clone(), Expr::Const(i64::from(count)));
-    let index = Expr::Select {
-        cond: Box::new(known),
-        then: Box::new(number),
-        els: Box::new(Expr::Const(i64::from(count))),
-    };
-    let from = table.indexed(index, TEXT, count + 1);
-    l.emit(StmtKind::Copy { to: to.clone(), from, size: TEXT });
 }

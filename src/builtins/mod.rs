@@ -3,13 +3,17 @@
 //! One row each. Checking, lowering, `rtrace help`, the reference and
 //! completion all derive from it; no stage compares a builtin's name.
 
+mod action;
 mod aggregate;
+mod compile;
 mod context;
 mod map;
 mod memory;
 mod output;
 mod param;
+mod symbol;
 mod task;
+mod text;
 mod time;
 
 use crate::ir;
@@ -21,7 +25,7 @@ use crate::source::Span;
 use crate::types::Type;
 
 pub(crate) use aggregate::aggregation;
-pub(crate) use param::{Named, check_named};
+pub(crate) use param::{Named, check_named, usage};
 pub(crate) use task::current_pid;
 
 /// One builtin.
@@ -104,10 +108,14 @@ pub static SUBJECTS: &[(&str, &[Builtin])] = &[
     ("Who and where", task::ROWS),
     ("Clocks", time::ROWS),
     ("What the probe brings along", context::ROWS),
-    ("Strings, bytes and addresses", memory::ROWS),
+    ("Addresses of symbols", symbol::ROWS),
+    ("Bytes and addresses", memory::ROWS),
+    ("Text", text::ROWS),
     ("Maps", map::ROWS),
     ("Aggregations", aggregate::ROWS),
-    ("Output and actions", output::ROWS),
+    ("Output", output::ROWS),
+    ("Actions", action::ROWS),
+    ("Known when the script is compiled", compile::ROWS),
     ("Parameters", param::ROWS),
 ];
 

@@ -1,10 +1,10 @@
-//! What reaches the user, and what acts on the system.
+//! What reaches the user, and the end of the run.
 
 use super::memory::{JOIN_COUNT, JOIN_LENGTH};
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::Diagnostic;
-use crate::ir::{Arg, BinaryOp as B, Expr, Helper, StmtKind};
-use crate::plan::{Action, ConversionKind, Format};
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
+use crate::plan::{Action, Conversion, ConversionKind, Format, Piece};
 use crate::sema::Checker;
 use crate::sema::format;
 use crate::sema::lower::{Lower, Remote};
@@ -40,6 +40,16 @@ pub(super) const ROWS: &[Builtin] = &[
         effects: true,
         check: |c, call| formatted(c, call),
         lower: Lowering::Action(|l, call| send_format(l, call, Action::Warnf)),
+        ..BASE
+    },
+    Builtin {
+        name: "debugf",
+        usage: "debugf(\"format\", values…)",
+        doc: "Writes formatted text to the kernel's trace buffer, for debugging of scripts; at most three values, `%d`, `%u`, `%x`, `%p` and `%s`.",
+        args: (1, 4),
+        effects: true,
+        check: check_debugf,
+        lower: Lowering::Action(lower_debugf),
         ..BASE
     },
     Builtin {
@@ -123,56 +133,10 @@ pub(super) const ROWS: &[Builtin] = &[
         }),
         ..BASE
     },
-    Builtin {
-        name: "signal",
-        usage: "signal(\"SIGKILL\")",
-        doc: "Sends a signal to the current process.",
-        args: (1, 1),
-        needs_unsafe: true,
-        effects: true,
-        check: |c, call| check_signal(c, call),
-        lower: Lowering::Action(|l, call| send_signal(l, call, Helper::SendSignal)),
-        ..BASE
-    },
-    Builtin {
-        name: "signal_thread",
-        usage: "signal_thread(\"SIGKILL\")",
-        doc: "Sends a signal to the current thread.",
-        args: (1, 1),
-        needs_unsafe: true,
-        effects: true,
-        check: |c, call| check_signal(c, call),
-        lower: Lowering::Action(|l, call| send_signal(l, call, Helper::SendSignalThread)),
-        ..BASE
-    },
-    Builtin {
-        name: "override",
-        usage: "override(rc)",
-        doc: "Makes the traced kernel function return `rc` without running.",
-        args: (1, 1),
-        needs_unsafe: true,
-        effects: true,
-        check: |c, call| {
-            if c.instance.context.provider != "kprobe" {
-                let reason = "only a kprobe can replace its function".to_string();
-                return c.unavailable("override", reason, call.span);
-            }
-            match c.integer_argument(call, 0) {
-                Some(code) => c.typed_with(call, vec![code], Type::Void, Detail::None),
-                None => tree::Expr::error(call.span),
-            }
-        },
-        lower: Lowering::Action(|l, call| {
-            let Some(code) = call.args.first() else { return };
-            let code = l.argument_word(code);
-            l.checked_call(Helper::OverrideReturn, vec![Arg::Context, Arg::Value(code)]);
-        }),
-        ..BASE
-    },
 ];
 
 /// `printf` and its kin: the format and the values it takes.
-fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+pub(super) fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let Some(format_at) = call.args.first() else { return tree::Expr::error(call.span) };
     let text = c.expression(format_at);
     let Some(bytes) = text.text() else {
@@ -274,7 +238,10 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         if let Some((aggregation, at)) = c.map(map).aggregation.clone() {
             if matches!(
                 aggregation,
-                Aggregation::Hist { .. } | Aggregation::Lhist { .. } | Aggregation::Stats { .. }
+                Aggregation::Hist { .. }
+                    | Aggregation::Lhist { .. }
+                    | Aggregation::Stats { .. }
+                    | Aggregation::Tseries { .. }
             ) {
                 let d = Diagnostic::error(
                     first.span,
@@ -356,47 +323,98 @@ fn lower_join(l: &mut Lower<'_>, call: &Lowered<'_>) {
     l.event_strings(action, &pointers, JOIN_LENGTH, space);
 }
 
-fn check_signal(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
-    let Some(first) = call.args.first() else { return tree::Expr::error(call.span) };
-    let value = c.expression(first);
-    if value.is_error() {
-        return value;
+fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    let checked = formatted(c, call);
+    let ExprKind::Call { args, detail: Detail::Format(format), .. } = checked.kind.clone() else {
+        return checked;
+    };
+    for conversion in format::conversions(&format) {
+        let plain = *conversion
+            == (Conversion { bytes: conversion.bytes, kind: conversion.kind, ..PLAIN_CONVERSION });
+        let known = matches!(
+            conversion.kind,
+            ConversionKind::Signed
+                | ConversionKind::Unsigned
+                | ConversionKind::Hex
+                | ConversionKind::Pointer
+                | ConversionKind::Text
+        );
+        if !plain || !known {
+            let at = call.args.first().map_or(call.span, |a| a.span);
+            let d = Diagnostic::error(at, "`debugf` cannot format this")
+                .note("the kernel knows `%d`, `%u`, `%x`, `%p` and `%s`, without width and flags")
+                .help("use `printf`");
+            return c.fail(d);
+        }
     }
-    if let Some(text) = value.text() {
-        let name = String::from_utf8_lossy(text).to_ascii_uppercase();
-        let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
-        return match full.parse::<nix::sys::signal::Signal>() {
-            Ok(signal) => {
-                #[allow(clippy::as_conversions, reason = "a C enum's number")]
-                let number = i128::from(signal as i32);
-                let number = tree::Expr::literal(number, call.span);
-                c.typed_with(call, vec![number], Type::Void, Detail::None)
-            }
-            Err(_) => {
-                let d = Diagnostic::error(value.span, format!("there is no signal `{name}`"))
-                    .help("write a name like `\"SIGKILL\"` or a number from 1 to 64");
-                c.fail(d)
-            }
-        };
-    }
-    if let Some(n) = value.constant()
-        && !(1..=64).contains(&n)
-    {
-        return c.fail(Diagnostic::error(value.span, "a signal is a number from 1 to 64"));
-    }
-    if !value.ty.is_integer() {
-        let d = Diagnostic::error(value.span, "`signal` takes a name or a number")
+    let mut texts = format::conversions(&format).zip(&args);
+    if let Some((_, value)) = texts.find(|(conversion, value)| {
+        conversion.kind == ConversionKind::Text && !matches!(value.ty, Type::Str(_) | Type::Unknown)
+    }) {
+        let d = Diagnostic::error(value.span, "`%s` of `debugf` takes a string")
             .at(format!("this is `{}`", value.ty));
         return c.fail(d);
     }
-    let number =
-        tree::Expr { kind: ExprKind::Cast(Box::new(value)), ..tree::Expr::literal(0, call.span) };
-    let number = tree::Expr { ty: Type::INT64, flexible: false, ..number };
-    c.typed_with(call, vec![number], Type::Void, Detail::None)
+    c.diags.push(
+        Diagnostic::warning(call.span, "`debugf` is for debugging only")
+            .note("it is slow, and all of the system writes to the same buffer")
+            .help("use `printf`"),
+    );
+    checked
 }
 
-fn send_signal(l: &mut Lower<'_>, call: &Lowered<'_>, helper: Helper) {
-    let Some(number) = call.args.first() else { return };
-    let number = l.argument_word(number);
-    l.checked_call(helper, vec![Arg::Value(number)]);
+/// A conversion without flags, width and precision.
+const PLAIN_CONVERSION: Conversion = Conversion {
+    left: false,
+    zero: false,
+    plus: false,
+    alternate: false,
+    width: 0,
+    precision: None,
+    bytes: 4,
+    kind: ConversionKind::Signed,
+};
+
+fn lower_debugf(l: &mut Lower<'_>, call: &Lowered<'_>) {
+    let Detail::Format(format) = call.detail else { return };
+    let mut text = String::new();
+    let mut values = Vec::new();
+    let mut given = call.args.iter();
+    for piece in &format.pieces {
+        let conversion = match piece {
+            Piece::Text(plain) => {
+                text += &plain.replace('%', "%%");
+                continue;
+            }
+            Piece::Value(conversion) => conversion,
+        };
+        let Some(value) = given.next() else { break };
+        let long = if conversion.bytes == 8 { "ll" } else { "" };
+        text += &match conversion.kind {
+            ConversionKind::Text => "%s".to_owned(),
+            ConversionKind::Unsigned => format!("%{long}u"),
+            // The kernel's own `%p` would hide the address.
+            ConversionKind::Pointer => "0x%llx".to_owned(),
+            ConversionKind::Hex => format!("%{long}x"),
+            _ => format!("%{long}d"),
+        };
+        values.push(match conversion.kind {
+            ConversionKind::Text => Expr::Address(l.place(value)),
+            _ => {
+                let signed = conversion.kind == ConversionKind::Signed;
+                let bytes =
+                    if conversion.kind == ConversionKind::Pointer { 8 } else { conversion.bytes };
+                let word = l.word_as(value, &Type::int(bytes, signed));
+                l.spill("value", word)
+            }
+        });
+    }
+    values.resize(3, Expr::Const(0));
+    let mut bytes = text.into_bytes();
+    bytes.push(0);
+    let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let format = Place::rodata(l.shared.constant(bytes));
+    let mut args = vec![Arg::Address(format), Arg::Value(Expr::Const(size))];
+    args.extend(values.into_iter().map(Arg::Value));
+    l.checked_call(Helper::TracePrintk, args);
 }

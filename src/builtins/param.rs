@@ -2,9 +2,10 @@
 
 use super::{BASE, Builtin, Call};
 use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::lexer::{self, Token};
 use crate::sema::tree::{Expr, ExprKind};
 use crate::sema::{Checker, Options};
-use crate::source::Span;
+use crate::source::{FileId, Sources, Span, Spanned};
 use crate::types::Type;
 
 /// A parameter that the script declares by asking for it.
@@ -26,7 +27,7 @@ enum Default {
 pub(super) const ROWS: &[Builtin] = &[Builtin {
     name: "getopt",
     usage: "getopt(\"name\"[, default[, \"help\"]])",
-    doc: "A named parameter, given behind `--` as `--name` or `--name=value`.",
+    doc: "A named parameter, given behind `--` as `--name` or `--name=value`; `-- --help` lists those of a script.",
     args: (1, 3),
     check: getopt,
     ..BASE
@@ -143,4 +144,67 @@ pub(crate) fn check_named(known: &[Named], options: &Options, diags: &mut Diagno
         }
         diags.push(d);
     }
+}
+
+/// Help on the parameters of a script, from its text alone, so that it needs
+/// neither privileges nor the probes to be there.
+pub(crate) fn usage(sources: &Sources, file: FileId) -> String {
+    let tokens = lexer::lex(sources.text(file), file, &super::is_value);
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if !matches!(&token.node, Token::Ident(name) if name == "getopt") {
+            continue;
+        }
+        let rest = tokens.get(at + 1..).unwrap_or(&[]);
+        let [
+            Spanned { node: Token::LParen, .. },
+            Spanned { node: Token::Str(name), .. },
+            rest @ ..,
+        ] = rest
+        else {
+            continue;
+        };
+        let mut row = format!("--{}", String::from_utf8_lossy(name));
+        let mut help = String::new();
+        if let [Spanned { node: Token::Comma, .. }, rest @ ..] = rest {
+            // The default is all up to the next comma, or the end of the call.
+            let end = rest.iter().position(|t| matches!(t.node, Token::Comma | Token::RParen));
+            let (default, rest) = rest.split_at_checked(end.unwrap_or(0)).unwrap_or((&[], rest));
+            let text = match default {
+                [Spanned { node: Token::Str(text), .. }] => {
+                    String::from_utf8_lossy(text).into_owned()
+                }
+                [first, .., last] => sources.slice(first.span.to(last.span)).to_owned(),
+                [only] => sources.slice(only.span).to_owned(),
+                [] => String::new(),
+            };
+            if !matches!(text.as_str(), "false" | "true") {
+                row += &format!("={text}");
+            } else if text == "true" {
+                row += "=true";
+            }
+            if let [
+                Spanned { node: Token::Comma, .. },
+                Spanned { node: Token::Str(text), .. },
+                ..,
+            ] = rest
+            {
+                help = String::from_utf8_lossy(text).into_owned();
+            }
+        }
+        if !rows.iter().any(|r| r.0 == row) {
+            rows.push((row, help));
+        }
+    }
+    let name = sources.name(file);
+    if rows.is_empty() {
+        return format!("{name} has no named parameters\n");
+    }
+    let width = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
+    let mut text = format!("Parameters of {name}, to be given behind `--`:\n");
+    for (row, help) in rows {
+        text += format!("  {row:width$}  {help}").trim_end();
+        text.push('\n');
+    }
+    text
 }

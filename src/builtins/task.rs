@@ -135,18 +135,38 @@ pub(super) const ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "ppid",
-        usage: "ppid",
-        doc: "Process id of the parent of the current task.",
+        usage: "ppid, ppid(task)",
+        doc: "Process id of the parent of the current task, or of another one.",
         bare: true,
+        args: (0, 1),
         check: |c, call| task_member(c, call, &["real_parent", "tgid"]),
         ..BASE
     },
     Builtin {
         name: "pcomm",
-        usage: "pcomm",
-        doc: "Name of the parent of the current task.",
+        usage: "pcomm, pcomm(task)",
+        doc: "Name of the parent of the current task, or of another one.",
         bare: true,
+        args: (0, 1),
         check: |c, call| task_member(c, call, &["real_parent", "comm"]),
+        ..BASE
+    },
+    Builtin {
+        name: "leader_tid",
+        usage: "leader_tid, leader_tid(task)",
+        doc: "Thread id of the first thread of the current task's process, or of another's.",
+        bare: true,
+        args: (0, 1),
+        check: |c, call| task_member(c, call, &["group_leader", "pid"]),
+        ..BASE
+    },
+    Builtin {
+        name: "leader_comm",
+        usage: "leader_comm, leader_comm(task)",
+        doc: "Name of the first thread of the current task's process, or of another's.",
+        bare: true,
+        args: (0, 1),
+        check: |c, call| task_member(c, call, &["group_leader", "comm"]),
         ..BASE
     },
     Builtin {
@@ -262,11 +282,26 @@ fn namespaced(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     c.typed_with(call, vec![], UINT32, Detail::Number(init))
 }
 
-/// A chain of members of the current task.
+/// A chain of members of the current task, or of the one that is given.
 fn task_member(c: &mut Checker<'_>, call: &Call<'_>, path: &[&str]) -> tree::Expr {
-    let task = super::find("curtask").expect("bug: `curtask` is a builtin");
-    let inner = Call { builtin: task, args: &[], name_span: call.name_span, span: call.span };
-    let mut value = (task.check)(c, &inner);
+    let mut value = match call.args.first() {
+        Some(task) => c.expression(task),
+        None => c.current_task(call),
+    };
+    let is_task = match &value.ty {
+        Type::Ptr { to, .. } => matches!(&**to, Type::Struct(s) if s.name == "task_struct"),
+        Type::Unknown => true,
+        _ => call.args.is_empty(),
+    };
+    if !is_task {
+        let d = Diagnostic::error(
+            value.span,
+            format!("`{}` takes a `struct task_struct *`", call.builtin.name),
+        )
+        .at(format!("this is `{}`", value.ty))
+        .help(format!("write `{}((struct task_struct *)…)`", call.builtin.name));
+        return c.fail(d);
+    }
     for name in path {
         value = c.named_member(value, name, call.span);
     }

@@ -12,8 +12,8 @@ use crate::types::Type;
 pub(super) const ROWS: &[Builtin] = &[
     Builtin {
         name: "nsecs",
-        usage: "nsecs, nsecs(monotonic), nsecs(tai)",
-        doc: "Nanoseconds since boot, sleep included; with `monotonic` without sleep, with `tai` since 1970 by atomic time.",
+        usage: "nsecs, nsecs(boot), nsecs(monotonic), nsecs(tai), nsecs(sw_tai)",
+        doc: "Nanoseconds since boot, sleep included; with `monotonic` without sleep, with `tai` since 1970 by atomic time; `sw_tai` is that as it was when rtrace started, moved by the clock since boot.",
         bare: true,
         args: (0, 1),
         check: |c, call| {
@@ -22,7 +22,8 @@ pub(super) const ROWS: &[Builtin] = &[
                 Some(_) => match c.bare_word(call, 0, &["boot", "monotonic", "tai", "sw_tai"]) {
                     Some(0) => Clock::Boot,
                     Some(1) => Clock::Monotonic,
-                    Some(_) => Clock::Tai,
+                    Some(2) => Clock::Tai,
+                    Some(_) => Clock::SoftwareTai,
                     None => return tree::Expr::error(call.span),
                 },
             };
@@ -32,12 +33,17 @@ pub(super) const ROWS: &[Builtin] = &[
                     "this kernel does not give programs the TAI clock",
                 )
                 .note("it lacks the helper `bpf_ktime_get_tai_ns` (Linux 6.1)")
-                .help("use `nsecs`, and `strftime` for wall-clock time");
+                .help("use `nsecs(sw_tai)`, or `nsecs`, and `strftime` for wall-clock time");
                 return c.fail(d);
             }
             c.typed_with(call, vec![], Type::UINT64, Detail::Clock(clock))
         },
         lower: Lowering::Word(|l, call| {
+            if *call.detail == Detail::Clock(Clock::SoftwareTai) {
+                let boot = l.call(Helper::KtimeGetBootNs, vec![]);
+                let offset = l.shared.param(Param::TaiOffset);
+                return l.spill("now", Expr::binary(B::Add, boot, offset));
+            }
             let helper = match call.detail {
                 Detail::Clock(Clock::Monotonic) => Helper::KtimeGetNs,
                 Detail::Clock(Clock::Tai) => Helper::KtimeGetTaiNs,
@@ -114,7 +120,9 @@ pub(super) const ROWS: &[Builtin] = &[
                     .help("use `nsecs`");
                     return c.fail(d);
                 }
-                ExprKind::Call { detail: Detail::Clock(Clock::Tai), .. } => 2,
+                ExprKind::Call {
+                    detail: Detail::Clock(Clock::Tai | Clock::SoftwareTai), ..
+                } => 2,
                 _ => 0,
             };
             if stamp.constant().is_some_and(|n| n < 0) {

@@ -52,8 +52,12 @@ pub fn script(cli: &Cli) -> u8 {
 
 /// Compiles a script and runs it.
 fn run(cli: &Cli) -> Outcome {
-    machine::check_privileges()?;
     let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+    if asks_for_help(cli, &source) {
+        let (sources, file) = sources(source);
+        return say(&builtins::usage(&sources, file));
+    }
+    machine::check_privileges()?;
     let host = host(cli);
     let options = options(cli, params, pid(cli.pid.as_deref())?)?;
     let checked = check(cli, source, &host, &options)?;
@@ -85,6 +89,13 @@ fn run(cli: &Cli) -> Outcome {
         warnings: !cli.no_warnings,
     };
     execute(elf, &setup, &host, &style)
+}
+
+/// Whether `-- --help` is given, and not for the script itself.
+fn asks_for_help(cli: &Cli, source: &Source) -> bool {
+    let (_, named) = parameters(Vec::new(), &cli.more);
+    let own = ["getopt(\"help\"", "getopt( \"help\""].iter().any(|t| source.text.contains(t));
+    named.iter().any(|(name, value)| name == "help" && value.is_none()) && !own
 }
 
 /// Runs a stored object.

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use object::{Object, ObjectKind, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind};
+use object::{
+    Object, ObjectKind, ObjectSection, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind,
+};
 
 /// An executable or shared library.
 pub struct Binary {
@@ -31,6 +33,16 @@ pub struct ElfFunction {
     /// The function only chooses the real one when the program starts (type
     /// `STT_GNU_IFUNC`).
     pub chooser: bool,
+}
+
+/// How a binary gets to its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElfKind {
+    /// A program for one fixed address.
+    Fixed,
+    /// A program that is loaded anywhere (PIE).
+    Program,
+    Library,
 }
 
 /// A C++ name as an attach point gives it.
@@ -135,6 +147,50 @@ impl Binary {
         offset_in(&executable_segments(&self.parse().ok()?), address)
     }
 
+    /// Address and size of a symbol of any kind, as the binary counts addresses.
+    pub fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+        let elf = self.parse().ok()?;
+        let find = |elf: &object::File<'_>| {
+            let named = |s: &object::Symbol<'_, '_>| {
+                let own = s.name().ok().and_then(|n| n.split('@').next()) == Some(name);
+                own && !s.is_undefined() && s.kind() != SymbolKind::Tls
+            };
+            let found = elf.dynamic_symbols().chain(elf.symbols()).find(named);
+            found.map(|s| (s.address(), s.size()))
+        };
+        find(&elf).or_else(|| {
+            let file = File::open(self.debug_file(&elf)?).ok()?;
+            // SAFETY: as in `open`.
+            let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.ok()?;
+            find(&object::File::parse(&*map).ok()?)
+        })
+    }
+
+    /// How it gets to its address.
+    pub fn kind(&self) -> ElfKind {
+        let Ok(elf) = self.parse() else { return ElfKind::Library };
+        match elf.kind() {
+            ObjectKind::Executable => ElfKind::Fixed,
+            // A library may be started, too (the C library is), but has a name.
+            _ if elf.entry() != 0 && !has_name(&elf) => ElfKind::Program,
+            _ => ElfKind::Library,
+        }
+    }
+
+    /// The lowest address of its code.
+    pub fn code_start(&self) -> u64 {
+        let Ok(elf) = self.parse() else { return 0 };
+        executable_segments(&elf).iter().map(|s| s.0).min().unwrap_or(0)
+    }
+
+    /// The address of a place in the file.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        executable_segments(&self.parse().ok()?).iter().find_map(|(start, size, from)| {
+            let distance = offset.checked_sub(*from).filter(|d| d < size)?;
+            start.checked_add(distance)
+        })
+    }
+
     /// Where separate debug symbols are by convention (the build id, or a link
     /// by name; GDB's manual, "Debugging Information in Separate Files").
     fn debug_file(&self, elf: &object::File<'_>) -> Option<PathBuf> {
@@ -162,6 +218,16 @@ pub(super) fn executable_segments(elf: &object::File<'_>) -> Vec<(u64, u64, u64)
         _ => false,
     };
     elf.segments().filter(code).map(|s| (s.address(), s.size(), s.file_range().0)).collect()
+}
+
+/// Whether other binaries ask for it by a name (`DT_SONAME`).
+fn has_name(elf: &object::File<'_>) -> bool {
+    // DT_SONAME of elf.h; entries are pairs of words.
+    let soname = |data: &[u8]| {
+        let word = |bytes: &[u8]| bytes.first_chunk().map(|w| u64::from_le_bytes(*w));
+        data.chunks_exact(16).any(|entry| word(entry) == Some(14))
+    };
+    elf.section_by_name(".dynamic").and_then(|s| s.data().ok()).is_some_and(soname)
 }
 
 /// The place in the file of an address in one of some segments.

@@ -42,6 +42,10 @@ pub enum Feature {
     SendSignalThread,
     /// Helper `bpf_override_return`.
     OverrideReturn,
+    /// Helper `bpf_probe_write_user`, which lockdown can forbid.
+    ProbeWriteUser,
+    /// Helper `bpf_get_socket_cookie` for tracing programs.
+    SocketCookie,
     /// Programs of up to a million instructions instead of 4096.
     LargePrograms,
     /// The kernel describes its own types.
@@ -108,7 +112,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 35] = [
+    pub const ALL: [Feature; 37] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -124,6 +128,8 @@ impl Feature {
         Feature::SendSignal,
         Feature::SendSignalThread,
         Feature::OverrideReturn,
+        Feature::ProbeWriteUser,
+        Feature::SocketCookie,
         Feature::LargePrograms,
         Feature::Btf,
         Feature::ModuleBtf,
@@ -165,6 +171,8 @@ impl Feature {
             Feature::SendSignal => ("send_signal", Helper, "5.3"),
             Feature::SendSignalThread => ("send_signal_thread", Helper, "5.5"),
             Feature::OverrideReturn => ("override_return", Helper, "4.16"),
+            Feature::ProbeWriteUser => ("probe_write_user", Helper, "4.8"),
+            Feature::SocketCookie => ("get_socket_cookie", Helper, "5.12"),
             Feature::LargePrograms => ("large_programs", Kernel, "5.2"),
             Feature::Btf => ("btf", Kernel, "5.4"),
             Feature::ModuleBtf => ("module_btf", Kernel, "5.11"),

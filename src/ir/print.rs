@@ -334,6 +334,7 @@ fn kind_name(kind: ProgramKind) -> &'static str {
 fn param_name(param: Param) -> &'static str {
     match param {
         Param::StartTime => "start_time",
+        Param::TaiOffset => "tai_offset",
         Param::ChildPid => "child_pid",
         Param::TargetPid => "target_pid",
         Param::PidNamespaceDevice => "pid_namespace_device",

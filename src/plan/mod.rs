@@ -199,6 +199,16 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+impl Mechanism {
+    /// The binary in which it attaches, if that is user code.
+    pub fn binary(&self) -> Option<&str> {
+        match self {
+            Mechanism::Uprobe { path, .. } | Mechanism::UprobeMulti { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// How often a perf event fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -423,6 +433,8 @@ pub const MAX_ROUNDS: i64 = 1 << 23;
 pub enum Param {
     /// Boot clock when tracing started, nanoseconds.
     StartTime,
+    /// The TAI clock minus the boot clock when tracing started, nanoseconds.
+    TaiOffset,
     /// Process id of the `-c` child, 0 without one.
     ChildPid,
     /// Process id of `-p`, 0 without one.

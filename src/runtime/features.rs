@@ -38,6 +38,9 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         Feature::SendSignalThread => helper_exists(c::BPF_FUNC_send_signal_thread),
         // Known to every kernel, but built in only where errors can be injected.
         Feature::OverrideReturn => helper_allowed(c::BPF_FUNC_override_return),
+        Feature::ProbeWriteUser => helper_allowed(c::BPF_FUNC_probe_write_user),
+        Feature::SocketCookie => traced_function(find_function)
+            .is_some_and(|id| tracing_allows(c::BPF_FUNC_get_socket_cookie, id)),
         Feature::LargePrograms => {
             let mut program = vec![Insn::mov(0, 0); 5000];
             program.push(Insn::EXIT);
@@ -84,9 +87,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
             uprobe_multi(None) == Some(libc::EBADF)
                 && uprobe_multi(Some(u32::MAX)) == Some(libc::EINVAL)
         }
-        Feature::Fentry => find_function("bpf_fentry_test1")
-            .or_else(|| find_function("vfs_fsync"))
-            .is_some_and(trampoline),
+        Feature::Fentry => traced_function(find_function).is_some_and(trampoline),
         Feature::Watchpoint => Path::new("/sys/bus/event_source/devices/breakpoint").exists(),
         Feature::Iter => find_function("bpf_iter_task").is_some_and(|id| {
             load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()
@@ -216,11 +217,25 @@ fn load_with_log(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The BTF id of a function that every kernel with BTF has.
+fn traced_function(find_function: &dyn Fn(&str) -> Option<u32>) -> Option<u32> {
+    find_function("bpf_fentry_test1").or_else(|| find_function("vfs_fsync"))
+}
+
 /// What the verifier says to a program that only calls a helper.
 fn helper_log(helper: c::bpf_func_id) -> String {
+    helper_log_of(c::BPF_PROG_TYPE_KPROBE, 0, 0, helper)
+}
+
+fn helper_log_of(
+    kind: c::bpf_prog_type,
+    attach: c::bpf_attach_type,
+    btf_id: u32,
+    helper: c::bpf_func_id,
+) -> String {
     let mut log = [0; 512];
     let program = [Insn::call(helper), Insn::EXIT];
-    match load_with_log(c::BPF_PROG_TYPE_KPROBE, 0, 0, &program, &mut log) {
+    match load_with_log(kind, attach, btf_id, &program, &mut log) {
         Ok(_) => String::new(),
         Err(_) => String::from_utf8_lossy(&log).into_owned(),
     }
@@ -234,7 +249,16 @@ fn helper_exists(helper: c::bpf_func_id) -> bool {
 
 /// Whether kprobe programs may call a helper.
 fn helper_allowed(helper: c::bpf_func_id) -> bool {
-    let log = helper_log(helper);
+    allows(&helper_log(helper))
+}
+
+/// Whether a program at the start of a kernel function may call a helper.
+fn tracing_allows(helper: c::bpf_func_id, btf_id: u32) -> bool {
+    allows(&helper_log_of(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_FENTRY, btf_id, helper))
+}
+
+/// Whether the verifier's words are about anything but the helper itself.
+fn allows(log: &str) -> bool {
     // "unknown func" until 6.8, "program of this type cannot use helper" since.
     !["invalid func", "unknown func", "cannot use helper"].iter().any(|s| log.contains(s))
 }

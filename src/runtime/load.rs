@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
+use nix::time::ClockId;
 
 use super::attach;
 use super::btf_target::{self, Target, Wanted};
@@ -277,9 +278,10 @@ fn set_params(object: &mut OpenObject, plan: &Plan, setup: &Setup<'_>) -> Result
 
 fn param_value(param: Param, setup: &Setup<'_>) -> io::Result<u64> {
     Ok(match param {
-        Param::StartTime => {
-            let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
-            now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned()
+        Param::StartTime => nanoseconds(ClockId::CLOCK_BOOTTIME)?,
+        Param::TaiOffset => {
+            let boot = nanoseconds(ClockId::CLOCK_BOOTTIME)?;
+            nanoseconds(ClockId::CLOCK_TAI)?.wrapping_sub(boot)
         }
         Param::ChildPid => setup.child.map_or(0, u64::from),
         Param::TargetPid => setup.target.map_or(0, u64::from),
@@ -292,6 +294,12 @@ fn param_value(param: Param, setup: &Setup<'_>) -> io::Result<u64> {
         Param::OwnPid => u64::from(std::process::id()),
         Param::CpuCount => libbpf_rs::num_possible_cpus().map_err(io::Error::other)? as u64,
     })
+}
+
+/// A clock of this machine.
+fn nanoseconds(clock: ClockId) -> io::Result<u64> {
+    let now = nix::time::clock_gettime(clock)?;
+    Ok(now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
 /// Events that the ring buffer has room for, unless its size is given.

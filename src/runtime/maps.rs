@@ -7,11 +7,12 @@
 mod kernel;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::plan::{Map, MapValue};
 use crate::runtime::decode::{self, Number, Value, decode, word};
-use crate::types::Aggregation;
+use crate::types::{Aggregation, SERIES_WORDS, Series};
 
 pub use kernel::KernelMap;
 
@@ -54,6 +55,8 @@ pub enum Merged {
     Stats { total: Number, count: u64 },
     /// `hist` and `lhist`: samples per bucket.
     Buckets(Vec<u64>),
+    /// `tseries`: intervals that have a value, by their numbers.
+    Series(BTreeMap<u64, Number>),
 }
 
 impl<'p> MapData<'p> {
@@ -83,6 +86,15 @@ impl<'p> MapData<'p> {
             _ => 0,
         };
         self.entries.get(skip..).unwrap_or(&[])
+    }
+
+    /// The number of the newest interval of a time series, over all keys.
+    pub fn newest(&self) -> u64 {
+        let last = |e: &Entry| match &e.value {
+            Merged::Series(points) => points.keys().next_back().copied(),
+            _ => None,
+        };
+        self.entries.iter().filter_map(last).max().unwrap_or(0)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -154,6 +166,9 @@ impl Merged {
                 }
                 Merged::Buckets(buckets)
             }
+            Aggregation::Tseries { count, function, signed, .. } => {
+                Merged::Series(series(cpus(map, values), *count, *function, *signed))
+            }
         }
     }
 
@@ -166,7 +181,8 @@ impl Merged {
             (Merged::Stats { total, count }, _) => {
                 Value::Stats { count: *count, average: total.divided(*count), total: *total }
             }
-            (Merged::Plain(_), MapValue::Aggregate(_)) | (Merged::Buckets(_), _) => Value::None,
+            (Merged::Plain(_), MapValue::Aggregate(_))
+            | (Merged::Buckets(_) | Merged::Series(_), _) => Value::None,
         }
     }
 
@@ -211,7 +227,46 @@ fn is_set(map: &Map, value: &Merged, values: &[u8]) -> bool {
         (Merged::Number(n), _) => n.bits() != 0,
         (Merged::Average { count, .. } | Merged::Stats { count, .. }, _) => *count != 0,
         (Merged::Buckets(buckets), _) => buckets.iter().any(|&n| n != 0),
+        (Merged::Series(points), _) => !points.is_empty(),
     }
+}
+
+/// The intervals of a time series that have a value on any CPU.
+fn series<'a>(
+    cpus: impl Iterator<Item = &'a [u8]>,
+    count: u32,
+    function: Series,
+    signed: bool,
+) -> BTreeMap<u64, Number> {
+    let mut points: BTreeMap<u64, (Number, u64)> = BTreeMap::new();
+    let number = |bits: u64| Number::of(bits, 8, signed);
+    for value in cpus {
+        for slot in value.chunks_exact(8 * SERIES_WORDS as usize).take(count as usize) {
+            let (interval, sample, third) = (cell(slot, 0), number(cell(slot, 1)), cell(slot, 2));
+            if interval == 0 {
+                continue;
+            }
+            let merge = |held: &mut (Number, u64)| match function {
+                Series::Last if third > held.1 => *held = (sample, third),
+                Series::Last => {}
+                Series::Max => held.0 = held.0.max(sample),
+                Series::Min => held.0 = held.0.min(sample),
+                Series::Avg | Series::Sum => {
+                    held.0 = number(held.0.bits().wrapping_add(sample.bits()));
+                    held.1 = held.1.wrapping_add(third);
+                }
+            };
+            points.entry(interval).and_modify(merge).or_insert((sample, third));
+        }
+    }
+    let value = |(sample, third): (Number, u64)| match function {
+        Series::Avg => sample.divided(third),
+        Series::Last | Series::Max | Series::Min | Series::Sum => sample,
+    };
+    // Slots that some CPU did not use for long may hold what others left behind.
+    let newest = points.keys().next_back().copied().unwrap_or(0);
+    let oldest = (newest + 1).saturating_sub(u64::from(count));
+    points.into_iter().filter(|p| p.0 >= oldest).map(|(at, held)| (at, value(held))).collect()
 }
 
 /// The values of the CPUs; one if the map is not per CPU.

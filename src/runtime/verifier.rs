@@ -88,6 +88,12 @@ struct Known {
 
 const KNOWN: &[Known] = &[
     Known {
+        needle: "helper call is not allowed in probe",
+        message: |_| "the kernel does not allow this in the function that is traced".to_owned(),
+        help: "`path` works in `security_file_open`, `vfs_getattr`, `vfs_truncate`, \
+               `vfs_fallocate`, `dentry_open` and `filp_close`, where the kernel has them",
+    },
+    Known {
         needle: "cannot use helper bpf_",
         message: helper_refused,
         help: "call it in another kind of probe",

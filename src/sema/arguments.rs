@@ -1,9 +1,11 @@
 //! What the checkers of builtins have in common: taking arguments.
 
 use super::check::Checker;
-use super::tree::{Detail, Expr, ExprKind, MapId};
-use crate::builtins::Call;
+use super::tree::{Detail, Expr, ExprKind, MapId, VarId};
+use crate::builtins::{self, Call};
 use crate::diag::{self, Diagnostic};
+use crate::host::features::Feature;
+use crate::ir;
 use crate::parser::ast;
 use crate::source::{Span, Spanned};
 use crate::types::Type;
@@ -82,6 +84,62 @@ impl Checker<'_> {
         None
     }
 
+    /// Argument `n` as a string; one at an address is read by `str()`.
+    pub(crate) fn text_argument(&mut self, call: &Call<'_>, n: usize) -> Option<Expr> {
+        let e = self.nth(call, n)?;
+        let value = self.expression(e);
+        let bytes = |ty: &Type| ty.size() == 1 && ty.is_integer();
+        match &value.ty {
+            _ if value.is_error() => None,
+            Type::Str(_) | Type::Unknown => Some(value),
+            Type::Ptr { to: of, .. } | Type::Array { of, .. } if bytes(of) => {
+                let str = builtins::find("str").expect("bug: `str` is a builtin");
+                let args = std::slice::from_ref(e);
+                let read = (str.check)(self, &Call { builtin: str, args, ..*call });
+                (!read.is_error()).then_some(read)
+            }
+            ty => {
+                let d =
+                    Diagnostic::error(e.span, format!("`{}` takes a string", call.builtin.name))
+                        .at(format!("this is `{ty}`"));
+                let address = ty.is_integer() || matches!(ty, Type::Ptr { .. });
+                self.fail(match address {
+                    true => d.help("read the string at an address by `str(…)`"),
+                    false => d,
+                });
+                None
+            }
+        }
+    }
+
+    /// Whether programs here may call a helper, and the kernel has it; else
+    /// says so.
+    pub(crate) fn may_call(&mut self, call: &Call<'_>, helper: ir::Helper) -> bool {
+        let info = helper.info();
+        let name = call.builtin.name;
+        if !info.only.is_empty() && !info.only.contains(&self.instance.kind) {
+            let reason = format!("the kernel does not let such programs call `bpf_{}`", info.name);
+            self.unavailable(name, reason, call.span);
+            return false;
+        }
+        true
+    }
+
+    /// Whether the kernel has what a builtin needs; else says so.
+    pub(crate) fn has_feature(&mut self, call: &Call<'_>, feature: Feature, what: &str) -> bool {
+        if self.host.has(feature) {
+            return true;
+        }
+        let since = feature.info().since;
+        let d = Diagnostic::error(
+            call.span,
+            format!("`{}` does not work on this kernel", call.builtin.name),
+        )
+        .note(format!("it lacks {what} (Linux {since})"));
+        self.fail(d);
+        false
+    }
+
     /// Argument `n` as one of some bare words, by its index.
     pub(crate) fn bare_word(&mut self, call: &Call<'_>, n: usize, words: &[&str]) -> Option<usize> {
         let e = self.nth(call, n)?;
@@ -132,6 +190,22 @@ impl Checker<'_> {
         self.map_key(map, Some(&keys), span)?.map(|key| (map, key))
     }
 
+    /// The value of a map for a key that was checked.
+    pub(crate) fn map_value(&mut self, map: MapId, key: &Expr, span: Span) -> Expr {
+        self.map_element(map, Some(key.clone()), span)
+    }
+
+    /// The variable of that name, made if need be, to which a value of that
+    /// type may be assigned.
+    pub(crate) fn var_for(&mut self, name: &Spanned<String>, value: &Expr) -> Option<VarId> {
+        let var = match self.find_var(&name.node) {
+            Some(var) => var,
+            None => self.assigned_var(name),
+        };
+        self.assign_var(var, value, name)?;
+        Some(var)
+    }
+
     /// The id of a map by name.
     pub(crate) fn map_of(&mut self, name: &str, span: Span) -> MapId {
         self.map_id(name, span)
@@ -146,6 +220,71 @@ impl Checker<'_> {
         span: Span,
     ) -> Option<Option<Expr>> {
         self.map_key(map, key, span)
+    }
+
+    /// `curtask`, as a part of another builtin.
+    pub(crate) fn current_task(&mut self, call: &Call<'_>) -> Expr {
+        let task = builtins::find("curtask").expect("bug: `curtask` is a builtin");
+        (task.check)(self, &Call { builtin: task, args: &[], ..*call })
+    }
+
+    /// An expression that does nothing.
+    #[allow(clippy::unused_self, reason = "reads as a step of the checker")]
+    pub(crate) fn nothing(&mut self, span: Span) -> Expr {
+        let block = super::tree::Block { stmts: Vec::new(), value: None };
+        Expr::new(ExprKind::Block(block), Type::Void, span)
+    }
+
+    /// An argument that is a type: `typeof(struct x)`, or the name of one.
+    pub(crate) fn type_argument(&mut self, e: &ast::Expr) -> Option<Type> {
+        let found = match &e.node {
+            ast::ExprKind::TypeArg(of) => match &**of {
+                ast::TypeOrExpr::Type(t) => return self.type_expr(t),
+                ast::TypeOrExpr::Expr(e) => match self.as_type(e) {
+                    Some(ty) => Some(ty),
+                    None => return Some(self.expression(e).ty),
+                },
+            },
+            ast::ExprKind::Ident(name) => {
+                let tagged = |tag| ast::TypeExprKind::Named {
+                    tag,
+                    name: name.clone(),
+                    suffixes: Vec::new(),
+                };
+                // `task_struct` for `struct task_struct`, where that is no other type.
+                self.as_type(e).or_else(|| {
+                    self.type_expr(&Spanned::new(tagged(Some(ast::TypeTag::Struct)), e.span))
+                })
+            }
+            _ => None,
+        };
+        if found.is_none() && !self.diags.has_errors() {
+            let d = Diagnostic::error(e.span, "this is no type")
+                .help("write `typeof(struct NAME)`, or the name of a struct");
+            self.fail(d);
+        }
+        found
+    }
+
+    /// Where a member of a member … lies in a struct.
+    pub(crate) fn member_offset(&mut self, of: &Type, path: &[Spanned<String>]) -> Option<u32> {
+        let mut ty = of.clone();
+        let mut offset = 0u32;
+        for name in path {
+            let of = match &ty {
+                Type::Struct(_) => super::access::Struct::of(&ty),
+                _ => None,
+            };
+            let Some(of) = of else {
+                let d = Diagnostic::error(name.span, format!("`{ty}` has no members"));
+                self.fail(d);
+                return None;
+            };
+            let member = self.member(&of, name)?;
+            offset += member.offset;
+            ty = member.ty;
+        }
+        Some(offset)
     }
 
     /// A member of what a value points to, by name.

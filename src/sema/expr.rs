@@ -6,7 +6,7 @@ use super::check::Checker;
 use super::operator::word;
 use super::promote::promote;
 use super::statement::shown;
-use super::tree::{Expr, ExprKind, Target};
+use super::tree::{Expr, ExprKind, MapId, Target};
 use crate::builtins::{self, Call};
 use crate::diag::{self, Diagnostic};
 use crate::host::features::Feature;
@@ -152,7 +152,7 @@ impl Checker<'_> {
         Expr::new(ExprKind::If { cond: Box::new(cond), then, els }, ty, span)
     }
 
-    pub(super) fn string(&mut self, bytes: &[u8], span: Span) -> Expr {
+    pub(crate) fn string(&mut self, bytes: &[u8], span: Span) -> Expr {
         let limit = self.config.max_strlen;
         if bytes.len() as u64 >= limit {
             let d =
@@ -218,6 +218,11 @@ impl Checker<'_> {
     fn map_read(&mut self, name: &str, key: Option<&[ast::Expr]>, span: Span) -> Expr {
         let map = self.map_id(name, span);
         let Some(key) = self.map_key(map, key, span) else { return Expr::error(span) };
+        self.map_element(map, key, span)
+    }
+
+    /// The value of a map for its key.
+    pub(super) fn map_element(&mut self, map: MapId, key: Option<Expr>, span: Span) -> Expr {
         self.map_mut(map).read = true;
         let state = self.map(map);
         let ty = match &state.aggregation {
@@ -398,7 +403,7 @@ impl Checker<'_> {
     }
 
     /// An expression that decides: integer, bool or pointer.
-    pub(super) fn condition(&mut self, e: &ast::Expr) -> Expr {
+    pub(crate) fn condition(&mut self, e: &ast::Expr) -> Expr {
         let value = self.expression(e);
         match &value.ty {
             Type::Unknown | Type::Ptr { .. } => value,

@@ -62,6 +62,11 @@ fn word(name: &str, needs: &mut Needs) {
         "probe" => needs.probe_name = true,
         "retval" => needs.retval = true,
         "func" => needs.func = true,
+        // It starts from the address of the probe.
+        "uaddr" => {
+            needs.func = true;
+            needs.probe_name = true;
+        }
         "ctx" | "reg" | "kstack" | "ustack" => needs.raw_context = true,
         _ => {
             let digits = name.strip_prefix("arg").unwrap_or("");

@@ -463,7 +463,7 @@ impl Checker<'_> {
 
     /// A variable that its first assignment makes. It lives to the end of the
     /// block; where older scripts use it afterwards, to the end of the probe.
-    fn assigned_var(&mut self, name: &Spanned<String>) -> VarId {
+    pub(super) fn assigned_var(&mut self, name: &Spanned<String>) -> VarId {
         self.assigned.insert(name.node.clone());
         let var = self.new_var(name);
         let Some(used) = self.hoisted.get(&(self.probe, name.node.clone())) else { return var };
@@ -691,6 +691,12 @@ fn merge(a: &Aggregation, b: &Aggregation) -> Option<Aggregation> {
         (A::Max { .. }, A::Max { .. }) => A::Max { signed },
         (A::Avg { .. }, A::Avg { .. }) => A::Avg { signed },
         (A::Stats { .. }, A::Stats { .. }) => A::Stats { signed },
+        (
+            A::Tseries { interval, count, function, .. },
+            A::Tseries { interval: i, count: c, function: f, .. },
+        ) if (interval, count, function) == (i, c, f) => {
+            A::Tseries { interval: *interval, count: *count, function: *function, signed }
+        }
         (x, y) if x == y => x.clone(),
         _ => return None,
     })

@@ -237,6 +237,11 @@ pub enum Detail {
         map: MapId,
         numbers: Vec<i64>,
     },
+    /// `find`: the map, and where its value goes.
+    Find {
+        map: MapId,
+        var: VarId,
+    },
     /// Load a context word at this offset (registers).
     Register(u32),
 }
@@ -246,6 +251,8 @@ pub enum Clock {
     Boot,
     Monotonic,
     Tai,
+    /// The boot clock, moved to where the TAI clock was at the start.
+    SoftwareTai,
 }
 
 impl Expr {

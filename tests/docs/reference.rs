@@ -9,7 +9,7 @@ use rtrace::parser::parse;
 use rtrace::probes::{self, Context, Needs, PROVIDERS, Provider};
 use rtrace::source::{Source, Sources};
 
-use crate::harness::{difference, root};
+use crate::harness::{difference, files, root};
 
 /// Says where a page comes from.
 const MADE: &str = "<!-- Made from the source by `RTRACE_BLESS=1 cargo test --test docs`. -->";
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("probes.md", || compare("probes.md", &probes_page())),
         test("config.md", || compare("config.md", &config_page())),
         test("rows", rows),
+        test("cases", cases),
     ]
 }
 
@@ -178,6 +179,26 @@ fn cell(text: &str) -> String {
 
 // ------------------------------------------------------------------ the rows
 
+/// Every builtin is used by a case that runs, or by a golden.
+fn cases() -> Result<(), String> {
+    let scripts: Vec<String> = ["tests/runtime", "tests/golden"]
+        .iter()
+        .flat_map(|topic| files(&root().join(topic)))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bt"))
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect();
+    let uses = |name: &str| {
+        let word = regex::Regex::new(&format!(r"\b{name}\b")).expect("a name");
+        let mut lines = scripts.iter().flat_map(|s| s.lines()).filter(|l| !l.starts_with("//"));
+        lines.any(|line| word.is_match(line))
+    };
+    let missing: Vec<&str> = builtins::all().map(|b| b.name).filter(|name| !uses(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("no case in tests/runtime or tests/golden uses {}", missing.join(", ")))
+}
+
 /// Every row has a sentence, and a usage that parses.
 fn rows() -> Result<(), String> {
     let mut faults = Vec::new();
@@ -191,7 +212,7 @@ fn rows() -> Result<(), String> {
     config::KEYS.iter().for_each(|key| sentence(key.name, key.doc));
     for row in builtins::all() {
         for usage in forms(row.usage) {
-            let text = usage.replace("values…", "values");
+            let text = usage.replace("values…", "values").replace("literals…", "1");
             if let (_, Some(why)) = script(&format!("begin {{ {text}; }}")) {
                 faults.push(format!("`{}`: its usage `{usage}` does not parse:\n{why}", row.name));
             }

@@ -4,6 +4,7 @@
 use std::arch::naked_asm;
 use std::ffi::{CStr, c_char};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -188,3 +189,14 @@ mod frames {
 }
 
 use frames::rt_stack_outer;
+
+/// Variables of one, four and eight bytes, for `uaddr()`; they can be written.
+#[unsafe(no_mangle)]
+#[used]
+pub(crate) static RT_LETTER: AtomicU8 = AtomicU8::new(b'r');
+#[unsafe(no_mangle)]
+#[used]
+pub(crate) static RT_ANSWER: AtomicU32 = AtomicU32::new(42);
+#[unsafe(no_mangle)]
+#[used]
+pub(crate) static RT_LARGE: AtomicU64 = AtomicU64::new(1 << 40);

@@ -79,7 +79,8 @@ pub fn bounds(of: &Aggregation, index: usize) -> Bounds {
         | Aggregation::Min { .. }
         | Aggregation::Max { .. }
         | Aggregation::Avg { .. }
-        | Aggregation::Stats { .. } => Bounds { min: None, max: None },
+        | Aggregation::Stats { .. }
+        | Aggregation::Tseries { .. } => Bounds { min: None, max: None },
     }
 }
 

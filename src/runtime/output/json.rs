@@ -7,8 +7,8 @@ use std::io::Write as _;
 use crate::plan::{Map, MapValue};
 use crate::runtime::decode::{Number, Value};
 use crate::runtime::maps::{Entry, MapData, Merged};
-use crate::runtime::output::histogram;
 use crate::runtime::output::text::{self, Context};
+use crate::runtime::output::{histogram, series};
 use crate::types::Aggregation;
 
 const MEMORY: &str = "bug: memory takes every write";
@@ -73,6 +73,7 @@ pub fn map(out: &mut Vec<u8>, data: &MapData<'_>, top: u64, div: u64, cx: &mut C
     let (top, div) = text::limits(data.map, top, div);
     let kind = match &data.map.value {
         MapValue::Aggregate(Aggregation::Hist { .. } | Aggregation::Lhist { .. }) => "hist",
+        MapValue::Aggregate(Aggregation::Tseries { .. }) => "tseries",
         MapValue::Aggregate(Aggregation::Avg { .. } | Aggregation::Stats { .. }) => "stats",
         MapValue::Aggregate(_) | MapValue::Plain(_) => "map",
     };
@@ -95,7 +96,12 @@ pub fn map(out: &mut Vec<u8>, data: &MapData<'_>, top: u64, div: u64, cx: &mut C
             string(out, &raw);
             out.extend_from_slice(b": ");
         }
-        element(out, entry, data.map, div, cx);
+        match (entry.merged(), &data.map.value) {
+            (Merged::Series(points), MapValue::Aggregate(of)) => {
+                series::intervals(out, of, points, data.newest(), &cx.clock);
+            }
+            _ => element(out, entry, data.map, div, cx),
+        }
     }
     out.extend_from_slice(if keyed { b"}}}\n" } else { b"}}\n" });
 }

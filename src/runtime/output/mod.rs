@@ -8,6 +8,7 @@
 pub mod format;
 pub mod histogram;
 pub mod json;
+pub mod series;
 pub mod sink;
 pub mod text;
 pub mod time;
@@ -299,8 +300,10 @@ impl Output {
     pub fn map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
         if data.is_empty() && data.map.key.is_none() {
             let zero = MapData::zero(data.map);
-            let histogram =
-                zero.entries(0).iter().any(|e| matches!(e.merged(), Merged::Buckets(_)));
+            let histogram = zero
+                .entries(0)
+                .iter()
+                .any(|e| matches!(e.merged(), Merged::Buckets(_) | Merged::Series(_)));
             return if histogram { Ok(()) } else { self.filled_map(&zero, top, div) };
         }
         self.filled_map(data, top, div)

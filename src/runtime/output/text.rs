@@ -7,8 +7,8 @@ use crate::plan::{Map, MapValue};
 use crate::runtime::decode::{Number, Stack, Value};
 use crate::runtime::maps::{Entry, MapData, Merged};
 use crate::runtime::names::Names;
-use crate::runtime::output::histogram;
 use crate::runtime::output::time::{self, Clock};
+use crate::runtime::output::{histogram, series};
 use crate::runtime::stacks::Stacks;
 use crate::runtime::symbols::{Code, Place, Symbol};
 use crate::types::StackMode;
@@ -111,6 +111,10 @@ pub fn map(out: &mut Vec<u8>, data: &MapData<'_>, top: u64, div: u64, cx: &mut C
                 out.extend_from_slice(b":\n");
                 histogram::rows(out, aggregation, counts, div);
             }
+            (Merged::Series(points), MapValue::Aggregate(aggregation)) => {
+                out.extend_from_slice(b":\n");
+                series::graph(out, aggregation, points, data.newest(), &cx.clock);
+            }
             _ => {
                 out.extend_from_slice(b": ");
                 value(out, &entry.value(data.map), div, cx);
@@ -125,7 +129,7 @@ pub(crate) fn limits(map: &Map, top: u64, div: u64) -> (u64, u64) {
     use crate::types::Aggregation;
     match map.value {
         MapValue::Aggregate(Aggregation::Stats { .. }) => (0, 1),
-        MapValue::Aggregate(Aggregation::Lhist { .. }) => (top, 1),
+        MapValue::Aggregate(Aggregation::Lhist { .. } | Aggregation::Tseries { .. }) => (top, 1),
         MapValue::Aggregate(_) | MapValue::Plain(_) => (top, div),
     }
 }

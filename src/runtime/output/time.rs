@@ -103,6 +103,27 @@ pub fn time(out: &mut Vec<u8>, format: &str, at: Wall) {
     strftime(out, start, at.seconds);
 }
 
+/// Appends a time as `2026-01-02 03:04:05.600000000`, in UTC.
+pub fn utc(out: &mut Vec<u8>, at: Wall) {
+    // SAFETY: all zeros are a valid `tm`: numbers and a pointer that may be null.
+    let mut utc: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both point to live values of the right types.
+    let found = unsafe { libc::gmtime_r(&raw const at.seconds, &raw mut utc) };
+    if found.is_null() {
+        out.extend_from_slice(IMPOSSIBLE);
+        return;
+    }
+    let libc::tm { tm_year, tm_mon, tm_mday, tm_hour, tm_min, tm_sec, .. } = utc;
+    write!(
+        out,
+        "{:04}-{:02}-{tm_mday:02} {tm_hour:02}:{tm_min:02}:{tm_sec:02}.{:09}",
+        i64::from(tm_year) + 1900,
+        tm_mon + 1,
+        at.nanoseconds
+    )
+    .expect("bug: memory takes every write");
+}
+
 /// Replaces the format that `out` has from `start` on by the time.
 fn strftime(out: &mut Vec<u8>, start: usize, seconds: i64) {
     // A blank more tells an empty result from one that did not fit.

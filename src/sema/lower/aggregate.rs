@@ -2,10 +2,18 @@
 
 use super::map::ScriptMap;
 use super::{CheckedTree, Lower};
-use crate::ir::{BinaryOp as B, Expr, Place, ProgramKind, StmtKind};
+use crate::ir::{BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
 use crate::plan::Param;
 use crate::sema::tree::{self, ExprKind};
-use crate::types::{Aggregation, Type};
+use crate::types::{Aggregation, Series, Type};
+
+/// The interval of a time series in which something happens.
+struct Interval {
+    /// Since 1970.
+    number: Expr,
+    /// Nanoseconds.
+    now: Expr,
+}
 
 /// Whether adding to a slot must be atomic.
 ///
@@ -111,10 +119,79 @@ impl Lower<'_> {
             Aggregation::Lhist { min, max, step } => self.lhist_bucket(&value, *min, *max, *step),
             _ => value,
         };
+        let series = match &aggregation {
+            Aggregation::Tseries { interval, .. } => Some(self.interval(*interval)),
+            _ => None,
+        };
         let key = self.key(&map, key);
-        self.with_entry(id, &map, &key, |l, place| {
-            l.add_sample(&map, &aggregation, place, &value);
+        self.with_entry(id, &map, &key, |l, place| match (&aggregation, &series) {
+            (Aggregation::Tseries { count, function, signed, .. }, Some(at)) => {
+                let slot = Expr::binary(B::UMod, at.number.clone(), Expr::Const((*count).into()));
+                let slot = l.spill("slot", slot);
+                let part = |word: u32| place.at(8 * word).indexed(slot.clone(), 24, *count);
+                l.add_to_series(part, *function, *signed, at, &value);
+            }
+            _ => l.add_sample(&map, &aggregation, place, &value),
         });
+    }
+
+    /// The interval that it is now.
+    fn interval(&mut self, length: u64) -> Interval {
+        let boot = self.call(Helper::KtimeGetBootNs, vec![]);
+        let offset = self.shared.param(Param::TaiOffset);
+        let now = self.spill("now", Expr::binary(B::Add, boot, offset));
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        let number = Expr::binary(B::UDiv, now.clone(), Expr::Const(length));
+        Interval { number: self.spill("interval", number), now }
+    }
+
+    /// Adds a sample to the interval at hand, whose words `part` gives; what
+    /// is there may be of an earlier one.
+    fn add_to_series(
+        &mut self,
+        part: impl Fn(u32) -> Place,
+        function: Series,
+        signed: bool,
+        at: &Interval,
+        value: &Expr,
+    ) {
+        let load = |word: u32| Expr::load(part(word), 8, false);
+        let store = |l: &mut Lower<'_>, word: u32, value: Expr| {
+            l.emit(StmtKind::Store { to: part(word), size: 8, value });
+        };
+        let third = || match function {
+            Series::Last => at.now.clone(),
+            Series::Avg | Series::Max | Series::Min | Series::Sum => Expr::Const(1),
+        };
+        let current = Expr::binary(B::Eq, load(0), at.number.clone());
+        let add = |word: u32, n: Expr| Expr::binary(B::Add, load(word), n);
+        let less = if signed { B::SLt } else { B::ULt };
+        self.either(
+            current,
+            |l| match function {
+                Series::Last => {
+                    store(l, 1, value.clone());
+                    store(l, 2, third());
+                }
+                Series::Avg | Series::Sum => {
+                    store(l, 1, add(1, value.clone()));
+                    store(l, 2, add(2, Expr::Const(1)));
+                }
+                Series::Max => {
+                    let better = Expr::binary(less, load(1), value.clone());
+                    l.when(better, |l| store(l, 1, value.clone()));
+                }
+                Series::Min => {
+                    let better = Expr::binary(less, value.clone(), load(1));
+                    l.when(better, |l| store(l, 1, value.clone()));
+                }
+            },
+            |l| {
+                store(l, 0, at.number.clone());
+                store(l, 1, value.clone());
+                store(l, 2, third());
+            },
+        );
     }
 
     fn add_sample(
@@ -155,6 +232,7 @@ impl Lower<'_> {
                 let bucket = place.indexed(value.clone(), 8, aggregation.words());
                 self.add(map, &bucket, Expr::Const(1));
             }
+            Aggregation::Tseries { .. } => unreachable!("bug: a series has no single place"),
         }
     }
 

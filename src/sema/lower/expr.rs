@@ -201,7 +201,15 @@ impl Lower<'_> {
             ExprKind::IncDec { target, increment, prefix } => {
                 Val::Word(self.inc_dec(target, *increment, *prefix, &e.ty))
             }
-            ExprKind::If { cond, then, els } if !e.ty.is_scalar() && e.ty == Type::Void => {
+            ExprKind::If { cond, then, els } if e.ty == Type::Void && cond.constant().is_some() => {
+                // What cannot happen is not lowered, nor `fail` in it.
+                let taken = if cond.constant() == Some(0) { els.as_ref() } else { Some(then) };
+                if let Some(block) = taken {
+                    self.tree_block(block);
+                }
+                Val::Void
+            }
+            ExprKind::If { cond, then, els } if e.ty == Type::Void => {
                 let cond = self.word(cond);
                 let then = self.block(|l| l.tree_block(then));
                 let els = els.as_ref().map(|b| self.block(|l| l.tree_block(b))).unwrap_or_default();

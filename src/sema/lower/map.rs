@@ -2,7 +2,7 @@
 
 use super::aggregate::Atomic;
 use super::expr::{convert, cut_size};
-use super::{Lower, Shared};
+use super::{Home, Lower, Shared};
 use crate::config::Config;
 use crate::diag::Diagnostic;
 use crate::host::Host;
@@ -443,6 +443,47 @@ impl Lower<'_> {
         let result = self.local("has");
         self.set(result, Expr::Const(0));
         self.lookup(&map, &key, |l, _| l.set(result, Expr::Const(1)), |_| {});
+        Expr::Local(result)
+    }
+
+    /// 1 if the key is there; its value goes to a variable then.
+    pub(crate) fn find(
+        &mut self,
+        id: tree::MapId,
+        key: &tree::Expr,
+        var: tree::VarId,
+        value: &tree::Expr,
+    ) -> Expr {
+        let value_ty = &value.ty;
+        let map = self.script_map(id);
+        let key = self.key(&map, Some(key));
+        let result = self.local("has");
+        self.set(result, Expr::Const(0));
+        let home = self.home(var).clone();
+        self.lookup(
+            &map,
+            &key,
+            |l, place| {
+                l.set(result, Expr::Const(1));
+                let value = match &map.aggregation {
+                    Some(aggregation) => {
+                        super::Val::Word(l.read_aggregate(&map, aggregation, &key))
+                    }
+                    None if map.value.is_scalar() => super::Val::Word(l.load(&place, &map.value)),
+                    None => super::Val::Memory(place),
+                };
+                match (home, value) {
+                    (Home::Word(local, ty), super::Val::Word(word)) => {
+                        l.set(local, convert(word, value_ty, &ty));
+                    }
+                    (Home::Memory(to, ty), value) => {
+                        l.copy_into(value, value_ty, &ty, &to, false);
+                    }
+                    _ => unreachable!("bug: words have homes in registers"),
+                }
+            },
+            |_| {},
+        );
         Expr::Local(result)
     }
 

@@ -13,8 +13,10 @@ mod iterate;
 mod map;
 mod memory;
 mod program;
+mod search;
 mod stack;
 mod statement;
+pub(crate) mod typed;
 
 use std::collections::HashMap;
 

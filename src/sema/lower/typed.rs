@@ -1,0 +1,60 @@
+//! Pointers whose type the kernel's verifier knows: helpers that take a
+//! `struct path` or a socket want one that comes straight from the arguments
+//! of a traced function, not a number that happens to be an address.
+
+use super::Lower;
+use crate::host::features::Feature;
+use crate::ir::{BinaryOp as B, Expr, Helper};
+use crate::probes::Access;
+use crate::sema::tree::{self, ExprKind};
+use crate::types::{StructRef, Type};
+
+/// The struct that an expression is or points to, if the verifier can see
+/// that: an argument of the probe, and members of what it points to.
+pub(crate) fn struct_of(e: &tree::Expr) -> Option<&StructRef> {
+    let of = match &e.ty {
+        Type::Struct(s) => s,
+        Type::Ptr { to, .. } => match &**to {
+            Type::Struct(s) => s,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let known = match &e.kind {
+        ExprKind::Argument(argument) => matches!(argument.access, Access::Context { size: 8, .. }),
+        ExprKind::Member { base, .. } => struct_of(base).is_some(),
+        ExprKind::Deref(pointer) => struct_of(pointer).is_some(),
+        ExprKind::Call { builtin, .. } => builtin.name == "curtask",
+        _ => false,
+    };
+    known.then_some(of)
+}
+
+impl Lower<'_> {
+    /// The address of the struct that an expression is or points to, as the
+    /// verifier knows it; for those that [`struct_of`] accepts.
+    pub(crate) fn typed_address(&mut self, e: &tree::Expr) -> Expr {
+        match &e.kind {
+            ExprKind::Member { base, member } => {
+                let base = self.typed_address(base);
+                match member.ty {
+                    Type::Ptr { .. } => Expr::LoadTyped {
+                        pointer: Box::new(base),
+                        offset: member.offset,
+                        size: 8,
+                        signed: false,
+                    },
+                    _ => match member.offset {
+                        0 => base,
+                        n => Expr::binary(B::Add, base, Expr::Const(i64::from(n))),
+                    },
+                }
+            }
+            ExprKind::Deref(pointer) => self.typed_address(pointer),
+            ExprKind::Call { .. } if self.host.has(Feature::CurrentTaskBtf) => {
+                self.call(Helper::GetCurrentTaskBtf, vec![])
+            }
+            _ => self.argument_word(e),
+        }
+    }
+}
