@@ -50,6 +50,14 @@ impl Default for Config {
     }
 }
 
+/// A setting as scripts see it (`config.max_strlen`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    Bool(bool),
+    Int(u64),
+    Text(String),
+}
+
 /// A key: its name, what its values may be, and where the value goes.
 pub struct Key {
     pub name: &'static str,
@@ -292,6 +300,39 @@ pub fn stack_mode(text: &str) -> Option<StackMode> {
 }
 
 impl Config {
+    /// Every setting, in the order of [`KEYS`].
+    pub fn settings(&self) -> Vec<(&'static str, Setting)> {
+        use Setting::{Bool, Int, Text};
+        let missing = match self.missing_probes {
+            MissingProbes::Error => "error",
+            MissingProbes::Warn => "warn",
+            MissingProbes::Ignore => "ignore",
+        };
+        let stacks = match self.stack_mode {
+            StackMode::Bpftrace => "bpftrace",
+            StackMode::Perf => "perf",
+            StackMode::Raw => "raw",
+            StackMode::BuildId => "build_id",
+        };
+        vec![
+            ("cpp_demangle", Bool(self.cpp_demangle)),
+            ("license", Text(self.license.clone())),
+            ("log_size", Int(self.log_size)),
+            ("max_bpf_progs", Int(self.max_bpf_progs)),
+            ("max_cat_bytes", Int(self.max_cat_bytes)),
+            ("max_map_keys", Int(self.max_map_keys)),
+            ("max_probes", Int(self.max_probes)),
+            ("max_strlen", Int(self.max_strlen)),
+            ("missing_probes", Text(missing.into())),
+            ("on_stack_limit", Int(self.on_stack_limit)),
+            ("perf_rb_pages", Int(self.perf_rb_pages)),
+            ("print_maps_on_exit", Bool(self.print_maps_on_exit)),
+            ("show_debug_info", Bool(self.show_debug_info)),
+            ("stack_mode", Text(stacks.into())),
+            ("str_trunc_trailer", Text(self.str_trunc_trailer.clone())),
+        ]
+    }
+
     /// Settings from a script's config block, then the environment (pairs of
     /// name and value; only `BPFTRACE_…` and `RTRACE_…` are looked at).
     pub fn read(
@@ -383,6 +424,13 @@ fn renamed(name: &str, value: &str) -> Option<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_see_every_setting() {
+        let seen: Vec<&str> = Config::default().settings().into_iter().map(|s| s.0).collect();
+        let keys = KEYS.iter().filter(|key| !key.default.is_empty());
+        assert_eq!(seen, keys.map(|key| key.name).collect::<Vec<_>>());
+    }
 
     #[test]
     fn keys_know_their_defaults() {

@@ -116,7 +116,7 @@ pub static SUBJECTS: &[(&str, &[Builtin])] = &[
     ("Output", output::ROWS),
     ("Actions", action::ROWS),
     ("Known when the script is compiled", compile::ROWS),
-    ("Parameters", param::ROWS),
+    ("Parameters and settings", param::ROWS),
 ];
 
 /// Every builtin.

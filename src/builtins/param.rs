@@ -1,6 +1,7 @@
 //! Named parameters of a script: `rtrace script.bt -- --name=value`.
 
 use super::{BASE, Builtin, Call};
+use crate::config::Setting;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::lexer::{self, Token};
 use crate::sema::tree::{Expr, ExprKind};
@@ -24,14 +25,36 @@ enum Default {
     Text(Vec<u8>),
 }
 
-pub(super) const ROWS: &[Builtin] = &[Builtin {
-    name: "getopt",
-    usage: "getopt(\"name\"[, default[, \"help\"]])",
-    doc: "A named parameter, given behind `--` as `--name` or `--name=value`; `-- --help` lists those of a script.",
-    args: (1, 3),
-    check: getopt,
-    ..BASE
-}];
+pub(super) const ROWS: &[Builtin] = &[
+    Builtin {
+        name: "config",
+        usage: "config.max_strlen",
+        doc: "The settings of this run, as the config block and the environment have them.",
+        bare: true,
+        check: |c, call| {
+            let fields = c.config.settings().into_iter().map(|(name, setting)| {
+                let value = match setting {
+                    Setting::Bool(b) => Default::Bool(b),
+                    Setting::Int(n) => Default::Int(i128::from(n)),
+                    Setting::Text(text) => Default::Text(text.into_bytes()),
+                };
+                (name.to_owned(), literal(&value, &value, call.span))
+            });
+            let fields: Vec<(String, Expr)> = fields.collect();
+            let types = fields.iter().map(|(n, e)| (n.clone(), e.ty.clone())).collect();
+            Expr::new(ExprKind::Record(fields), Type::Record(types), call.span)
+        },
+        ..BASE
+    },
+    Builtin {
+        name: "getopt",
+        usage: "getopt(\"name\"[, default[, \"help\"]])",
+        doc: "A named parameter, given behind `--` as `--name` or `--name=value`; `-- --help` lists those of a script.",
+        args: (1, 3),
+        check: getopt,
+        ..BASE
+    },
+];
 
 fn getopt(c: &mut Checker<'_>, call: &Call<'_>) -> Expr {
     let Some(name) = c.literal_text(call, 0) else { return Expr::error(call.span) };

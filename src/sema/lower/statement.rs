@@ -63,7 +63,8 @@ impl Lower<'_> {
                 unreachable!("bug: variables are assigned")
             }
             StmtKind::Expr(e) => {
-                self.discarded = true;
+                // What gives nothing uses its arguments.
+                self.discarded = e.ty != Type::Void;
                 let value = self.value(e);
                 self.discarded = false;
                 // A read may fail, and that may be counted; the value is dropped.
