@@ -80,6 +80,39 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
     Builtin {
+        name: "skboutput",
+        usage: "skboutput(\"out.pcap\", args.skb, length, offset)",
+        doc: "Writes a packet to a file that tcpdump reads, from `offset` on, where its IP header is; 0 if it was sent, else an error number.",
+        args: (4, 4),
+        effects: true,
+        check: |c, call| {
+            let Some(file) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
+            if !c.may_call(call, Helper::SkbOutput) {
+                return tree::Expr::error(call.span);
+            }
+            let Some(skb) = super::memory::struct_argument(c, call, 1, "sk_buff") else {
+                return tree::Expr::error(call.span);
+            };
+            let both = c.integer_argument(call, 2).zip(c.integer_argument(call, 3));
+            let Some((length, offset)) = both else { return tree::Expr::error(call.span) };
+            let args = vec![skb, length, offset];
+            c.typed_with(call, args, Type::int(4, false), Detail::Text(file))
+        },
+        lower: Lowering::Word(|l, call| {
+            let ([skb, length, offset], Detail::Text(file)) = (call.args, call.detail) else {
+                return Expr::Const(0);
+            };
+            let length = l.argument_word(length);
+            let length = l.spill("length", length);
+            let offset = l.argument_word(offset);
+            let offset = l.spill("offset", offset);
+            let skb = l.typed_address(skb);
+            let result = l.packet(file, skb, length, offset);
+            Expr::Extend { value: Box::new(result), bits: 32, signed: false }
+        }),
+        ..BASE
+    },
+    Builtin {
         name: "socket_cookie",
         usage: "socket_cookie(sk)",
         doc: "A number that no other socket has, for a `struct sock *` among the arguments of the probe.",

@@ -234,6 +234,7 @@ fn effects(helper: Helper) -> Effects {
         | Helper::SeqWrite
         | Helper::TracePrintk
         | Helper::ProbeWriteUser
+        | Helper::SkbOutput
         | Helper::GetSocketCookie => Effects::Any,
     }
 }

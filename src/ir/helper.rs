@@ -40,6 +40,7 @@ pub enum Helper {
     TracePrintk,
     ProbeWriteUser,
     GetSocketCookie,
+    SkbOutput,
 }
 
 /// What is known about a helper.
@@ -99,6 +100,9 @@ impl Helper {
             Helper::GetStack => (67, "get_stack", 4, ALL),
             Helper::GetCurrentCgroupId => (80, "get_current_cgroup_id", 0, ALL),
             Helper::SendSignal => (109, "send_signal", 1, SIGNAL),
+            Helper::SkbOutput => {
+                (111, "skb_output", 5, &[P::Trampoline, P::BtfTracepoint, P::Iter])
+            }
             Helper::ProbeReadUser => (112, "probe_read_user", 3, ALL),
             Helper::ProbeReadKernel => (113, "probe_read_kernel", 3, ALL),
             Helper::ProbeReadUserStr => (114, "probe_read_user_str", 3, ALL),

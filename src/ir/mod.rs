@@ -153,6 +153,8 @@ pub enum MapKind {
     Array,
     PerCpuArray,
     RingBuffer,
+    /// A perf buffer for every CPU; what is in the map is the run side's.
+    PerfEventArray,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -454,6 +456,7 @@ impl MapKind {
             MapKind::PerCpuArray => 6,
             MapKind::LruHash => 9,
             MapKind::LruPerCpuHash => 10,
+            MapKind::PerfEventArray => 4,
             MapKind::RingBuffer => 27,
         }
     }

@@ -284,6 +284,7 @@ fn map_text(map: &Map) -> String {
         MapKind::Array => "array",
         MapKind::PerCpuArray => "percpu_array",
         MapKind::RingBuffer => "ringbuf",
+        MapKind::PerfEventArray => "perf_event_array",
     };
     let flags = match map.flags {
         0 => String::new(),
@@ -297,7 +298,8 @@ fn map_text(map: &Map) -> String {
         | MapKind::PerCpuHash
         | MapKind::LruPerCpuHash
         | MapKind::Array
-        | MapKind::PerCpuArray => {
+        | MapKind::PerCpuArray
+        | MapKind::PerfEventArray => {
             format!("map {name} {kind} key {key_size} value {value_size} max {max_entries}{flags}")
         }
     }

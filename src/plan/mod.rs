@@ -44,6 +44,14 @@ pub fn stack_table_limit(name: &str) -> Option<u16> {
 
 const STACK_TABLES: &str = "rt_stacks_";
 
+/// Name of the perf event array that carries packets, if a script has some.
+pub const PACKETS_MAP: &str = "rt_packets";
+
+/// Bytes before a packet: a `u32` index into [`Plan::events`], the packet's
+/// length (`u32`), the boot clock (`u64`), how many of its bytes are left out
+/// at the start (`u32`), and a `u32` that is zero.
+pub const PACKET_HEADER: u32 = 24;
+
 /// Section of the read-only words that the run side fills in before loading:
 /// one `u64` per entry of [`Plan::params`], in that order.
 pub const PARAMS_SECTION: &str = ".rodata.params";
@@ -315,6 +323,10 @@ pub enum Action {
     /// Fields are strings; printed up to the first empty one.
     Join {
         separator: String,
+    },
+    /// `skboutput`: a packet, appended to a file of that name.
+    Packet {
+        file: String,
     },
     /// One integer field: the exit status.
     Exit,

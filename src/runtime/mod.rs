@@ -19,6 +19,7 @@ pub mod mappings;
 pub mod maps;
 pub mod names;
 pub mod output;
+mod packets;
 mod perf;
 mod poll;
 pub mod privileges;

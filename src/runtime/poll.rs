@@ -10,10 +10,11 @@ use libbpf_rs::MapCore;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::error::Error;
-use super::ledger::{Ledger, Tally};
+use super::ledger::{Ledger, Notice, Tally};
 use super::load::{Loaded, damaged};
 use super::maps::{KernelMap, MapData, MapReader, Merged};
 use super::output::{self, Maps, Output};
+use super::packets::Packets;
 use super::ring::Ring;
 use super::signals::OwnSignal;
 use crate::diag::Diagnostic;
@@ -89,6 +90,7 @@ pub(super) struct Own<'a> {
 pub(super) struct Events<'s, 'o> {
     plan: &'s Plan,
     ring: Option<Ring<'s>>,
+    packets: Option<Packets<'s>>,
     maps: ScriptMaps<'s>,
     losses: Losses<'s>,
     output: &'o mut Output,
@@ -109,6 +111,7 @@ pub(super) struct Trial {
 /// The BPF maps behind a plan.
 pub(super) struct Opened<'s> {
     events: Option<libbpf_rs::Map<'s>>,
+    packets: Option<libbpf_rs::Map<'s>>,
     losses: Option<libbpf_rs::Map<'s>>,
     script: Vec<libbpf_rs::Map<'s>>,
 }
@@ -124,6 +127,7 @@ impl<'s> Opened<'s> {
         let plan = &loaded.plan;
         Ok(Opened {
             events: if plan.events.is_empty() { None } else { Some(find(plan::EVENTS_MAP)?) },
+            packets: loaded.map(plan::PACKETS_MAP),
             losses: if plan.losses.is_empty() { None } else { Some(find(plan::LOSSES_MAP)?) },
             script: plan.maps.iter().map(|m| find(&m.bpf_name)).collect::<Result<_, _>>()?,
         })
@@ -144,9 +148,10 @@ impl<'s, 'o> Events<'s, 'o> {
         let ring = ring.transpose().map_err(|e| {
             Error::run(Diagnostic::global(format!("cannot map the event buffer: {e}")))
         })?;
+        let packets = opened.packets.as_ref().map(Packets::open).transpose()?;
         let maps = ScriptMaps { plan, maps: &opened.script };
         let losses = Losses::of(plan, opened.losses.as_ref());
-        Ok(Events { plan, ring, maps, losses, output, status: 0 })
+        Ok(Events { plan, ring, packets, maps, losses, output, status: 0 })
     }
 
     /// The output, between events.
@@ -302,6 +307,7 @@ impl<'s, 'o> Events<'s, 'o> {
 
     /// Processes up to `limit` records.
     fn take(&mut self, limit: usize) -> Result<Taken, Stop> {
+        self.take_packets()?;
         let Some(ring) = &mut self.ring else { return Ok(Taken::All) };
         for _ in 0..limit {
             let Some(record) = ring.next() else { return Ok(Taken::All) };
@@ -314,12 +320,26 @@ impl<'s, 'o> Events<'s, 'o> {
         Ok(Taken::Some)
     }
 
+    fn take_packets(&mut self) -> Result<(), Stop> {
+        let Some(packets) = &mut self.packets else { return Ok(()) };
+        let arrived = packets.take();
+        for record in arrived.records {
+            let event = event_of(self.plan, &record)?;
+            self.output.event(event, &record, &mut self.maps)?;
+        }
+        if arrived.lost > 0 {
+            self.output.notice(&Notice::Lost { events: arrived.lost })?;
+        }
+        Ok(())
+    }
+
     /// Waits for events or an end, but not longer than so many milliseconds.
     fn wait(&self, watched: &Watched<'_>, milliseconds: u16) -> Result<Seen, Stop> {
         let mut fds = vec![PollFd::new(watched.signals, PollFlags::POLLIN)];
         fds.extend(watched.processes.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         let processes = fds.len();
         fds.extend(self.ring.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
+        fds.extend(self.packets.as_ref().map(|p| PollFd::new(p.fd(), PollFlags::POLLIN)));
         fds.extend(watched.own.map(|own| PollFd::new(own.signal.as_fd(), PollFlags::POLLIN)));
         let before_output = fds.len();
         // Errors are always reported.

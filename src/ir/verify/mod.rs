@@ -112,6 +112,8 @@ fn check_map(map: &Map) -> Result<(), String> {
         MapKind::RingBuffer => {
             key == 0 && value == 0 && entries >= 4096 && entries.is_power_of_two()
         }
+        // It has an entry for each CPU of the machine that loads it.
+        MapKind::PerfEventArray => key == 4 && value == 4 && entries == 0,
         MapKind::Array | MapKind::PerCpuArray => key == 4 && value > 0 && entries > 0,
         MapKind::Hash | MapKind::LruHash | MapKind::PerCpuHash | MapKind::LruPerCpuHash => {
             key > 0 && value > 0 && entries > 0
@@ -466,6 +468,7 @@ fn sizes(helper: Helper) -> bool {
         | Helper::ProbeReadUserStr
         | Helper::ProbeWriteUser
         | Helper::GetStack
+        | Helper::SkbOutput
         | Helper::DPath
         | Helper::RingbufOutput
         | Helper::SeqPrintf

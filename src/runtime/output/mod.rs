@@ -8,6 +8,7 @@
 pub mod format;
 pub mod histogram;
 pub mod json;
+pub mod pcap;
 pub mod series;
 pub mod sink;
 pub mod text;
@@ -63,6 +64,7 @@ pub struct Output {
     max_cat_bytes: u64,
     /// For texts on their way into JSON, a file name or a command.
     scratch: Vec<u8>,
+    packets: pcap::Files,
 }
 
 /// Text that is kept.
@@ -151,6 +153,7 @@ impl Output {
             sources: plan.sources.clone(),
             max_cat_bytes: plan.config.max_cat_bytes,
             scratch: Vec::new(),
+            packets: pcap::Files::default(),
         }
     }
 
@@ -208,6 +211,7 @@ impl Output {
             }
             Action::Time { format } => self.time(format)?,
             Action::Join { separator } => self.join(separator, values)?,
+            Action::Packet { file } => self.packet(file, record)?,
             Action::Exit => {
                 let status = match values.first() {
                     Some(Value::Int(n)) => n.bits(),
@@ -217,6 +221,21 @@ impl Output {
             }
         }
         Ok(None)
+    }
+
+    /// A packet with its header (`plan::PACKET_HEADER`), to be kept in a file.
+    fn packet(&mut self, file: &str, record: &[u8]) -> Result<(), Error> {
+        let word = |at, size| usize::try_from(super::decode::word(record, at, size)).unwrap_or(0);
+        let (length, offset) = (word(4, 4), word(16, 4));
+        let start = plan::PACKET_HEADER as usize;
+        // The kernel pads what it sends.
+        let all = record.get(start..).unwrap_or(&[]);
+        let packet = all.get(..length).unwrap_or(all).get(offset..).unwrap_or(&[]);
+        let now = self.cx.clock.wall(super::decode::word(record, 8, 8), 0).unwrap_or(Wall::now());
+        match self.packets.append(file, now, packet) {
+            Ok(()) => Ok(()),
+            Err(e) => self.failure(&format!("cannot write the packets to `{file}`: {e}")),
+        }
     }
 
     /// Collects what `f` shows, on whichever stream, as text.

@@ -1,11 +1,14 @@
 //! Events: records in the ring buffer, filled in place.
 
 use super::{Lower, Val};
-use crate::ir::{Arg, BinaryOp, Expr, Helper, LocalId, Place, StmtKind};
+use crate::ir::{self, Arg, BinaryOp, Expr, Helper, LocalId, Place, StmtKind};
 use crate::plan::{self, Action, Cause, EVENT_HEADER};
 use crate::sema::layout;
 use crate::sema::tree::{self, ExprKind};
 use crate::types::{Space, Type};
+
+/// `BPF_F_CURRENT_CPU` of linux/bpf.h: the buffer of this CPU.
+const CURRENT_CPU: i64 = 0xffff_ffff;
 
 /// A value to put into an event.
 enum Part {
@@ -59,6 +62,54 @@ impl Lower<'_> {
         let parts: Vec<Part> =
             pointers.iter().map(|p| Part::Text(*p, space, Type::Str(length))).collect();
         self.send(action, &parts);
+    }
+
+    /// Sends a packet: `length` bytes of a socket buffer, of which the first
+    /// `offset` are to be left out. Gives what the helper returned.
+    pub(crate) fn packet(&mut self, file: &str, skb: Expr, length: Expr, offset: Expr) -> Expr {
+        let event = plan::Event {
+            span: self.span,
+            action: Action::Packet { file: file.to_owned() },
+            fields: Vec::new(),
+            size: plan::PACKET_HEADER,
+        };
+        let id = self.event_id(event);
+        let known = self.shared.maps.iter().position(|m| m.name == plan::PACKETS_MAP);
+        let map = ir::MapId(super::index(known.unwrap_or_else(|| {
+            self.shared.maps.push(ir::Map {
+                name: plan::PACKETS_MAP.into(),
+                kind: ir::MapKind::PerfEventArray,
+                key_size: 4,
+                value_size: 4,
+                max_entries: 0,
+                flags: 0,
+            });
+            self.shared.maps.len() - 1
+        })));
+        let header = self.temp("packet", plan::PACKET_HEADER);
+        let now = self.call(Helper::KtimeGetBootNs, vec![]);
+        for (at, size, value) in [
+            (0, 4, Expr::Const(i64::from(id))),
+            (4, 4, length.clone()),
+            (8, 8, now),
+            (16, 4, offset),
+            (20, 4, Expr::Const(0)),
+        ] {
+            self.store(&header.at(at), size, value);
+        }
+        // The helper takes 20 bits of length.
+        let length = Expr::binary(BinaryOp::And, length, Expr::Const(0xf_ffff));
+        let length = Expr::binary(BinaryOp::Shl, length, Expr::Const(32));
+        let flags = Expr::binary(BinaryOp::Or, length, Expr::Const(CURRENT_CPU));
+        let args = vec![
+            Arg::Value(skb),
+            Arg::Map(map),
+            Arg::Value(flags),
+            Arg::Address(header),
+            Arg::Value(Expr::Const(i64::from(plan::PACKET_HEADER))),
+        ];
+        let result = self.call(Helper::SkbOutput, args);
+        self.spill("sent", result)
     }
 
     fn send(&mut self, action: Action, parts: &[Part]) {
