@@ -9,6 +9,7 @@ pub mod driver;
 pub mod host;
 pub mod info;
 pub mod ir;
+pub mod language;
 pub mod lexer;
 pub mod object;
 pub mod parser;

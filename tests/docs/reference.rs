@@ -4,6 +4,7 @@ use libtest_mimic::{Failed, Trial};
 use rtrace::builtins::{self, Builtin};
 use rtrace::config;
 use rtrace::host::Host;
+use rtrace::language::SECTIONS;
 use rtrace::parser::ast::{Item, Script};
 use rtrace::parser::parse;
 use rtrace::probes::{self, Context, Needs, PROVIDERS, Provider};
@@ -22,6 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("builtins.md", || compare("builtins.md", &builtins_page())),
         test("probes.md", || compare("probes.md", &probes_page())),
         test("config.md", || compare("config.md", &config_page())),
+        test("language.md", || compare("language.md", &language_page())),
+        test("language cases", language_cases),
         test("rows", rows),
         test("cases", cases),
     ]
@@ -59,6 +62,50 @@ fn builtins_page() -> String {
         }
     }
     page
+}
+
+fn language_page() -> String {
+    let mut page = format!(
+        "{MADE}\n\n# The language\n\n\
+         Section by section; [GUIDE.md](../../GUIDE.md) is the introduction. What a section says is \
+         exercised by the tests that its row in `src/language.rs` names.\n"
+    );
+    for section in SECTIONS {
+        page += &format!("\n## {}\n\n{}\n", section.title, section.text);
+        for example in section.examples {
+            let needs = match example.needs {
+                "" => String::new(),
+                needs => format!(" needs={needs}"),
+            };
+            page += &match example.prints {
+                "" => format!("\n```bt\n{}\n```\n", example.script),
+                prints => {
+                    let command = format!("# rtrace -q -e '{}'", example.script);
+                    format!("\n```console exact{needs}\n{command}\n{prints}```\n")
+                }
+            };
+        }
+    }
+    page
+}
+
+/// Every section has cases, and they have in them what they are named for.
+fn language_cases() -> Result<(), String> {
+    let mut faults = Vec::new();
+    for section in SECTIONS {
+        if section.cases.is_empty() {
+            faults.push(format!("`{}`: no case exercises it", section.title));
+        }
+        for (case, sign) in section.cases {
+            let path = root().join("tests").join(format!("{case}.bt"));
+            match std::fs::read_to_string(&path) {
+                Ok(text) if text.contains(sign) => {}
+                Ok(_) => faults.push(format!("`{}`: `{sign}` is not in {case}", section.title)),
+                Err(why) => faults.push(format!("`{}`: {case}: {why}", section.title)),
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
 fn config_page() -> String {
