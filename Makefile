@@ -49,9 +49,11 @@ lint: ## formatting, clippy, and each cargo feature on its own
 fuzz: ## run every fuzz target for a minute each (SECONDS=60)
 	@tools/fuzz $(or $(SECONDS),60)
 
-soak: ## ten thousand random expressions, computed and folded (RTRACE_SEED=1)
-	@tools/setup build
-	RTRACE_EXPRESSIONS=$${RTRACE_EXPRESSIONS:-10000} cargo test $(AS_ROOT) --test expressions -- --nocapture
+soak: ## thousands of random expressions and programs, here and on other kernels (RTRACE_SEED=1)
+	@tools/setup build test vm
+	RTRACE_EXPRESSIONS=10000 cargo test $(AS_ROOT) --test expressions
+	RTRACE_PROGRAMS=1000 cargo test $(AS_ROOT) --test runtime random-programs
+	RTRACE_PROGRAMS=1000 RTRACE_VM_KERNELS=5.10,6.1,6.12,6.18,7.2 cargo test $(AS_ROOT) --test vm random-programs
 
 clean: ## remove what was built; downloaded kernels stay
 	cargo clean

@@ -9,13 +9,25 @@ mod harness;
 use std::sync::{Arc, OnceLock};
 
 use harness::live::{self, Machine, Outcome};
-use libtest_mimic::{Arguments, Trial};
+use harness::programs;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// Random scripts that must load, if `RTRACE_PROGRAMS` does not say.
+const PROGRAMS: u64 = 50;
 
 fn main() {
     let mut args = Arguments::from_args();
     // One after the other: a script that counts everything would count its neighbour.
     args.test_threads.get_or_insert(1);
     let machine = Arc::new(OnceLock::new());
+    let random = {
+        let machine = Arc::clone(&machine);
+        Trial::ignorable_test("random-programs", move || {
+            let seeds = programs::wanted(PROGRAMS)?;
+            let done = programs::load_all(seeds, machine.get_or_init(Machine::this));
+            done.map(|()| Completion::Completed).map_err(Failed::from)
+        })
+    };
     let trials = harness::cases("runtime").into_iter().map(|case| {
         let machine = Arc::clone(&machine);
         Trial::ignorable_test(case.name.clone(), move || {
@@ -29,5 +41,5 @@ fn main() {
             outcome.completion()
         })
     });
-    libtest_mimic::run(&args, trials.collect()).exit();
+    libtest_mimic::run(&args, trials.chain([random]).collect()).exit();
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use harness::Case;
 use harness::live::{self, Machine, Outcome, Plan};
+use harness::programs;
 use libtest_mimic::{Arguments, Trial};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,12 @@ const LIMIT: &str = "3000";
 /// Not a case: `rtrace --info` knows what this kernel is known to have and lack. Otherwise a
 /// feature that is no longer recognised would turn off the cases that require it.
 const FEATURES: &str = "features";
+
+/// Nor this: random programs load.
+const PROGRAMS: &str = "random-programs";
+
+/// How many of them, if `RTRACE_PROGRAMS` does not say.
+const PROGRAM_COUNT: u64 = 20;
 
 /// Not a case either: after all of them, no BPF program is left in the kernel.
 const NOTHING_LEFT: &str = "nothing-left";
@@ -57,6 +64,9 @@ fn report(names: &[String]) -> ExitCode {
     for name in names {
         let outcome = match name.as_str() {
             FEATURES => features_as_known(&machine).into(),
+            PROGRAMS => programs::wanted(PROGRAM_COUNT)
+                .and_then(|seeds| programs::load_all(seeds, &machine))
+                .into(),
             NOTHING_LEFT => nothing_left().into(),
             _ => match cases.iter().find(|case| case.name == *name) {
                 Some(case) => live::run(case, &machine),
@@ -109,8 +119,12 @@ fn outside() -> ExitCode {
     let args = Arguments::from_args();
     let versions = std::env::var("RTRACE_VM_KERNELS").unwrap_or_else(|_| "6.1,6.12".into());
     let cases: Vec<Case> = harness::cases("runtime").into_iter().filter(is_for_vm).collect();
-    let names =
-        || [FEATURES].into_iter().chain(cases.iter().map(|case| &*case.name)).chain([NOTHING_LEFT]);
+    let names = || {
+        [FEATURES]
+            .into_iter()
+            .chain(cases.iter().map(|case| &*case.name))
+            .chain([PROGRAMS, NOTHING_LEFT])
+    };
 
     let mut trials = Vec::new();
     let mut boots = Vec::new();
@@ -158,6 +172,12 @@ fn trial(title: String, name: String, results: Arc<Results>) -> Trial {
     Trial::ignorable_test(title, move || results.wait_for(&name).completion())
 }
 
+/// A variable of the environment, as an option that sets it inside too.
+fn passed_on(name: &&str) -> Vec<String> {
+    let value = std::env::var(name);
+    value.map(|value| vec!["--env".into(), format!("{name}={value}")]).unwrap_or_default()
+}
+
 /// Runs cases on a kernel and hands in what each of them came to.
 fn boot(version: &str, names: &[String], results: &Results) -> Result<(), String> {
     let this = std::env::current_exe().map_err(|why| why.to_string())?;
@@ -165,6 +185,7 @@ fn boot(version: &str, names: &[String], results: &Results) -> Result<(), String
     command.args(["--kernel", version, "--timeout", LIMIT, "--env"]);
     command
         .arg(format!("{}={SLOWNESS}", live::SLOWNESS))
+        .args(["RTRACE_PROGRAMS", "RTRACE_SEED"].iter().flat_map(passed_on))
         .arg("--")
         .arg(this)
         .arg("--report")

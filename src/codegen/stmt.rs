@@ -1,12 +1,14 @@
 //! Statements.
 
+use std::collections::BTreeSet;
+
 use inkwell::module::Linkage;
 
 use super::builder::{Argument, Pointer, Word};
 use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Target};
-use crate::ir::{BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
+use crate::ir::{self, BinaryOp, Expr, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
 use crate::plan::MAX_ROUNDS;
 use crate::source::Span;
 
@@ -161,20 +163,17 @@ impl<'c> Emitter<'_, 'c> {
     /// bits. The verifier then could not see that the loop ends, and BPF has
     /// no 128-bit multiplication.
     fn hide_written(&mut self, body: &[Stmt]) {
-        let mut written = Vec::new();
+        let taken_over = ir::taken_over(body);
+        let mut written = BTreeSet::new();
         for stmt in body {
-            stmt.all_uses(&mut |u| match u {
-                Use::Write(local) if !written.contains(&local) => written.push(local),
-                Use::Write(_)
-                | Use::Read(_)
-                | Use::Slot(_)
-                | Use::Ptr(_)
-                | Use::Bind(_)
-                | Use::Rodata(_)
-                | Use::Map(_)
-                | Use::Context => {}
+            stmt.all_uses(&mut |used| {
+                if let Use::Write(local) = used {
+                    written.insert(local);
+                }
             });
         }
+        // What a round sets before it reads does not come from the round before.
+        written.retain(|local| taken_over.contains(local));
         for local in written {
             if self.frame.local(local).is_none() {
                 let place = self.local(local);

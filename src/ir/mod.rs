@@ -13,7 +13,7 @@ pub mod verify;
 
 pub use helper::{Helper, HelperInfo};
 pub use print::print;
-pub use uses::Use;
+pub use uses::{Use, taken_over};
 
 use crate::plan;
 use crate::source::Span;

@@ -1,6 +1,8 @@
 //! What a statement touches: the walks over statements, expressions and
 //! places that code generation and the verifier share.
 
+use std::collections::BTreeSet;
+
 use super::{Arg, Base, Expr, LocalId, MapId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
 
 /// One use, by the statement itself or in its expressions.
@@ -257,4 +259,54 @@ impl Expr {
             }
         }
     }
+}
+
+/// Locals that a block may read before it writes them: what it takes over from
+/// what ran before, and a loop from one round to the next.
+pub fn taken_over(block: &[Stmt]) -> BTreeSet<LocalId> {
+    let mut taken = BTreeSet::new();
+    walk(block, BTreeSet::new(), &mut taken);
+    taken
+}
+
+/// Adds what a block takes over; gives the locals that are written where it
+/// ends, or nothing if it does not end there.
+fn walk(
+    block: &[Stmt],
+    mut written: BTreeSet<LocalId>,
+    taken: &mut BTreeSet<LocalId>,
+) -> Option<BTreeSet<LocalId>> {
+    for stmt in block {
+        let mut set = Vec::new();
+        stmt.uses(&mut |used| match used {
+            Use::Read(local) if !written.contains(&local) => {
+                taken.insert(local);
+            }
+            Use::Write(local) => set.push(local),
+            _ => {}
+        });
+        match &stmt.kind {
+            StmtKind::Break | StmtKind::Continue | StmtKind::Return(_) => return None,
+            StmtKind::If { .. } | StmtKind::Lookup { .. } | StmtKind::Event { .. } => {
+                let [one, other] = stmt.blocks().map(|b| walk(b, written.clone(), taken));
+                written = match (one, other) {
+                    (Some(one), Some(other)) => one.intersection(&other).copied().collect(),
+                    (Some(only), None) | (None, Some(only)) => only,
+                    (None, None) => return None,
+                };
+            }
+            StmtKind::Loop { .. } | StmtKind::ForRange { .. } | StmtKind::ForMap { .. } => {
+                // A loop may not run at all; its own variable is set for its body.
+                let mut inside = written.clone();
+                inside.extend(set.iter().copied());
+                for body in stmt.blocks() {
+                    walk(body, inside.clone(), taken);
+                }
+                continue;
+            }
+            _ => {}
+        }
+        written.extend(set);
+    }
+    Some(written)
 }

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
 pub(crate) mod live;
+pub(crate) mod programs;
 
 use std::path::{Path, PathBuf};
 

@@ -80,6 +80,8 @@ pub struct Lower<'a> {
     /// Slots of the statement at hand, to be freed after it.
     temps: Vec<SlotId>,
     ptrs: u32,
+    /// Loops of the script around the statement at hand.
+    loops: u32,
     out: Vec<Stmt>,
     pub(crate) span: Span,
     vars: Vec<Home>,
@@ -251,6 +253,14 @@ impl Lower<'_> {
         std::mem::replace(&mut self.out, outer)
     }
 
+    /// The same for the body of a loop of the script.
+    fn repeated(&mut self, f: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        self.loops += 1;
+        let body = self.block(f);
+        self.loops -= 1;
+        body
+    }
+
     /// `if (cond) { then }`.
     pub(crate) fn when(&mut self, cond: Expr, then: impl FnOnce(&mut Self)) {
         let then = self.block(then);
@@ -283,6 +293,11 @@ impl Lower<'_> {
     pub(crate) fn local(&mut self, name: &str) -> LocalId {
         let id = LocalId(index(self.locals.len()));
         self.locals.push(ir::Local { name: name.to_string() });
+        // Otherwise it would keep its value, and need a place for it, from one
+        // round to the next.
+        if self.loops > 0 {
+            self.set(id, Expr::Const(0));
+        }
         id
     }
 

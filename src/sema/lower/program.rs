@@ -37,6 +37,7 @@ fn start<'a>(
         free: Vec::new(),
         temps: Vec::new(),
         ptrs: 0,
+        loops: 0,
         out: Vec::new(),
         span: probe.span,
         vars: Vec::new(),

@@ -75,7 +75,7 @@ impl Lower<'_> {
             StmtKind::While { cond, body } => self.while_loop(cond, body),
             StmtKind::Unroll { count, body } => {
                 let index = self.local("round");
-                let body = self.block(|l| l.tree_block(body));
+                let body = self.repeated(|l| l.tree_block(body));
                 let to = Expr::Const(i64::try_from(*count).unwrap_or(0));
                 self.emit(S::ForRange { index, from: Expr::Const(0), to, callback: false, body });
             }
@@ -123,7 +123,7 @@ impl Lower<'_> {
     /// body once, however often it runs. Else the verifier follows every round.
     fn while_loop(&mut self, cond: &tree::Expr, body: &tree::Block) {
         let index = self.host.has(Feature::Loop).then(|| self.local("round"));
-        let body = self.block(|l| {
+        let body = self.repeated(|l| {
             l.statement(|l| {
                 let cond = l.word(cond);
                 let done = Expr::binary(B::Eq, cond, Expr::Const(0));
@@ -174,7 +174,7 @@ impl Lower<'_> {
             self.when(many, |l| l.loss(Cause::LoopLimit, None));
         }
         let index = self.local("index");
-        let body = self.block(|l| {
+        let body = self.repeated(|l| {
             // Assigning to the variable does not change the loop.
             match &home {
                 Home::Word(local, ty) => {
@@ -201,7 +201,7 @@ impl Lower<'_> {
             unreachable!("bug: the loop variable is a tuple");
         };
         let (key, value) = (self.ptr(), self.ptr());
-        let body = self.block(|l| {
+        let body = self.repeated(|l| {
             let key_type = map.key.clone().unwrap_or(Type::INT64);
             if let Some(wanted) = types.first() {
                 l.part_copy(&Place::ptr(key), &key_type, wanted, &pair.at(at(0)));

@@ -1,0 +1,524 @@
+//! Random well-typed scripts: whatever passes rtrace's checks must load on every kernel.
+//!
+//! Every script is made from a seed, and from what the kernel can do. It has several probes of
+//! different types, which share variables' and maps' types as they are declared in [`MAPS`] and
+//! [`Body::declarations`].
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::live::{Machine, clean_environment};
+use super::rtrace;
+
+/// What a script may use here.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
+    kprobe: bool,
+    fentry: bool,
+    uprobe: bool,
+    /// Iterating over maps, and counting their keys.
+    for_each: bool,
+    /// Loops of many rounds.
+    callbacks: bool,
+    /// Reading aggregations in programs.
+    per_cpu: bool,
+}
+
+impl Kernel {
+    fn of(machine: &Machine) -> Result<Kernel, String> {
+        Ok(Kernel {
+            kprobe: machine.has("kprobe")?,
+            fentry: machine.has("fentry")?,
+            uprobe: machine.has("uprobe")?,
+            for_each: machine.has("for_each_map_elem")?,
+            callbacks: machine.has("loop")?,
+            per_cpu: machine.has("lookup_percpu_elem")?,
+        })
+    }
+}
+
+/// How many scripts, from which seed on: `RTRACE_PROGRAMS` and `RTRACE_SEED`.
+pub(crate) fn wanted(default: u64) -> Result<std::ops::Range<u64>, String> {
+    let number = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}")),
+        Err(_) => Ok(default),
+    };
+    let first = number("RTRACE_SEED", 1)?;
+    Ok(first..first.saturating_add(number("RTRACE_PROGRAMS", default)?))
+}
+
+/// Refused scripts that are shown; `RTRACE_KEEP` names a folder for all of them.
+const SHOWN: usize = 3;
+
+/// Loads and attaches the scripts of these seeds.
+///
+/// # Errors
+/// Those that were refused, with what was said.
+pub(crate) fn load_all(seeds: std::ops::Range<u64>, machine: &Machine) -> Result<(), String> {
+    let kernel = Kernel::of(machine)?;
+    let mut refused = Vec::new();
+    let count = seeds.end.saturating_sub(seeds.start);
+    for seed in seeds {
+        let script = script(seed, kernel);
+        if let Err(why) = load(&script) {
+            match std::env::var_os("RTRACE_KEEP") {
+                Some(dir) => {
+                    std::fs::write(Path::new(&dir).join(format!("{seed}.bt")), script).ok();
+                    refused.push(format!("seed {seed}: {why}"));
+                }
+                None => refused.push(format!("seed {seed}: {why}\n{script}")),
+            }
+        }
+    }
+    let shown: Vec<&str> = refused.iter().take(SHOWN).map(String::as_str).collect();
+    match refused.len() {
+        0 => Ok(()),
+        n => Err(format!("{n} of {count} scripts are refused:\n{}", shown.join("\n"))),
+    }
+}
+
+fn load(script: &str) -> Result<(), String> {
+    let mut command = Command::new(rtrace());
+    command.args(["--dry-run", "-q", "-"]);
+    clean_environment(&mut command);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|why| why.to_string())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(script.as_bytes()).map_err(|why| why.to_string())?;
+    }
+    let output = child.wait_with_output().map_err(|why| why.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).chars().take(1200).collect()),
+    }
+}
+
+/// xorshift64*
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n.max(1)
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from.get(self.below(from.len())).copied().unwrap_or_default()
+    }
+}
+
+/// Maps of every kind, as first used in the script: this settles their types.
+const MAPS: &str = "begin {
+  @word = (int64)0;
+  @words[(int64)0] = (int64)0;
+  @texts[(int64)0] = \"text\";
+  @by_text[\"text\"] = (int64)0;
+  @pairs[(int64)0, \"text\"] = ((int64)0, \"text\");
+}
+";
+
+/// An aggregation by an integer key, and how it is fed.
+const AGGREGATIONS: [(&str, &str); 8] = [
+    ("@count", "count()"),
+    ("@sum", "sum({})"),
+    ("@avg", "avg({})"),
+    ("@min", "min({})"),
+    ("@max", "max({})"),
+    ("@stats", "stats({})"),
+    ("@hist", "hist({})"),
+    ("@lhist", "lhist({}, 0, 1000, 50)"),
+];
+
+/// An attach point, and what only its programs have.
+struct Place {
+    point: &'static str,
+    numbers: &'static [&'static str],
+    texts: &'static [&'static str],
+    /// Code was interrupted, so there are stacks.
+    stacks: bool,
+}
+
+const PLACES: &[Place] = &[
+    Place {
+        point: "tracepoint:syscalls:sys_enter_openat",
+        numbers: &["args.dfd", "args.flags", "args.mode"],
+        texts: &["str(args.filename)", "str(args.filename, 20)"],
+        stacks: true,
+    },
+    Place {
+        point: "tracepoint:syscalls:sys_exit_read",
+        numbers: &["args.ret"],
+        texts: &[],
+        stacks: true,
+    },
+    Place {
+        point: "tracepoint:sched:sched_switch",
+        numbers: &["args.prev_pid", "args.next_prio", "args.prev_state"],
+        texts: &["args.next_comm", "args.prev_comm"],
+        stacks: true,
+    },
+    Place {
+        point: "rawtracepoint:sched_switch",
+        numbers: &["arg0", "(int64)arg1"],
+        texts: &[],
+        stacks: true,
+    },
+    Place { point: "interval:s:100", numbers: &[], texts: &[], stacks: false },
+    Place { point: "profile:hz:1", numbers: &[], texts: &[], stacks: true },
+    Place { point: "software:cpu-clock:1000000000", numbers: &[], texts: &[], stacks: true },
+    Place {
+        point: "kprobe:vfs_read",
+        numbers: &["arg0", "args.count", "args.file.f_flags", "args.pos"],
+        texts: &[],
+        stacks: true,
+    },
+    Place { point: "kretprobe:vfs_read", numbers: &["retval"], texts: &[], stacks: true },
+    Place {
+        point: "fentry:vfs_open",
+        numbers: &["args.file.f_flags", "args.path.dentry.d_inode.i_ino"],
+        texts: &["str(args.path.dentry.d_name.name)"],
+        stacks: true,
+    },
+    Place {
+        point: "fexit:vfs_read",
+        numbers: &["args.count", "(int64)args.pos", "retval"],
+        texts: &[],
+        stacks: true,
+    },
+    Place {
+        point: "uprobe:libc:getenv",
+        numbers: &["arg0", "arg1"],
+        texts: &["str(arg0)"],
+        stacks: true,
+    },
+    Place { point: "uretprobe:libc:getenv", numbers: &["retval"], texts: &[], stacks: true },
+];
+
+/// The script of a seed.
+fn script(seed: u64, kernel: Kernel) -> String {
+    let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = Random(state);
+    random.next();
+    let mut script = MAPS.to_owned();
+    let here = |place: &&Place| match place.point.split(':').next() {
+        Some("kprobe" | "kretprobe") => kernel.kprobe,
+        Some("fentry" | "fexit") => kernel.fentry,
+        Some("uprobe" | "uretprobe") => kernel.uprobe,
+        _ => true,
+    };
+    let places: Vec<&Place> = PLACES.iter().filter(here).collect();
+    for _ in 0..1 + random.below(4) {
+        let Some(place) = places.get(random.below(places.len())) else { continue };
+        let mut body = Body { random: &mut random, kernel, place, text: String::new(), loops: 0 };
+        body.probe();
+        script.push_str(&body.text);
+    }
+    script
+}
+
+struct Body<'a> {
+    random: &'a mut Random,
+    kernel: Kernel,
+    place: &'a Place,
+    text: String,
+    /// Loops around the statement at hand.
+    loops: u32,
+}
+
+impl Body<'_> {
+    fn probe(&mut self) {
+        let predicate = match self.random.below(3) {
+            0 => format!(" /{}/", self.before_variables()),
+            _ => String::new(),
+        };
+        let point = self.place.point;
+        writeln!(self.text, "{point}{predicate} {{").ok();
+        self.declarations();
+        let statements = 1 + self.random.below(10);
+        for _ in 0..statements {
+            self.statement(3, 1);
+        }
+        self.text.push_str("}\n");
+    }
+
+    /// A predicate; it comes before any variable.
+    fn before_variables(&mut self) -> String {
+        loop {
+            let condition = self.condition(2);
+            if !condition.contains('$') {
+                return condition;
+            }
+        }
+    }
+
+    /// Variables that every block has, with types that stay.
+    fn declarations(&mut self) {
+        self.text.push_str(
+            "  let $i : int64 = 1;\n  let $u : uint64 = 2;\n  let $s : string[32] = \"s\";\n  \
+             $w = (int32)3;\n  $p = ((int64)1, \"pair\");\n",
+        );
+    }
+
+    fn line(&mut self, indent: usize, text: &str) {
+        writeln!(self.text, "{}{text}", "  ".repeat(indent)).ok();
+    }
+
+    fn block(&mut self, depth: u32, indent: usize) {
+        for _ in 0..1 + self.random.below(3) {
+            self.statement(depth, indent + 1);
+        }
+    }
+
+    fn statement(&mut self, depth: u32, indent: usize) {
+        let choice = match depth {
+            0 => self.random.below(12),
+            _ => self.random.below(18),
+        };
+        match choice {
+            0 => {
+                let value = self.number(3);
+                self.line(indent, &format!("$i = (int64)({value});"));
+            }
+            1 => {
+                let value = self.number(3);
+                self.line(indent, &format!("$u = (uint64)({value});"));
+            }
+            2 => {
+                let value = self.number(2);
+                self.line(indent, &format!("$w = (int32)({value});"));
+            }
+            3 => {
+                let value = self.short_text();
+                self.line(indent, &format!("$s = {value};"));
+            }
+            4 => {
+                let (key, value) = (self.number(2), self.number(2));
+                self.line(indent, &format!("@words[(int64)({key})] = (int64)({value});"));
+            }
+            5 => {
+                let (key, value) = (self.text(), self.number(2));
+                self.line(indent, &format!("@by_text[{key}] = (int64)({value});"));
+            }
+            6 => {
+                let (key, text) = (self.number(2), self.text());
+                let (value, other) = (self.number(1), self.text());
+                let line = format!("@pairs[(int64)({key}), {text}] = ((int64)({value}), {other});");
+                self.line(indent, &line);
+            }
+            7 | 8 => self.aggregate(indent),
+            9 => {
+                let op =
+                    self.random.pick(&["@word++;", "@word--;", "$i++;", "--$w;", "@word += $i;"]);
+                self.line(indent, op);
+            }
+            10 => self.show(indent),
+            11 => {
+                let key = self.number(1);
+                let line = self.random.pick(&[
+                    "delete(@words, (int64)(KEY));",
+                    "if (has_key(@words, (int64)(KEY))) { @word = 1; }",
+                    "@texts[(int64)(KEY)] = $s;",
+                    "$p = ((int64)(KEY), $s);",
+                    "@words[(int64)(KEY)]++;",
+                ]);
+                self.line(indent, &line.replace("KEY", &key));
+            }
+            12 | 13 => {
+                let condition = self.condition(3);
+                self.line(indent, &format!("if ({condition}) {{"));
+                self.block(depth - 1, indent);
+                if self.random.chance(50) {
+                    self.line(indent, "} else {");
+                    self.block(depth - 1, indent);
+                }
+                self.line(indent, "}");
+            }
+            14 => {
+                self.line(indent, &format!("unroll({}) {{", 1 + self.random.0 % 3));
+                self.block(depth - 1, indent);
+                self.line(indent, "}");
+            }
+            15 if self.loops < 2 => {
+                let n = self.loops;
+                let top = match self.kernel.callbacks {
+                    true => self.number(1),
+                    false => "3".into(),
+                };
+                self.line(indent, &format!("for ($r{n} : 0..((int64)({top}) & 7)) {{"));
+                self.inside_loop(depth, indent);
+                self.line(indent, "}");
+            }
+            16 if self.loops < 2 => {
+                let n = self.loops;
+                self.line(indent, &format!("$n{n} = 0;"));
+                self.line(indent, &format!("while ($n{n} < {}) {{", 1 + self.random.0 % 6));
+                self.line(indent + 1, &format!("$n{n}++;"));
+                self.inside_loop(depth, indent);
+                self.line(indent, "}");
+            }
+            17 if self.loops < 1 && self.kernel.for_each => {
+                let map = self.random.pick(&["@words", "@by_text", "@pairs"]);
+                self.line(indent, &format!("for ($kv : {map}) {{"));
+                self.line(indent + 1, "print($kv.0);");
+                self.inside_loop(depth, indent);
+                self.line(indent, "}");
+            }
+            _ => self.aggregate(indent),
+        }
+    }
+
+    fn inside_loop(&mut self, depth: u32, indent: usize) {
+        self.loops += 1;
+        self.block(depth - 1, indent);
+        if self.random.chance(25) {
+            let condition = self.condition(1);
+            let leave = self.random.pick(&["break", "continue"]);
+            self.line(indent + 1, &format!("if ({condition}) {{ {leave}; }}"));
+        }
+        self.loops -= 1;
+    }
+
+    fn aggregate(&mut self, indent: usize) {
+        let at = self.random.below(AGGREGATIONS.len());
+        let Some((map, call)) = AGGREGATIONS.get(at) else { return };
+        let value = self.number(2);
+        let call = call.replace("{}", &format!("(int64)({value})"));
+        let key = self.number(1);
+        let (map, key) = match self.random.below(3) {
+            0 => (format!("{map}_all"), String::new()),
+            1 => (format!("{map}_by_text"), format!("[{}]", self.text())),
+            _ => ((*map).to_owned(), format!("[(int64)({key})]")),
+        };
+        // Stacks are taken outside of loops only.
+        if self.place.stacks && self.loops == 0 && self.random.chance(20) {
+            let line = self.random.pick(&[
+                "@by_kstack[kstack, comm] = count();",
+                "@by_ustack[ustack] = count();",
+                "@by_both[kstack(5), ustack(9)] = count();",
+                "print(ustack(perf, 9));",
+            ]);
+            self.line(indent, line);
+        }
+        self.line(indent, &format!("{map}{key} = {call};"));
+    }
+
+    fn show(&mut self, indent: usize) {
+        let (a, b, t) = (self.number(2), self.number(1), self.text());
+        let line = match self.random.below(6) {
+            0 => format!("printf(\"%d %s\\n\", {a}, {t});"),
+            1 => format!("printf(\"%x %c %10s|%-5d\\n\", {a}, (int64)({b}), {t}, {b});"),
+            2 => format!("print(({a}, {t}));"),
+            3 => format!("print({t});"),
+            4 => "print($p);".into(),
+            _ => format!("print((1, ({b}, $s), $p.1));"),
+        };
+        self.line(indent, &line);
+    }
+
+    /// An integer.
+    fn number(&mut self, depth: u32) -> String {
+        if depth == 0 || self.random.chance(25) {
+            return self.simple_number();
+        }
+        let a = self.number(depth - 1);
+        let b = self.number(depth - 1);
+        match self.random.below(9) {
+            0 => format!("(int64)({a}) - (int64)({b})"),
+            // A divisor that is known to be zero is an error.
+            1 => format!("({a}) / (({b}) ^ cpu)"),
+            2 => format!("({a}) % (({b}) ^ cpu)"),
+            3 => format!("({a}) << (({b}) & 31)"),
+            4 => format!("({a}) >> (({b}) & 31)"),
+            5 => {
+                let condition = self.condition(depth - 1);
+                format!("({condition}) ? (int64)({a}) : (int64)({b})")
+            }
+            6 => format!("(uint64)(({a}) & ({b}))"),
+            7 => format!("(int64)({a}) * (int16)({b})"),
+            _ => format!("({a}) + ({b})"),
+        }
+    }
+
+    fn simple_number(&mut self) -> String {
+        let general = [
+            "pid",
+            "tid",
+            "uid",
+            "cpu",
+            "nsecs",
+            "rand",
+            "elapsed",
+            "$i",
+            "$u",
+            "$w",
+            "$p.0",
+            "@word",
+            "sizeof($p)",
+            "(uint8)$u",
+            "curtask.pid",
+            "curtask.real_parent.tgid",
+        ];
+        match self.random.below(10) {
+            0 => ["1", "2", "7", "255", "65536", "1000000007"]
+                .get(self.random.below(6))
+                .copied()
+                .unwrap_or("1")
+                .to_owned(),
+            1 => "@words[1]".into(),
+            2 => format!("@by_text[{}]", self.text()),
+            3 | 4 if !self.place.numbers.is_empty() => {
+                format!("(int64)({})", self.random.pick(self.place.numbers))
+            }
+            5 if self.kernel.per_cpu => "(int64)@count_all".into(),
+            6 if self.kernel.for_each => "len(@words)".into(),
+            _ => self.random.pick(&general).to_owned(),
+        }
+    }
+
+    fn condition(&mut self, depth: u32) -> String {
+        let (a, b) = (self.number(depth.min(2)), self.number(depth.saturating_sub(1)));
+        match self.random.below(7) {
+            0 => format!("{} == {}", self.text(), self.text()),
+            1 => format!("strncmp({}, \"rtr\", 3) != 0", self.text()),
+            2 if depth > 0 => {
+                format!("({}) && ({})", self.condition(depth - 1), self.condition(depth - 1))
+            }
+            3 if depth > 0 => format!("!({})", self.condition(depth - 1)),
+            4 => format!("(int64)({a}) > (int64)({b})"),
+            5 => format!("(int64)({a}) != 3"),
+            _ => format!("(uint64)({a}) <= 100"),
+        }
+    }
+
+    /// A string of any length.
+    fn text(&mut self) -> String {
+        if !self.place.texts.is_empty() && self.random.chance(30) {
+            return self.random.pick(self.place.texts).to_owned();
+        }
+        self.short_text()
+    }
+
+    /// A string that fits 32 bytes.
+    fn short_text(&mut self) -> String {
+        let general = ["comm", "$s", "\"text\"", "\"\"", "str($u, 16)"];
+        match self.random.below(7) {
+            0 => {
+                let condition = self.condition(0);
+                format!("(({condition}) ? comm : \"none\")")
+            }
+            _ => self.random.pick(&general).to_owned(),
+        }
+    }
+}
