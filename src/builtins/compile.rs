@@ -88,6 +88,34 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
     Builtin {
+        name: "kfunc_exist",
+        usage: "kfunc_exist(\"bpf_task_from_pid\")",
+        doc: "Whether the kernel has a function of that name.",
+        args: (1, 1),
+        check: |c, call| match c.literal_text(call, 0) {
+            Some(name) => {
+                let found = c.host.btf().is_ok_and(|b| b.function(&name).is_some());
+                tree::Expr::new(ExprKind::Int(i128::from(found)), Type::Bool, call.span)
+            }
+            None => tree::Expr::error(call.span),
+        },
+        ..BASE
+    },
+    Builtin {
+        name: "kfunc_allowed",
+        usage: "kfunc_allowed(\"bpf_task_from_pid\")",
+        doc: "Whether the kernel lets a program of this kind call a function.",
+        args: (1, 1),
+        check: |c, call| match c.literal_text(call, 0) {
+            Some(name) => {
+                let allowed = c.host.features().kfunc(&name, c.instance.kind);
+                tree::Expr::new(ExprKind::Int(i128::from(allowed)), Type::Bool, call.span)
+            }
+            None => tree::Expr::error(call.span),
+        },
+        ..BASE
+    },
+    Builtin {
         name: "static_assert",
         usage: "static_assert(condition, \"message\")",
         doc: "An error with that message unless the condition holds, which must be known when the script is compiled.",

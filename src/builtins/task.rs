@@ -3,15 +3,19 @@
 use super::{BASE, Builtin, Call, Lowering};
 use crate::diag::Diagnostic;
 use crate::host::features::Feature;
-use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
-use crate::plan::Param;
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Kfunc, Place, StmtKind};
+use crate::plan::{Cause, Param};
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
 use crate::sema::tree::{self, Detail, ExprKind};
+use crate::source::Spanned;
 use crate::types::{Space, Type};
 
 /// `TASK_COMM_LEN` of linux/sched.h.
 const COMM: u32 = 16;
+
+/// Bytes of the name of another process.
+const COMM_OF: u32 = 64;
 
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -47,11 +51,18 @@ pub(super) const ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "comm",
-        usage: "comm",
-        doc: "Name of the current thread.",
+        usage: "comm, comm(pid)",
+        doc: "Name of the current thread, or of the one with that id in the initial pid namespace (in `fentry`, `fexit`, `iter` and most tracepoints of system calls); `N/A` if there is none.",
         bare: true,
-        check: |c, call| c.typed(call, Type::Str(COMM), Detail::None),
-        lower: Lowering::Memory(|l, _, to, full| {
+        args: (0, 1),
+        check: |c, call| match call.args.first() {
+            None => c.typed(call, Type::Str(COMM), Detail::None),
+            Some(_) => check_comm_of(c, call),
+        },
+        lower: Lowering::Memory(|l, call, to, full| {
+            if let (Some(pid), Detail::Number(offset)) = (call.args.first(), call.detail) {
+                return comm_of(l, pid, *offset, to, full);
+            }
             // Some kernels (6.1) leave what is behind the name as it was.
             if full {
                 l.emit(StmtKind::Zero { to: to.clone(), size: COMM });
@@ -269,6 +280,66 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
 ];
+
+/// `comm(pid)`: by a function of the kernel, which not every kernel has and not
+/// every program may call.
+fn check_comm_of(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    let name = Kfunc::TaskFromPid.name();
+    let Some(pid) = c.integer_argument(call, 0) else { return tree::Expr::error(call.span) };
+    let known = c.host.btf().is_ok_and(|b| b.function(name).is_some());
+    if !known {
+        c.diags.push(
+            Diagnostic::warning(call.span, "this kernel does not find processes by their ids")
+                .at("taken as `[unknown]`")
+                .note(format!("it lacks the function `{name}` (Linux 6.2)")),
+        );
+        let text = b"[unknown]".to_vec();
+        return tree::Expr::new(ExprKind::Str(text), Type::Str(COMM_OF), call.span);
+    }
+    if !c.host.features().kfunc(name, c.instance.kind) {
+        let reason = format!(
+            "the kernel does not let such programs call `{name}`; \
+             use it in a probe such as `fentry` or `rawtracepoint`"
+        );
+        return c.unavailable("comm(pid)", reason, call.span);
+    }
+    let task = c.current_task(call);
+    let offset = match &task.ty {
+        Type::Ptr { to, .. } => {
+            let comm = Spanned::new("comm".to_owned(), call.span);
+            c.member_offset(&to.clone(), &[comm])
+        }
+        _ => None,
+    };
+    let Some(offset) = offset else { return tree::Expr::error(call.span) };
+    c.typed_with(call, vec![pid], Type::Str(COMM_OF), Detail::Number(i64::from(offset)))
+}
+
+fn comm_of(l: &mut Lower<'_>, pid: &tree::Expr, offset: i64, to: &Place, full: bool) {
+    let pid = l.argument_word(pid);
+    let pid = l.spill("pid", pid);
+    if full {
+        l.emit(StmtKind::Zero { to: to.clone(), size: COMM_OF });
+    }
+    let value = l.ptr();
+    let found = l.block(|l| {
+        let name = Place::ptr(value).at(u32::try_from(offset).unwrap_or(0));
+        let args = vec![
+            Arg::Address(to.clone()),
+            Arg::Value(Expr::Const(i64::from(COMM))),
+            Arg::Value(Expr::Address(name)),
+        ];
+        let call = l.call(Helper::ProbeReadKernelStr, args);
+        l.emit(StmtKind::Eval(call));
+    });
+    let missing = l.block(|l| {
+        let text = Place::rodata(l.shared.constant(b"N/A\0".to_vec()));
+        l.emit(StmtKind::Copy { to: to.clone(), from: text, size: 4 });
+        let name = Kfunc::TaskFromPid.name().trim_start_matches("bpf_").to_owned();
+        l.loss(Cause::Helper { name }, None);
+    });
+    l.emit(StmtKind::Acquire { kfunc: Kfunc::TaskFromPid, arg: pid, value, found, missing });
+}
 
 /// `pid` and `tid` with their optional namespace.
 fn namespaced(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {

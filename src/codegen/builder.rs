@@ -453,6 +453,20 @@ impl<'a, 'c> Builder<'a, 'c> {
         call.try_as_basic_value().expect_basic("bug: it has a result").into_int_value()
     }
 
+    /// Calls a function of the kernel that takes a number of 32 bits and gives
+    /// a pointer.
+    pub(super) fn call_kernel(&self, callee: FunctionValue<'c>, arg: Word<'c>) -> Pointer<'c> {
+        let ty = self.context.i32_type();
+        let arg = self.inner.build_int_truncate(arg, ty, "").expect(BUILDS);
+        let call = self.inner.build_call(callee, &[arg.into()], "").expect(BUILDS);
+        call.try_as_basic_value().expect_basic("bug: it gives a pointer").into_pointer_value()
+    }
+
+    /// Calls a function of the kernel that takes a pointer and gives nothing.
+    pub(super) fn call_release(&self, callee: FunctionValue<'c>, pointer: Pointer<'c>) {
+        self.inner.build_call(callee, &[pointer.into()], "").expect(BUILDS);
+    }
+
     /// Calls a helper that gives a pointer.
     pub(super) fn call_pointer(&self, id: u32, args: &[Argument<'c>]) -> Pointer<'c> {
         self.helper(id, args, Effects::Any, self.pointer.into()).into_pointer_value()

@@ -226,6 +226,48 @@ impl<'c> Debug<'c> {
         Scope { files: files.collect() }
     }
 
+    /// Describes a function that is somewhere else: result (nothing for `void`)
+    /// and parameter.
+    pub(super) fn declaration(
+        &self,
+        function: FunctionValue<'c>,
+        result: Option<Meta<'c>>,
+        parameter: Meta<'c>,
+    ) {
+        let file = self.file(0);
+        let result = result.map_or(std::ptr::null_mut(), |r| r.0);
+        let mut types = [result, parameter.0];
+        let name = function.get_name().to_bytes();
+        // SAFETY: the function and every node belong to this context; pointers come with
+        // their lengths and are read in the calls only. A result may be null.
+        unsafe {
+            let ty = di::LLVMDIBuilderCreateSubroutineType(
+                self.builder,
+                file,
+                types.as_mut_ptr(),
+                len32(&types),
+                0,
+            );
+            let subprogram = di::LLVMDIBuilderCreateFunction(
+                self.builder,
+                file,
+                name.as_ptr().cast(),
+                name.len(),
+                std::ptr::null(),
+                0,
+                file,
+                1,
+                ty,
+                0,
+                0,
+                1,
+                0,
+                1,
+            );
+            di::LLVMSetSubprogram(function.as_value_ref(), subprogram);
+        }
+    }
+
     /// The location of a span inside a function.
     pub(super) fn location(&self, scope: &Scope<'c>, span: Span) -> Meta<'c> {
         let (line, column) = self.line_col(span);

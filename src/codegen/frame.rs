@@ -212,6 +212,7 @@ impl Usage {
             | StmtKind::Continue
             | StmtKind::Return(_)
             | StmtKind::Lookup { .. }
+            | StmtKind::Acquire { .. }
             | StmtKind::Event { .. } => false,
         };
         if callback {
@@ -229,7 +230,10 @@ impl Usage {
         // A loop's body may not run at all; of two arms, one does.
         if matches!(
             stmt.kind,
-            StmtKind::If { .. } | StmtKind::Lookup { .. } | StmtKind::Event { .. }
+            StmtKind::If { .. }
+                | StmtKind::Lookup { .. }
+                | StmtKind::Acquire { .. }
+                | StmtKind::Event { .. }
         ) {
             *written = one.intersection(&two).copied().collect();
         }

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use crate::ir::ProgramKind;
+
 /// Something that a kernel may or may not be able to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Feature {
@@ -213,12 +215,34 @@ impl fmt::Display for Feature {
 pub struct Features {
     known: [OnceLock<bool>; Feature::ALL.len()],
     probe: Box<dyn Fn(Feature) -> bool + Send + Sync>,
+    kfuncs: Box<Kfuncs>,
 }
+
+/// Says whether programs of a kind may call a function of the kernel.
+type Kfuncs = dyn Fn(&str, ProgramKind) -> bool + Send + Sync;
 
 impl Features {
     /// Features that `probe` answers for.
     pub fn new(probe: impl Fn(Feature) -> bool + Send + Sync + 'static) -> Features {
-        Features { known: [const { OnceLock::new() }; Feature::ALL.len()], probe: Box::new(probe) }
+        Features {
+            known: [const { OnceLock::new() }; Feature::ALL.len()],
+            probe: Box::new(probe),
+            kfuncs: Box::new(|_, _| false),
+        }
+    }
+
+    /// The same features, and functions of the kernel that `kfuncs` answers for.
+    #[must_use]
+    pub fn with_kfuncs(
+        self,
+        kfuncs: impl Fn(&str, ProgramKind) -> bool + Send + Sync + 'static,
+    ) -> Features {
+        Features { kfuncs: Box::new(kfuncs), ..self }
+    }
+
+    /// Whether programs of a kind may call a function of the kernel.
+    pub fn kfunc(&self, name: &str, kind: ProgramKind) -> bool {
+        (self.kfuncs)(name, kind)
     }
 
     /// The features of a recorded machine: these, and no others.
@@ -230,7 +254,9 @@ impl Features {
     /// The same machine as if it lacked a feature (`--no-feature`).
     #[must_use]
     pub fn without(self, feature: Feature) -> Features {
-        Features::new(move |f| f != feature && self.has(f))
+        let Features { known, probe, kfuncs } = self;
+        let rest = Features { known, probe, kfuncs: Box::new(|_, _| false) };
+        Features { kfuncs, ..Features::new(move |f| f != feature && rest.has(f)) }
     }
 
     /// Whether the machine has a feature.

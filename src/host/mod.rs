@@ -25,6 +25,8 @@ use btf::Btf;
 use features::{Feature, Features};
 use tracefs::Tracefs;
 
+use crate::ir::ProgramKind;
+
 /// A machine whose events can be traced.
 pub struct Host {
     root: PathBuf,
@@ -65,7 +67,8 @@ impl Host {
             listed.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
         Host {
             root: root.to_owned(),
-            features: Features::recorded(names.iter().filter_map(|n| Feature::find(n))),
+            features: Features::recorded(names.iter().filter_map(|n| Feature::find(n)))
+                .with_kfuncs(recorded_kfuncs(names)),
             arch: OnceLock::new(),
             btf: OnceLock::new(),
             tracefs: OnceLock::new(),
@@ -352,6 +355,16 @@ impl Host {
             }
         }
         found
+    }
+}
+
+/// Functions of the kernel that a recorded machine lists as `kfunc:NAME`; they
+/// are for tracing programs.
+fn recorded_kfuncs(names: Vec<String>) -> impl Fn(&str, ProgramKind) -> bool + Send + Sync {
+    move |name, kind| {
+        let tracing = [ProgramKind::Trampoline, ProgramKind::BtfTracepoint, ProgramKind::Iter]
+            .contains(&kind);
+        tracing && names.iter().any(|n| n.strip_prefix("kfunc:") == Some(name))
     }
 }
 

@@ -43,6 +43,29 @@ pub enum Helper {
     SkbOutput,
 }
 
+/// A kernel function that programs call to get hold of an object, and the one
+/// that gives it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kfunc {
+    /// `struct task_struct *bpf_task_from_pid(s32 pid)`
+    TaskFromPid,
+}
+
+impl Kfunc {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kfunc::TaskFromPid => "bpf_task_from_pid",
+        }
+    }
+
+    /// `void …(object *)`
+    pub const fn release(self) -> &'static str {
+        match self {
+            Kfunc::TaskFromPid => "bpf_task_release",
+        }
+    }
+}
+
 /// What is known about a helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelperInfo {

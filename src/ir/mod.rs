@@ -11,7 +11,7 @@ mod print;
 mod uses;
 pub mod verify;
 
-pub use helper::{Helper, HelperInfo};
+pub use helper::{Helper, HelperInfo, Kfunc};
 pub use print::print;
 pub use uses::{Use, taken_over};
 
@@ -265,6 +265,15 @@ pub enum StmtKind {
         map: MapId,
         key: Place,
         cpu: Option<Expr>,
+        value: PtrId,
+        found: Vec<Stmt>,
+        missing: Vec<Stmt>,
+    },
+    /// Gets hold of an object of the kernel by a function that takes a number;
+    /// binds `value` to it in `found`, which must not leave, and gives it back.
+    Acquire {
+        kfunc: Kfunc,
+        arg: Expr,
         value: PtrId,
         found: Vec<Stmt>,
         missing: Vec<Stmt>,

@@ -144,6 +144,9 @@ impl Printer<'_> {
                 let (map, key) = (self.map(*map), self.place(key));
                 format!("lookup {map}{key}{} as p{}", cpu.unwrap_or_default(), value.0)
             }
+            StmtKind::Acquire { kfunc, arg, value, .. } => {
+                format!("acquire {}({}) as p{}", kfunc.name(), self.whole(arg), value.0)
+            }
             StmtKind::Event { map, size, record, .. } => {
                 format!("event {} {size} as p{}", self.map(*map), record.0)
             }
@@ -257,7 +260,7 @@ impl Printer<'_> {
 /// What stands before the second block of a statement.
 fn second_name(kind: &StmtKind) -> &'static str {
     match kind {
-        StmtKind::Lookup { .. } => "missing",
+        StmtKind::Lookup { .. } | StmtKind::Acquire { .. } => "missing",
         StmtKind::Event { .. } => "lost",
         StmtKind::If { .. }
         | StmtKind::Set { .. }

@@ -27,7 +27,9 @@ impl Stmt {
             StmtKind::Loop { body }
             | StmtKind::ForRange { body, .. }
             | StmtKind::ForMap { body, .. } => [body, &[]],
-            StmtKind::Lookup { found, missing, .. } => [found, missing],
+            StmtKind::Lookup { found, missing, .. } | StmtKind::Acquire { found, missing, .. } => {
+                [found, missing]
+            }
             StmtKind::Event { body, lost, .. } => [body, lost],
             StmtKind::Set { .. }
             | StmtKind::Store { .. }
@@ -76,6 +78,10 @@ impl Stmt {
                 if let Some(cpu) = cpu {
                     cpu.uses(each);
                 }
+                each(Use::Bind(*value));
+            }
+            StmtKind::Acquire { arg, value, .. } => {
+                arg.uses(each);
                 each(Use::Bind(*value));
             }
             StmtKind::Event { map, record, .. } => {
@@ -134,6 +140,7 @@ impl Stmt {
                     cpu.each_expr(each);
                 }
             }
+            StmtKind::Acquire { arg, .. } => arg.each_expr(each),
             StmtKind::ForMap { .. }
             | StmtKind::Event { .. }
             | StmtKind::Loop { .. }
@@ -153,7 +160,9 @@ impl Stmt {
             StmtKind::Loop { body }
             | StmtKind::ForRange { body, .. }
             | StmtKind::ForMap { body, .. } => [body, &mut []],
-            StmtKind::Lookup { found, missing, .. } => [found, missing],
+            StmtKind::Lookup { found, missing, .. } | StmtKind::Acquire { found, missing, .. } => {
+                [found, missing]
+            }
             StmtKind::Event { body, lost, .. } => [body, lost],
             StmtKind::Set { .. }
             | StmtKind::Store { .. }

@@ -8,16 +8,60 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
+use std::sync::Arc;
 
 use libbpf_sys as c;
 
 use super::sys;
 use crate::host::features::{Feature, Features};
+use crate::ir::ProgramKind;
 
 /// The features of the running kernel. `find_function` gives the BTF id of a
 /// kernel function by name; it is asked only about fentry and iterators.
 pub fn live(find_function: impl Fn(&str) -> Option<u32> + Send + Sync + 'static) -> Features {
-    Features::new(move |feature| probe(feature, &find_function))
+    let find = Arc::new(find_function);
+    let again = Arc::clone(&find);
+    Features::new(move |feature| probe(feature, &*find))
+        .with_kfuncs(move |name, kind| kfunc_allowed(name, kind, &*again))
+}
+
+/// Whether programs of a kind may call a function of the kernel.
+fn kfunc_allowed(
+    name: &str,
+    kind: ProgramKind,
+    find_function: &dyn Fn(&str) -> Option<u32>,
+) -> bool {
+    let Some(id) = find_function(name) else { return false };
+    let tracing = |attach| {
+        let target = traced_function(find_function).unwrap_or(0);
+        (c::BPF_PROG_TYPE_TRACING, attach, target)
+    };
+    let (kind, attach, target) = match kind {
+        ProgramKind::Kprobe | ProgramKind::Uprobe => (c::BPF_PROG_TYPE_KPROBE, 0, 0),
+        ProgramKind::Tracepoint => (c::BPF_PROG_TYPE_TRACEPOINT, 0, 0),
+        ProgramKind::PerfEvent => (c::BPF_PROG_TYPE_PERF_EVENT, 0, 0),
+        ProgramKind::Special | ProgramKind::RawTracepoint => {
+            (c::BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0)
+        }
+        // Its callers may be of any kind.
+        ProgramKind::Function { .. } => return false,
+        // All of these are tracing programs to the kernel.
+        ProgramKind::Trampoline | ProgramKind::BtfTracepoint | ProgramKind::Iter => {
+            tracing(c::BPF_TRACE_FENTRY)
+        }
+    };
+    let mut log = [0; 1024];
+    // BPF_PSEUDO_KFUNC_CALL of linux/bpf.h is 2, in the half of the source register.
+    let call = Insn { code: 0x85, registers: 2 << 4, offset: 0, imm: id.cast_signed() };
+    let program = [Insn::mov(1, 0), call, Insn::mov(0, 0), Insn::EXIT];
+    match load_with_log(kind, attach, target, &program, &mut log) {
+        Ok(_) => true,
+        Err(_) => {
+            // Anything else that is wrong comes after the question whether it may be called.
+            let log = String::from_utf8_lossy(&log);
+            log.contains(": (85) call ") && !log.contains("is not allowed")
+        }
+    }
 }
 
 fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool {

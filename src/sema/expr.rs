@@ -366,7 +366,7 @@ impl Checker<'_> {
                 (0, b) => format!("up to {b}"),
                 (a, b) => format!("{a} to {b}"),
             };
-            let plural = if expected == "1" || expected == "at least 1" { "" } else { "s" };
+            let plural = if expected == "1" || expected.ends_with(" 1") { "" } else { "s" };
             let d = Diagnostic::error(
                 span,
                 format!("`{}` takes {expected} argument{plural}, not {}", builtin.name, args.len()),

@@ -11,7 +11,6 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("`#include` of headers of libraries", "#include <stdio.h>\nbegin { print(1); }"),
     ("`args` in uprobes", "uprobe:/usr/bin/shop:shop_open { print(args.name); }"),
     ("`dw_ustack`", "profile:hz:99 { print(dw_ustack); }"),
-    ("`comm(pid)`", "begin { print(comm(1)); }"),
 ];
 
 /// Flags that there must not be.

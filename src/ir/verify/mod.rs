@@ -19,8 +19,8 @@
 //! 8. An index is not into a stack slot: kernels before 5.12 refuse that.
 //! 9. Stack slots take at most [`STACK`] bytes, scratch slots end within
 //!    [`SCRATCH`].
-//! 10. `Break` and `Continue` stand in a loop; an event's body leaves neither
-//!     itself nor the program. Loops through callbacks nest at most
+//! 10. `Break` and `Continue` stand in a loop; the body of an event, and what
+//!     holds on to an object of the kernel, leave neither themselves nor the program. Loops through callbacks nest at most
 //!     [`CALLBACK_DEPTH`] deep.
 //! 11. Lookups, iterations and events name a map of a kind that has them; a
 //!     lookup on another CPU, one that has a value per CPU.
@@ -54,6 +54,9 @@ pub const STACK: u32 = 400;
 /// Bytes of scratch memory, and of a value per CPU (`PCPU_MIN_UNIT_SIZE`,
 /// linux/percpu.h). Eight are for code generation.
 pub const SCRATCH: u32 = 32 * 1024 - 8;
+
+/// Bytes of an object of the kernel, whose real size is not known here.
+const OBJECT: u32 = 1 << 16;
 
 /// Loops through callbacks inside each other (`MAX_CALL_FRAMES` is 8).
 pub const CALLBACK_DEPTH: u32 = 6;
@@ -291,6 +294,13 @@ impl Checker<'_> {
                 }
                 self.bind(*value, Bound { size: map.value_size, writable: true })?;
                 self.block(found)?;
+                self.unbind(*value);
+                self.block(missing)
+            }
+            StmtKind::Acquire { arg, value, found, missing, .. } => {
+                self.expr(arg)?;
+                self.bind(*value, Bound { size: OBJECT, writable: false })?;
+                self.inside(Inside::Event, found)?;
                 self.unbind(*value);
                 self.block(missing)
             }
