@@ -8,6 +8,7 @@ use inkwell::module::Module;
 use super::builder::Pointer;
 use super::debug::{Debug, Meta};
 use super::program::{CLAIMED_ENTRIES, ScratchMap, preemptible};
+use crate::ir::verify::PER_CPU_VALUE;
 use crate::ir::{Home, Map, MapKind, Module as IrModule, Program, Use};
 use crate::plan::{self, MapValue, Plan};
 use crate::types::Aggregation;
@@ -99,15 +100,20 @@ pub(super) fn emit_scratch<'c>(
     }
     let mut all = module.functions.iter().chain(&module.programs);
     let claims = all.any(|p| preemptible(p.kind) && scratch_size(p).is_some());
+    let value_size = size + if claims { 8 } else { 0 };
+    // A value per CPU is limited; one of all CPUs together is not. The run side
+    // makes as many of those as there are CPUs.
+    let shared = value_size > PER_CPU_VALUE;
     let map = Map {
         name: plan::SCRATCH_MAP.into(),
-        kind: MapKind::PerCpuArray,
+        kind: if shared { MapKind::Array } else { MapKind::PerCpuArray },
         key_size: 4,
-        value_size: size + if claims { 8 } else { 0 },
+        value_size,
         max_entries: entries,
         flags: 0,
     };
-    Some(ScratchMap { map: emit(context, llvm, debug, &map, plan), busy: size, first })
+    let map = emit(context, llvm, debug, &map, plan);
+    Some(ScratchMap { map, busy: size, first, each_cpu: shared.then_some(entries) })
 }
 
 /// Bytes of scratch memory that a program uses, if it uses any.

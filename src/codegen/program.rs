@@ -44,6 +44,9 @@ pub(super) struct ScratchMap<'c> {
     pub(super) busy: u32,
     /// First entry of each function and each program of the module.
     pub(super) first: Vec<u32>,
+    /// Entries of each CPU, if the map has those of all of them one after the
+    /// other; nothing for a map with values per CPU.
+    pub(super) each_cpu: Option<u32>,
 }
 
 /// Slots in scratch memory whose addresses may be kept at hand.
@@ -387,6 +390,14 @@ impl<'c> Emitter<'_, 'c> {
             panic!("bug: scratch memory is bound in a callback");
         };
         let index = self.at_entry(|b| b.allocate(4, 4, "scratch_index"));
+        let own = scratch.each_cpu.map(|entries| {
+            let cpu = b.call(Helper::GetSmpProcessorId.info().id, &[], Effects::None);
+            b.binary(BinaryOp::Mul, cpu, b.constant(entries.into()))
+        });
+        let entry = |number: u32| match own {
+            Some(own) => b.binary(BinaryOp::Add, own, b.constant(number.into())),
+            None => b.constant(number.into()),
+        };
         let lookup = || {
             let args = [Argument::Pointer(scratch.map), Argument::Pointer(index)];
             let entry = b.call_pointer(helpers::MAP_LOOKUP_ELEM, &args);
@@ -395,19 +406,19 @@ impl<'c> Emitter<'_, 'c> {
             b.continue_in(found);
             b.hide_pointer(entry)
         };
-        b.store(index, 4, b.constant(first.into()), 4);
+        b.store(index, 4, entry(first), 4);
         let mut bound = Bound { release: None };
-        let entry = match preemptible(self.program.kind) {
+        let bound_entry = match preemptible(self.program.kind) {
             false => lookup(),
             true => {
                 let owned = self.allocate_word("scratch_entry");
                 let ready = b.block(self.function.value, "claimed");
                 for number in 0..CLAIMED_ENTRIES {
                     if number > 0 {
-                        b.store(index, 4, b.constant((first + number).into()), 4);
+                        b.store(index, 4, entry(first + number), 4);
                     }
-                    let entry = lookup();
-                    let busy = b.offset(entry, scratch.busy);
+                    let found = lookup();
+                    let busy = b.offset(found, scratch.busy);
                     b.atomic_add(busy, 8, b.constant(1));
                     let claims = b.load(busy, 8, false, 8);
                     let alone = b.compare(BinaryOp::Eq, claims, b.constant(1));
@@ -415,15 +426,15 @@ impl<'c> Emitter<'_, 'c> {
                     let taken = b.block(self.function.value, "taken");
                     b.branch(alone.expect("bug: it is a comparison"), mine, taken);
                     b.continue_in(mine);
-                    b.store_pointer(owned, entry);
+                    b.store_pointer(owned, found);
                     b.jump(ready);
                     b.continue_in(taken);
                     b.atomic_add(busy, 8, b.constant(-1));
                 }
                 b.jump(exit);
                 b.continue_in(ready);
-                let entry = b.load_pointer(owned);
-                let busy = b.offset(entry, scratch.busy);
+                let claimed = b.load_pointer(owned);
+                let busy = b.offset(claimed, scratch.busy);
                 let release = b.block(self.function.value, "release");
                 let here = b.position();
                 b.continue_in(release);
@@ -432,12 +443,12 @@ impl<'c> Emitter<'_, 'c> {
                 b.continue_in(here);
                 bound.release = Some((busy, self.function.exit));
                 self.function.exit = Exit::Program { result, block: release };
-                entry
+                claimed
             }
         };
-        self.function.scratch = Some(entry);
+        self.function.scratch = Some(bound_entry);
         if let Some(offset) = self.frame.scratch {
-            b.store_pointer(self.in_frame(offset), entry);
+            b.store_pointer(self.in_frame(offset), bound_entry);
         }
         bound
     }

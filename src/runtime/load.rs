@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-use libbpf_rs::{MapCore, ObjectBuilder, OpenObject, PrintLevel, set_print};
+use libbpf_rs::{MapCore, MapType, ObjectBuilder, OpenObject, PrintLevel, set_print};
 use nix::time::ClockId;
 
 use super::attach;
@@ -195,6 +195,7 @@ fn load_once(
     let mut object = open(elf).map_err(Failure::other)?;
     set_params(&mut object, plan, setup).map_err(Failure::other)?;
     set_buffer_size(&mut object, plan).map_err(Failure::other)?;
+    set_scratch_size(&mut object).map_err(Failure::other)?;
     choose_programs(&mut object, plan, left_out);
     let mut logs = if setup.show_verifier { ask_for_logs(&mut object, plan) } else { vec![] };
     heard();
@@ -309,6 +310,23 @@ const EVENTS_ROOM: u64 = 32 << 10;
 /// time of a whole start, so small events get a small buffer.
 const MIN_BUFFER: u64 = 1 << 20;
 const MAX_BUFFER: u64 = 16 << 20;
+
+/// Gives a map of large values that is not kept per CPU its entries for every CPU.
+fn set_scratch_size(object: &mut OpenObject) -> Result<(), Error> {
+    let Some(mut map) = object.maps_mut().find(|m| m.name() == plan::SCRATCH_MAP) else {
+        return Ok(());
+    };
+    if map.map_type() != MapType::Array {
+        return Ok(());
+    }
+    let failed = |e: libbpf_rs::Error| {
+        Error::run(Diagnostic::global(format!("cannot make room for large values: {e}")))
+    };
+    let cpus = libbpf_rs::num_possible_cpus().map_err(failed)?;
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    let entries = map.max_entries().saturating_mul(cpus);
+    map.set_max_entries(entries).map_err(failed)
+}
 
 /// Gives the event buffer its size.
 fn set_buffer_size(object: &mut OpenObject, plan: &Plan) -> Result<(), Error> {

@@ -51,9 +51,11 @@ use crate::plan;
 /// what callbacks share and for values that do not fit the registers.
 pub const STACK: u32 = 400;
 
-/// Bytes of scratch memory, and of a value per CPU (`PCPU_MIN_UNIT_SIZE`,
-/// linux/percpu.h). Eight are for code generation.
-pub const SCRATCH: u32 = 32 * 1024 - 8;
+/// Bytes of a value per CPU (`PCPU_MIN_UNIT_SIZE`, linux/percpu.h).
+pub const PER_CPU_VALUE: u32 = 32 * 1024;
+
+/// Bytes of scratch memory of a program. Eight are for code generation.
+pub const SCRATCH: u32 = 1024 * 1024 - 8;
 
 /// Bytes of an object of the kernel, whose real size is not known here.
 const OBJECT: u32 = 1 << 16;
@@ -123,7 +125,7 @@ fn check_map(map: &Map) -> Result<(), String> {
         }
     };
     ensure(sized, || format!("a {:?} cannot have sizes {key}, {value}, {entries}", map.kind))?;
-    ensure(!map.kind.per_cpu() || value <= SCRATCH + 8, || {
+    ensure(!map.kind.per_cpu() || value <= PER_CPU_VALUE, || {
         format!("a value per CPU cannot have {value} bytes")
     })
 }

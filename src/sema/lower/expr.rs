@@ -44,6 +44,8 @@ impl Lower<'_> {
     /// be computed with, so the kernel copies it.
     fn number_of(&mut self, address: Expr) -> Expr {
         let (pointer, number) = (self.temp("pointer", 8), self.temp("number", 8));
+        // A callback may not store a pointer to the stack on its caller's stack.
+        let pointer = self.indexable(&pointer);
         self.emit(StmtKind::Store { to: pointer.clone(), size: 8, value: address });
         let args = vec![
             Arg::Address(number.clone()),

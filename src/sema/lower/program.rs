@@ -6,6 +6,7 @@ use super::{CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::arch::Sign;
+use crate::ir::verify::SCRATCH;
 use crate::ir::{self, BinaryOp as B, Expr, Place, ProgramKind, StmtKind};
 use crate::plan;
 use crate::probes::{Compat, Syscalls};
@@ -73,6 +74,7 @@ pub(super) fn lower_function(
         }
         l.tree_block(&probe.body);
     });
+    l.check_size();
     ir::Program {
         name: program_name(&format!("fn_{}", function.name)),
         kind: probe.instance.kind,
@@ -122,6 +124,7 @@ pub(super) fn lower(
         }
         l.tree_block(&probe.body);
     });
+    l.check_size();
     let mut stmts = filter_loads;
     stmts.extend(filters);
     stmts.append(&mut l.prologue);
@@ -200,6 +203,20 @@ impl Lower<'_> {
             };
             self.vars.push(home);
         }
+    }
+
+    /// Reports values that are too large together.
+    fn check_size(&mut self) {
+        if self.scratch <= SCRATCH {
+            return;
+        }
+        let message = "the values of this block are too large together";
+        let kib = |bytes: u32| bytes.div_ceil(1024);
+        let d = crate::diag::Diagnostic::error(self.span, message)
+            .at(format!("{} KiB", kib(self.scratch)))
+            .note(format!("a program has room for {} KiB", kib(SCRATCH)))
+            .help("lower `max_strlen`, read less (`str(p, 100)`), or use several probes");
+        self.fail(d);
     }
 
     /// Ends the program if a condition holds.
