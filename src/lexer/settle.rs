@@ -39,6 +39,10 @@ const TYPES: [&str; 22] = [
     "usym_t",
 ];
 
+/// Words that make up a type together.
+const C_WORDS: [&str; 9] =
+    ["unsigned", "signed", "long", "short", "int", "char", "const", "volatile", "void"];
+
 /// Builtins that are never types, whatever the caller says.
 fn is_parser_builtin(name: &str) -> bool {
     let numbered = |prefix: &str| {
@@ -224,6 +228,15 @@ impl View<'_> {
             (Token::Typeof, Some(Token::LParen)) => {
                 let close = self.partners.get(i + 1).copied().filter(|&c| c > 0)?;
                 (close + 1, Certainty::Type)
+            }
+            // `unsigned long`, `const char`: words of C.
+            (Token::Ident(first), Some(Token::Ident(_))) => {
+                let c_word = |i: usize| matches!(self.at(i), Some(Token::Ident(w)) if C_WORDS.contains(&w.as_str()));
+                let more = (i + 1..).take_while(|&at| c_word(at)).count();
+                match C_WORDS.contains(&first.as_str()) && more > 0 {
+                    true => (i + 1 + more, Certainty::Type),
+                    false => (i + 1, Certainty::Name),
+                }
             }
             (Token::Ident(_), _) => (i + 1, Certainty::Name),
             _ => return None,

@@ -6,6 +6,7 @@ use super::needs::is_args;
 use super::statement::shown;
 use super::tree::{Detail, Expr, ExprKind};
 use crate::diag::{self, Diagnostic};
+use crate::host::btf;
 use crate::parser::ast::{self, TypeExprKind, TypeSuffix};
 use crate::probes::Argument;
 use crate::source::{Span, Spanned};
@@ -455,6 +456,10 @@ impl Checker<'_> {
     }
 
     fn named_type(&mut self, tag: Option<ast::TypeTag>, name: &str) -> Option<Type> {
+        let plain: Vec<_> =
+            name.split(' ').filter(|word| !matches!(*word, "const" | "volatile")).collect();
+        let name = plain.join(" ");
+        let name = name.as_str();
         if tag.is_none() {
             let own = match name {
                 "int8" => Type::int(1, true),
@@ -474,12 +479,6 @@ impl Checker<'_> {
                 "username_t" => Type::Username,
                 "timestamp" => Type::Timestamp,
                 "cgroup_path_t" => Type::CgroupPath,
-                // C names that need no BTF.
-                "char" => Type::int(1, true),
-                "short" => Type::int(2, true),
-                "int" => Type::int(4, true),
-                "long" => Type::int(8, true),
-                "unsigned" => Type::int(4, false),
                 _ => Type::Unknown,
             };
             if own != Type::Unknown {
@@ -487,6 +486,8 @@ impl Checker<'_> {
             }
         }
         let own = self.cdefs.find_type(tag, name);
+        // Of C's names, some need no BTF.
+        let own = own.or_else(|| btf::base_type(name).filter(|_| tag.is_none()));
         own.or_else(|| self.host.btf().ok()?.find_type(tag, name))
     }
 

@@ -34,6 +34,8 @@ impl Lower<'_> {
             let word = if plain { word } else { self.number_of(word) };
             words.push(self.spill("argument", word));
         }
+        let depth = self.shared.function_depths.get(&function).copied();
+        self.calls(depth.unwrap_or(1));
         let id = self.shared.function_ids.get(&function).copied();
         let function = id.expect("bug: a function is lowered after its caller");
         let call = Expr::CallFunction { function, args: words };

@@ -523,7 +523,7 @@ impl Lower<'_> {
         let count = self.local("len");
         self.set(count, Expr::Const(0));
         let (key, value) = (self.ptr(), self.ptr());
-        let body = self.block(|l| {
+        let body = self.callback(|l| {
             l.set(count, Expr::binary(B::Add, Expr::Local(count), Expr::Const(1)));
         });
         self.emit(StmtKind::ForMap { map: map.id, key, value, body });

@@ -27,6 +27,7 @@ use super::{Checked, Options};
 use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
+use crate::ir::verify::CALLBACK_DEPTH;
 use crate::ir::{self, Expr, LocalId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
 use crate::plan::{self, Plan};
 use crate::probes::{Instance, Operand};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     /// Functions so far, and their ids by the checker's.
     pub functions: Vec<ir::Program>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
+    /// Calls inside each other that a call of a function makes, itself included.
+    function_depths: HashMap<tree::FunctionId, u32>,
     pub cdefs: Definitions,
     pub diags: Diagnostics,
 }
@@ -75,6 +78,10 @@ pub struct Lower<'a> {
     /// Bytes of the stack that slots may take.
     stack_budget: u32,
     scratch: u32,
+    /// Loops through callbacks around the statement at hand, and the most calls
+    /// inside each other so far, of those and of functions.
+    depth: u32,
+    pub(super) deepest: u32,
     /// Slots whose statement is over.
     free: Vec<SlotId>,
     /// Slots of the statement at hand, to be freed after it.
@@ -143,6 +150,7 @@ pub(super) fn lower(
         losses: Vec::new(),
         functions: Vec::new(),
         function_ids: HashMap::new(),
+        function_depths: HashMap::new(),
         cdefs,
         diags: Diagnostics::default(),
     };
@@ -150,7 +158,9 @@ pub(super) fn lower(
     let atomic = aggregate::atomic_maps(&checked);
     shared.script_maps(&checked.maps, &atomic, host, config);
     for (id, function) in &checked.functions {
-        let lowered = program::lower_function(&mut shared, function, host, options, config);
+        let (lowered, depth) =
+            program::lower_function(&mut shared, function, host, options, config);
+        shared.function_depths.insert(*id, depth + 1);
         shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
         shared.functions.push(lowered);
     }
@@ -257,6 +267,14 @@ impl Lower<'_> {
     fn repeated(&mut self, f: impl FnOnce(&mut Self)) -> Vec<Stmt> {
         self.loops += 1;
         let body = self.block(f);
+        self.loops -= 1;
+        body
+    }
+
+    /// The same through a callback.
+    fn repeated_by_callback(&mut self, f: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        self.loops += 1;
+        let body = self.callback(f);
         self.loops -= 1;
         body
     }
@@ -374,6 +392,33 @@ impl Lower<'_> {
             self.stack -= slot.size;
         }
         place.clone()
+    }
+
+    /// Whether there is room for another loop through a callback here.
+    pub(super) fn has_room_for_callback(&self) -> bool {
+        self.depth < CALLBACK_DEPTH
+    }
+
+    /// What `f` appends, as the body of a loop through a callback.
+    pub(crate) fn callback(&mut self, f: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        self.calls(1);
+        self.depth += 1;
+        let body = self.block(f);
+        self.depth -= 1;
+        body
+    }
+
+    /// Notes that the statement at hand makes so many calls inside each other.
+    pub(super) fn calls(&mut self, count: u32) {
+        let depth = self.depth + count;
+        if depth > CALLBACK_DEPTH && self.deepest <= CALLBACK_DEPTH {
+            let d =
+                Diagnostic::error(self.span, "loops and functions are too deep inside each other")
+                    .note(format!("the kernel allows {CALLBACK_DEPTH} of them, each a call"))
+                    .help("put part of it into another probe, or count two things in one loop");
+            self.fail(d);
+        }
+        self.deepest = self.deepest.max(depth);
     }
 
     /// A pointer for a statement to bind.

@@ -35,6 +35,8 @@ fn start<'a>(
         stack: 0,
         stack_budget: if calls || in_function { CALL_BUDGET } else { STACK_BUDGET },
         scratch: 0,
+        depth: 0,
+        deepest: 0,
         free: Vec::new(),
         temps: Vec::new(),
         ptrs: 0,
@@ -50,14 +52,15 @@ fn start<'a>(
     }
 }
 
-/// Lowers a function of the script.
+/// Lowers a function of the script; also gives how many calls it makes inside
+/// each other.
 pub(super) fn lower_function(
     shared: &mut Shared,
     function: &tree::Function,
     host: &Host,
     options: &Options,
     config: &Config,
-) -> ir::Program {
+) -> (ir::Program, u32) {
     let probe = &function.program;
     let params = probe.instance.kind.params().expect("bug: a probe is no function");
     let mut l = start(shared, probe, host, options, config);
@@ -75,7 +78,8 @@ pub(super) fn lower_function(
         l.tree_block(&probe.body);
     });
     l.check_size();
-    ir::Program {
+    let depth = l.deepest;
+    let lowered = ir::Program {
         name: program_name(&format!("fn_{}", function.name)),
         kind: probe.instance.kind,
         section: String::new(),
@@ -85,7 +89,8 @@ pub(super) fn lower_function(
         body,
         result: 0,
         span: probe.span,
-    }
+    };
+    (lowered, depth)
 }
 
 /// Lowers a probe.

@@ -149,7 +149,7 @@ impl Lower<'_> {
             let (then, els) = (Box::new(byte), Box::new(Expr::Const(0)));
             l.spill("byte", Expr::Select { cond: Box::new(inside), then, els })
         };
-        let body = self.block(|l| {
+        let body = self.callback(|l| {
             let wanted = byte(l, &y, Expr::Local(same), n);
             let done = Expr::binary(B::Eq, wanted.clone(), Expr::Const(0));
             l.when(done, |l| {

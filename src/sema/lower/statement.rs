@@ -122,8 +122,9 @@ impl Lower<'_> {
     /// Through `bpf_loop` where the kernel has it: the verifier then looks at the
     /// body once, however often it runs. Else the verifier follows every round.
     fn while_loop(&mut self, cond: &tree::Expr, body: &tree::Block) {
-        let index = self.host.has(Feature::Loop).then(|| self.local("round"));
-        let body = self.repeated(|l| {
+        let callback = self.host.has(Feature::Loop);
+        let index = callback.then(|| self.local("round"));
+        let round = |l: &mut Self| {
             l.statement(|l| {
                 let cond = l.word(cond);
                 let done = Expr::binary(B::Eq, cond, Expr::Const(0));
@@ -135,7 +136,8 @@ impl Lower<'_> {
                 l.statement(|l| l.when(last, |l| l.loss(Cause::LoopLimit, None)));
             }
             l.tree_block(body);
-        });
+        };
+        let body = if callback { self.repeated_by_callback(round) } else { self.repeated(round) };
         self.emit(match index {
             Some(index) => {
                 let (from, to) = (Expr::Const(0), Expr::Const(MAX_ROUNDS));
@@ -162,7 +164,9 @@ impl Lower<'_> {
             self.fail(d);
             return;
         }
-        let callback = callback && self.host.has(Feature::Loop);
+        let callback = callback
+            && self.host.has(Feature::Loop)
+            && (self.has_room_for_callback() || constant.is_none_or(|n| n > 4096));
         let from = self.word_as(from, &Type::INT64);
         let from = self.spill("from", from);
         let to = self.word_as(to, &Type::INT64);
@@ -174,7 +178,7 @@ impl Lower<'_> {
             self.when(many, |l| l.loss(Cause::LoopLimit, None));
         }
         let index = self.local("index");
-        let body = self.repeated(|l| {
+        let round = |l: &mut Self| {
             // Assigning to the variable does not change the loop.
             match &home {
                 Home::Word(local, ty) => {
@@ -186,7 +190,8 @@ impl Lower<'_> {
                 }
             }
             l.tree_block(body);
-        });
+        };
+        let body = if callback { self.repeated_by_callback(round) } else { self.repeated(round) };
         self.emit(S::ForRange { index, from, to, callback, body });
     }
 
@@ -201,7 +206,7 @@ impl Lower<'_> {
             unreachable!("bug: the loop variable is a tuple");
         };
         let (key, value) = (self.ptr(), self.ptr());
-        let body = self.repeated(|l| {
+        let body = self.repeated_by_callback(|l| {
             let key_type = map.key.clone().unwrap_or(Type::INT64);
             if let Some(wanted) = types.first() {
                 l.part_copy(&Place::ptr(key), &key_type, wanted, &pair.at(at(0)));
