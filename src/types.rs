@@ -92,6 +92,8 @@ pub enum TypeId {
     Btf { module: u16, id: u32 },
     /// A definition in the script, by its index.
     Script(u32),
+    /// A type of a user binary, by its number in `host::dwarf::UserTypes`.
+    User(u32),
 }
 
 /// A member of a struct or union; members of anonymous members are listed as

@@ -22,7 +22,7 @@ struct Wall {
 }
 
 /// Every foreign library has one wall; so have the file system, processes and the environment.
-const WALLS: [Wall; 18] = [
+const WALLS: [Wall; 20] = [
     wall("logos", &["lexer/"], "only the lexer knows how text becomes tokens"),
     wall("lalrpop_util", &["parser/"], "only the parser knows its generator"),
     wall("codespan_reporting", &["diag.rs"], "diagnostics are drawn in one place"),
@@ -38,6 +38,8 @@ const WALLS: [Wall; 18] = [
         &["object.rs", "host/", "codegen/", "runtime/"],
         "ELF is read by the host and of our own making",
     ),
+    wall("gimli", &["host/dwarf/"], "debug information becomes types and places there"),
+    wall("rustc_demangle", &["host/"], "names of user binaries"),
     wall("memmap2", &["host/", "runtime/"], "files are mapped where they are read"),
     wall("cpp_demangle", &["host/", "probes/", "runtime/"], "names of user binaries"),
     wall("std::fs", IO, "facts come from `Host::at(root)`"),

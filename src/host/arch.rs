@@ -19,6 +19,10 @@ pub struct Arch {
     pub stack_pointer: &'static str,
     /// Where stack arguments start at function entry, from the stack pointer.
     pub stack_argument_offset: u32,
+    /// Structs of more than 16 bytes are passed by their addresses, and the address
+    /// for such a result has a register of its own. Else they are on the stack, and
+    /// that address is the first argument.
+    pub large_by_reference: bool,
     /// Whether kernel and user addresses never overlap.
     pub separate_address_spaces: bool,
     /// Ways to use memory that its debug registers can watch for.
@@ -73,6 +77,7 @@ pub static ARCHES: &[Arch] = &[
         instruction_pointer: "ip",
         stack_pointer: "sp",
         stack_argument_offset: 8,
+        large_by_reference: false,
         separate_address_spaces: true,
         watchpoints: &["rw", "w", "x"],
         // The `syscall` instruction keeps the return address in rcx; `int 0x80`,
@@ -129,6 +134,7 @@ pub static ARCHES: &[Arch] = &[
         instruction_pointer: "pc",
         stack_pointer: "sp",
         stack_argument_offset: 0,
+        large_by_reference: true,
         separate_address_spaces: false,
         watchpoints: &["r", "w", "x", "rw"],
         // PSR_MODE32_BIT (asm/ptrace.h).

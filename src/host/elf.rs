@@ -14,9 +14,40 @@ pub struct Binary {
     bytes: Bytes,
 }
 
-enum Bytes {
+/// The bytes of a file.
+pub(super) enum Bytes {
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// It cannot be, and why: a phrase for a diagnostic.
+    pub(super) fn map(path: &Path) -> Result<Bytes, String> {
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        let metadata = file.metadata().map_err(|e| e.to_string())?;
+        if metadata.len() == 0 || !metadata.is_file() {
+            return Err("it is not an ELF file".into());
+        }
+        // SAFETY: the map is private and only read. Another process that cuts the
+        // file while it is parsed could end this one; debuggers and symbolisers
+        // live with the same.
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };
+        map.map(Bytes::Mapped).map_err(|e| e.to_string())
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 /// A function of a binary.
@@ -45,10 +76,54 @@ pub enum ElfKind {
     Library,
 }
 
-/// A C++ name as an attach point gives it.
-pub struct CppName {
+/// Languages whose compilers mangle names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    Cpp,
+    Rust,
+}
+
+impl Language {
+    const ALL: [Language; 2] = [Language::Cpp, Language::Rust];
+
+    /// As attach points name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Language::Cpp => "cpp",
+            Language::Rust => "rust",
+        }
+    }
+
+    /// As its users name it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Language::Cpp => "C++",
+            Language::Rust => "Rust",
+        }
+    }
+
+    /// The language that attach points name so.
+    pub fn find(word: &str) -> Option<Language> {
+        Language::ALL.into_iter().find(|l| l.word() == word)
+    }
+
+    /// The name behind a mangled one; with or without its parameters (of C++).
+    pub fn demangle(self, mangled: &str, parameters: bool) -> Option<String> {
+        match self {
+            Language::Cpp => demangle(mangled, parameters),
+            // Without the hash at the end.
+            Language::Rust => {
+                rustc_demangle::try_demangle(mangled).ok().map(|name| format!("{name:#}"))
+            }
+        }
+    }
+}
+
+/// A name in a language as an attach point gives it.
+pub struct LanguageName {
+    language: Language,
     text: String,
-    /// With a parameter list only that overload is meant.
+    /// With a parameter list (of C++) only that overload is meant.
     exact: bool,
     /// The last part of the name, which the mangled name has in it as it is.
     word: String,
@@ -60,17 +135,7 @@ impl Binary {
     /// # Errors
     /// Why it cannot be, as a phrase for a diagnostic.
     pub fn open(path: &Path) -> Result<Binary, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        let metadata = file.metadata().map_err(|e| e.to_string())?;
-        if metadata.len() == 0 || !metadata.is_file() {
-            return Err("it is not an ELF file".into());
-        }
-        // SAFETY: the map is private and only read. Another process that cuts the
-        // file while it is parsed could end this one; debuggers and symbolisers
-        // live with the same.
-        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
-            .map_err(|e| e.to_string())?;
-        let binary = Binary { path: path.to_owned(), bytes: Bytes::Mapped(map) };
+        let binary = Binary { path: path.to_owned(), bytes: Bytes::map(path)? };
         binary.check()?;
         Ok(binary)
     }
@@ -99,17 +164,8 @@ impl Binary {
         }
     }
 
-    /// Whether the loader never moves it: no addresses but those in the file.
-    pub fn is_fixed(&self) -> bool {
-        self.parse().is_ok_and(|elf| elf.kind() == ObjectKind::Executable)
-    }
-
     pub(super) fn parse(&self) -> Result<object::File<'_>, String> {
-        let bytes: &[u8] = match &self.bytes {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(vec) => vec,
-        };
-        object::File::parse(bytes).map_err(|_| "it is not an ELF file".into())
+        object::File::parse(&*self.bytes).map_err(|_| "it is not an ELF file".into())
     }
 
     /// Functions whose names are wanted, sorted by name and address, without
@@ -133,10 +189,8 @@ impl Binary {
         if elf.symbols().next().is_none()
             && !self.path.as_os_str().is_empty()
             && let Some(path) = self.debug_file(&elf)
-            && let Ok(file) = File::open(path)
-            // SAFETY: as above.
-            && let Ok(map) = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
-            && let Ok(symbols) = object::File::parse(&*map)
+            && let Ok(bytes) = Bytes::map(&path)
+            && let Ok(symbols) = object::File::parse(&*bytes)
         {
             show(&symbols);
         }
@@ -159,10 +213,8 @@ impl Binary {
             found.map(|s| (s.address(), s.size()))
         };
         find(&elf).or_else(|| {
-            let file = File::open(self.debug_file(&elf)?).ok()?;
-            // SAFETY: as in `open`.
-            let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.ok()?;
-            find(&object::File::parse(&*map).ok()?)
+            let bytes = Bytes::map(&self.debug_file(&elf)?).ok()?;
+            find(&object::File::parse(&*bytes).ok()?)
         })
     }
 
@@ -189,6 +241,23 @@ impl Binary {
             let distance = offset.checked_sub(*from).filter(|d| d < size)?;
             start.checked_add(distance)
         })
+    }
+
+    /// The file that it was read from.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of separate debug symbols, if there is one.
+    pub(super) fn debug_path(&self) -> Option<PathBuf> {
+        self.debug_file(&self.parse().ok()?)
+    }
+
+    /// Whether the program was made by Go's own compiler.
+    pub fn is_go(&self) -> bool {
+        let elf = self.parse();
+        let has = |name| elf.as_ref().is_ok_and(|e| e.section_by_name(name).is_some());
+        has(".note.go.buildid") || has(".go.buildinfo")
     }
 
     /// Where separate debug symbols are by convention (the build id, or a link
@@ -269,24 +338,31 @@ fn collect(
     }
 }
 
-impl CppName {
+impl LanguageName {
     /// Prepares the comparison with a name such as `ns::f` or `ns::f(int)`.
-    pub fn new(text: &str) -> CppName {
+    pub fn new(language: Language, text: &str) -> LanguageName {
         let base = text.split('(').next().unwrap_or("");
         let word = base.rsplit("::").next().unwrap_or("");
         // Not part of the mangled name as written.
         let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'*');
         let word = if plain && !word.starts_with("operator") { word } else { "" };
-        CppName { text: text.to_owned(), exact: text.contains('('), word: word.to_owned() }
+        let exact = text.contains('(');
+        LanguageName { language, text: text.to_owned(), exact, word: word.to_owned() }
+    }
+
+    /// Its language.
+    pub fn language(&self) -> Language {
+        self.language
     }
 
     /// Whether a mangled name is that of a function meant here; `*` in the name
     /// stands for anything.
     pub fn matches(&self, mangled: &str, fits: &dyn Fn(&str, &str) -> bool) -> bool {
-        if !mangled.starts_with("_Z") || !self.word.split('*').all(|w| mangled.contains(w)) {
+        if !self.word.split('*').all(|w| mangled.contains(w)) {
             return false;
         }
-        demangle(mangled, self.exact).is_some_and(|name| fits(&self.text, &name))
+        let name = self.language.demangle(mangled, self.exact);
+        name.is_some_and(|name| fits(&self.text, &name))
     }
 }
 
@@ -345,11 +421,21 @@ mod tests {
     fn cpp_names() {
         let equal = |a: &str, b: &str| a == b;
         let (int, double) = ("_ZN2ns1fEi", "_ZN2ns1fEd");
-        assert!(CppName::new("ns::f").matches(int, &equal));
-        assert!(CppName::new("ns::f").matches(double, &equal));
-        assert!(CppName::new("ns::f(int)").matches(int, &equal));
-        assert!(!CppName::new("ns::f(int)").matches(double, &equal));
-        assert!(!CppName::new("f").matches(int, &equal));
-        assert!(!CppName::new("ns::f").matches("ns::f", &equal));
+        assert!(LanguageName::new(Language::Cpp, "ns::f").matches(int, &equal));
+        assert!(LanguageName::new(Language::Cpp, "ns::f").matches(double, &equal));
+        assert!(LanguageName::new(Language::Cpp, "ns::f(int)").matches(int, &equal));
+        assert!(!LanguageName::new(Language::Cpp, "ns::f(int)").matches(double, &equal));
+        assert!(!LanguageName::new(Language::Cpp, "f").matches(int, &equal));
+        assert!(!LanguageName::new(Language::Cpp, "ns::f").matches("ns::f", &equal));
+    }
+
+    #[test]
+    fn rust_names() {
+        let equal = |a: &str, b: &str| a == b;
+        let name = LanguageName::new(Language::Rust, "shop::sell");
+        assert!(name.matches("_ZN4shop4sell17h0123456789abcdefE", &equal));
+        assert!(name.matches("_RNvCs1234_4shop4sell", &equal));
+        assert!(!name.matches("_ZN4shop3buy17h0123456789abcdefE", &equal));
+        assert!(!name.matches("shop::sell", &equal));
     }
 }

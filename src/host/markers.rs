@@ -1,9 +1,7 @@
 //! Markers that programs were built with (USDT): notes of the section
 //! `.note.stapsdt`, as systemtap's `sys/sdt.h` writes them (format 3).
 
-use std::collections::HashMap;
-
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSegment};
 
 use super::elf::Binary;
 
@@ -67,22 +65,6 @@ impl Binary {
         }
         found.sort_unstable();
         found.dedup();
-        found
-    }
-
-    /// Addresses of variables and functions, as the binary counts them.
-    pub fn addresses(&self, names: &[&str]) -> HashMap<String, u64> {
-        let mut found = HashMap::new();
-        self.with_symbols(&mut |elf| {
-            for symbol in elf.symbols().chain(elf.dynamic_symbols()) {
-                if let Ok(name) = symbol.name()
-                    && names.contains(&name)
-                    && !symbol.is_undefined()
-                {
-                    found.entry(name.to_owned()).or_insert(symbol.address());
-                }
-            }
-        });
         found
     }
 }

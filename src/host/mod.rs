@@ -7,6 +7,7 @@
 
 pub mod arch;
 pub mod btf;
+pub mod dwarf;
 pub mod elf;
 pub mod features;
 mod libraries;
@@ -22,6 +23,7 @@ use std::sync::OnceLock;
 
 use arch::Arch;
 use btf::Btf;
+use dwarf::UserTypes;
 use features::{Feature, Features};
 use tracefs::Tracefs;
 
@@ -37,6 +39,7 @@ pub struct Host {
     traceable: OnceLock<Result<String, String>>,
     traceable_file: Option<PathBuf>,
     symbols: OnceLock<String>,
+    user_types: UserTypes,
 }
 
 /// A symbol of the running kernel (`/proc/kallsyms`).
@@ -75,6 +78,7 @@ impl Host {
             traceable: OnceLock::new(),
             traceable_file: None,
             symbols: OnceLock::new(),
+            user_types: UserTypes::default(),
         }
     }
 
@@ -167,6 +171,11 @@ impl Host {
             Btf::open(&path).map_err(|e| format!("the kernel's types cannot be read: {e}"))
         };
         self.btf.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// Types of user binaries.
+    pub fn user_types(&self) -> &UserTypes {
+        &self.user_types
     }
 
     /// The tracing file system.

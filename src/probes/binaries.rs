@@ -20,6 +20,8 @@ pub(super) struct Place {
     /// Full name of the probe.
     pub(super) name: String,
     pub(super) symbol: String,
+    /// Of the function that begins here, as the binary counts.
+    pub(super) function: Option<u64>,
     /// In the file.
     pub(super) offset: u64,
     /// Where in the file the kernel counts who watches the place; 0 if nobody
@@ -149,7 +151,7 @@ pub(super) fn link(
             attach.push(Attach { cookies, ..request.attach(names, mechanism) });
         } else {
             attach.extend(places.into_iter().map(|place| {
-                let Place { name, symbol, offset, counter } = place;
+                let Place { name, symbol, offset, counter, .. } = place;
                 let path = path.clone();
                 let mechanism = Mechanism::Uprobe { path, symbol, offset, counter, ret };
                 Attach { cookies: cookies(1), ..request.attach(vec![name], mechanism) }

@@ -2,15 +2,20 @@
 //!
 //! Symbols become file offsets here; `binaries.rs` makes links of those.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::binaries::{Place, files, in_root, link, listed_files, own_executable};
+use super::group::{self, Match};
 use super::kprobe;
 use super::list::{Line, Query};
+use super::parameters;
+use super::source::{expand_source, source};
 use super::text::{self, Part};
-use super::{Context, Expanded, Func, Instance, Looked, Provider, Request, Side};
+use super::{Argument, Context, Expanded, Func, Instance, Looked, Provider, Request, Side};
 use crate::diag::{self, Diagnostic, Diagnostics};
-use crate::host::elf::{self, Binary, CppName, ElfFunction};
+use crate::host::Host;
+use crate::host::elf::{Binary, ElfFunction, Language, LanguageName};
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
 use crate::types::Space;
@@ -18,8 +23,12 @@ use crate::types::Space;
 pub(super) static UPROBE: Provider = Provider {
     name: "uprobe",
     aliases: &["u"],
-    usage: &["uprobe:/bin/bash:readline", "uprobe:libfoo:cpp:\"ns::f(int)\""],
-    doc: "Fires when a function of a program or library is called.",
+    usage: &[
+        "uprobe:/bin/bash:readline",
+        "uprobe:libfoo:cpp:\"ns::f(int)\"",
+        "uprobe:/usr/bin/app@main.c:42",
+    ],
+    doc: "Fires when a function of a program or library is called, or a line of it runs.",
     side: Side::User,
     expand,
     list,
@@ -40,34 +49,31 @@ enum Wanted<'p> {
     Symbol { name: &'p str, offset: u64 },
     Address(u64),
     Pattern,
-    Cpp(CppName),
+    Mangled(LanguageName),
 }
 
 fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
+    if let Some((target, source)) = source(request)? {
+        return expand_source(request, &target, &source, diags);
+    }
     let (target, language, function) = match request.parts.as_slice() {
         [function] if request.options.pid.is_some() => (None, None, function),
         [target, function] => (Some(target), None, function),
         [target, language, function] => (Some(target), Some(language), function),
         _ => return Err(request.wrong_parts()),
     };
-    if let Some(part) = request.parts.iter().take(2).find(|p| !p.ats.is_empty()) {
-        let d = request.error_at(part, "source lines cannot be probed");
-        return Err(Box::new(
-            d.help("name a function; if the `@` belongs to a name, put it in quotes"),
-        ));
-    }
-    if let Some(language) = language.filter(|l| l.text != "cpp") {
-        let message = format!("unknown language `{}`", language.text);
-        let d = request.error_at(language, message);
-        return Err(Box::new(
-            d.note("the only one is `cpp`")
-                .help("if the function's name has colons, put it in quotes"),
-        ));
-    }
+    let language = match language {
+        None => None,
+        Some(part) => Some(Language::find(&part.text).ok_or_else(|| {
+            let d = request.error_at(part, format!("unknown language `{}`", part.text));
+            let d = d.note("there are `cpp` and `rust`");
+            Box::new(d.help("if the function's name has colons, put it in quotes"))
+        })?),
+    };
     if function.text.is_empty() {
         return Err(request.wrong_parts());
     }
-    let wanted = wanted(request, language.is_some(), function)?;
+    let wanted = wanted(request, language, function)?;
     let files = match target {
         Some(target) => match files(request, target, diags)? {
             Ok(files) => files,
@@ -77,7 +83,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     };
     // A pattern for files takes in what cannot be traced; a name does not.
     let exact_file = target.is_none_or(|t| !t.text.contains(['*', '?', '[']));
-    let mut binaries = Vec::new();
+    let mut found = Vec::new();
     for path in files {
         let binary = match Binary::open(&request.host.path(&path)) {
             Ok(binary) => binary,
@@ -90,29 +96,35 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         };
         match places(request, &binary, &path, function, &wanted, diags)? {
             Ok(places) if places.is_empty() => {}
-            Ok(places) => binaries.push((path, places)),
+            Ok(places) => found.push((binary, path, places)),
             Err(_) if !exact_file => {}
             Err(unknown) => return request.missing(unknown, diags),
         }
+        if request.provider.name == URETPROBE.name
+            && found.last().is_some_and(|(binary, ..)| binary.is_go())
+            && !request.options.unsafe_mode
+        {
+            return Err(Box::new(go(request)));
+        }
     }
-    if binaries.is_empty() {
+    if found.is_empty() {
         let message = format!("`{}` matches no function", request.point.text);
         super::nothing_matches(request.point, &message, request.options, diags);
         return Ok(Vec::new());
     }
-    Ok(instances(request, binaries))
+    Ok(instances(request, found))
 }
 
 /// # Errors
 /// A bad number, an offset where none can be.
 fn wanted<'p>(
     request: &Request<'_>,
-    cpp: bool,
+    language: Option<Language>,
     function: &'p Part,
 ) -> Result<Wanted<'p>, Box<Diagnostic>> {
     let text = function.text.as_str();
-    if cpp {
-        return Ok(Wanted::Cpp(CppName::new(text)));
+    if let Some(language) = language {
+        return Ok(Wanted::Mangled(LanguageName::new(language, text)));
     }
     if function.is_wildcard() {
         return Ok(Wanted::Pattern);
@@ -154,7 +166,7 @@ fn places(
             let mut found = binary.functions(&|n| n == *name);
             found.dedup_by_key(|f| f.address);
             if found.is_empty() {
-                return Ok(Err(Box::new(unknown(binary, path, part, name))));
+                return Ok(Err(Box::new(unknown(request.host, binary, path, part, name))));
             }
             for function in &found {
                 check_offset(request, part, function, *offset)?;
@@ -172,6 +184,7 @@ fn places(
                 },
                 offset: f.offset + offset,
                 symbol: f.name,
+                function: (*offset == 0).then_some(f.address),
                 counter: 0,
             };
             Ok(Ok(found.into_iter().map(place).collect()))
@@ -183,21 +196,25 @@ fn places(
                     name: format!("{prefix}:{}", f.name),
                     offset: f.offset,
                     symbol: f.name,
+                    function: Some(f.address),
                     counter: 0,
                 })
                 .collect()))
         }
-        Wanted::Cpp(cpp) => {
-            let found = binary.functions(&|name| cpp.matches(name, &text::matches));
+        Wanted::Mangled(wanted) => {
+            let found = binary.functions(&|name| wanted.matches(name, &text::matches));
             if found.is_empty() && !part.is_wildcard() {
-                let message = format!("`{}` has no C++ function `{}`", path.display(), part.text);
+                let title = wanted.language().title();
+                let message =
+                    format!("`{}` has no {title} function `{}`", path.display(), part.text);
                 return Ok(Err(Box::new(Diagnostic::error(part.span, message))));
             }
             Ok(Ok(distinct(found)
                 .map(|f| Place {
-                    name: format!("{prefix}:cpp:{}", part.text),
+                    name: format!("{prefix}:{}:{}", wanted.language().word(), part.text),
                     offset: f.offset,
                     symbol: f.name,
+                    function: Some(f.address),
                     counter: 0,
                 })
                 .collect()))
@@ -211,16 +228,23 @@ fn distinct(found: Vec<ElfFunction>) -> impl Iterator<Item = ElfFunction> {
     found.into_iter().filter(move |f| f.size > 0 && !f.chooser && seen.insert(f.address))
 }
 
-fn unknown(binary: &Binary, path: &Path, part: &Part, name: &str) -> Diagnostic {
+fn unknown(host: &Host, binary: &Binary, path: &Path, part: &Part, name: &str) -> Diagnostic {
     let message = format!("`{}` has no function `{name}`", path.display());
     let d = Diagnostic::error(part.span, message);
+    let inlined = host.user_types().debug_info(binary).ok().and_then(|info| info.inlined(name));
+    if let Some(count) = inlined {
+        let places = if count == 1 { "one place".into() } else { format!("{count} places") };
+        return d
+            .note(format!("its code stands in place of its calls (it was inlined in {places})"))
+            .help("a line of it can be probed: `uprobe:PATH@FILE:LINE`");
+    }
     let close = |n: &str| n.len().abs_diff(name.len()) <= (name.len() / 3).max(1);
     let near = binary.functions(&close);
     if let Some(near) = diag::nearest(name, near.iter().map(|f| f.name.as_str())) {
         return d.at(format!("did you mean `{near}`?"));
     }
     if name.contains("::") {
-        return d.help("for a C++ name, write `cpp:` before it");
+        return d.help("for a name of C++ or Rust, write `cpp:` or `rust:` before it");
     }
     if binary.functions(&|_| true).is_empty() {
         return d.note("it has no symbols at all; debug symbols may be had as a package");
@@ -271,13 +295,73 @@ fn address_place(
     }
     Ok(Place {
         name: format!("{}:{}:{address}", request.provider.name, path.display()),
+        function: symbol.as_ref().map(|f| f.address).filter(|a| *a == address),
         symbol: symbol.map(|f| f.name).unwrap_or_default(),
         offset,
         counter: 0,
     })
 }
 
-fn instances(request: &Request<'_>, binaries: Vec<(PathBuf, Vec<Place>)>) -> Vec<Instance> {
+/// Go moves the stacks of its threads when they grow, and with them the return
+/// address that the kernel has put there.
+fn go(request: &Request<'_>) -> Diagnostic {
+    Diagnostic::error(request.span(), "the return of Go functions cannot be traced")
+        .note("Go moves stacks while functions run, and the program would crash")
+        .help("a `uprobe` inside of the function may do, at a line or an offset")
+}
+
+/// A binary, its path, and places in it.
+pub(super) type Found = (Binary, PathBuf, Vec<Place>);
+
+/// Programs for places.
+pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instance> {
+    let entry = request.provider.name == UPROBE.name;
+    if !entry || !request.needs.args() {
+        let no_names = "arguments by name are in `args`".to_owned();
+        let binaries = found.into_iter().map(|(_, path, places)| (path, places)).collect();
+        return linked(request, binaries, &Err(no_names));
+    }
+    let mut matches = Vec::new();
+    for (binary, path, places) in found {
+        let addresses = places.iter().filter_map(|p| p.function).collect();
+        let functions = parameters::described(request.host, &binary, &addresses);
+        for place in places {
+            let args = match (&functions, place.function) {
+                (_, None) => Err("arguments may be gone inside a function; use `reg()`".into()),
+                (Err(reason), _) => {
+                    Err(format!("`{}` cannot tell: {reason}; use `arg0` and on", path.display()))
+                }
+                (Ok(functions), Some(address)) => match functions.get(&address) {
+                    Some(function) => Ok(parameters::arguments(function, request.host)),
+                    None => Err(format!(
+                        "the debug information does not describe `{}`; use `arg0` and on",
+                        place.symbol
+                    )),
+                },
+            };
+            matches.push(Match { target: (path.clone(), place), args });
+        }
+    }
+    let mut instances = Vec::new();
+    for group in group::by_arguments(matches, request.needs) {
+        let args = group.first().map(|m| m.args.clone());
+        let mut binaries: Vec<(PathBuf, Vec<Place>)> = Vec::new();
+        for Match { target: (path, place), .. } in group {
+            match binaries.iter_mut().find(|(p, _)| *p == path) {
+                Some((_, places)) => places.push(place),
+                None => binaries.push((path, vec![place])),
+            }
+        }
+        instances.extend(linked(request, binaries, &args.unwrap_or(Ok(Vec::new()))));
+    }
+    instances
+}
+
+fn linked(
+    request: &Request<'_>,
+    binaries: Vec<(PathBuf, Vec<Place>)>,
+    args: &Result<Vec<Argument>, String>,
+) -> Vec<Instance> {
     let linked = link(request, binaries, request.provider.name == URETPROBE.name);
     let section = match linked.multi {
         true => format!("{}.multi", request.provider.name),
@@ -286,14 +370,14 @@ fn instances(request: &Request<'_>, binaries: Vec<(PathBuf, Vec<Place>)>) -> Vec
     let instance = |attach| Instance {
         kind: ProgramKind::Uprobe,
         section: section.clone(),
-        context: context(request, linked.multi),
+        context: context(request, linked.multi, args),
         attach,
         syscalls: None,
     };
     linked.programs.into_iter().map(instance).collect()
 }
 
-fn context(request: &Request<'_>, multi: bool) -> Context {
+fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, String>) -> Context {
     let host = request.host;
     let base = Context {
         ctx: Ok(kprobe::registers_type(host, request.needs.raw_context)),
@@ -303,7 +387,7 @@ fn context(request: &Request<'_>, multi: bool) -> Context {
     };
     if request.provider.name == UPROBE.name {
         return Context {
-            args: Err("arguments of user functions have no names; use `arg0` and on".into()),
+            args: args.clone(),
             numbered: Ok(kprobe::numbered(host.arch(), Space::User)),
             retval: Err("the function has not run yet; use a `uretprobe`".into()),
             func: Ok(Func::InstructionPointer { user: true }),
@@ -329,11 +413,13 @@ fn context(request: &Request<'_>, multi: bool) -> Context {
 fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
     let host = query.host;
     let provider = query.provider.name;
-    let (target, cpp, function) = match query.parts() {
-        [] => (None, false, None),
-        [target] => (Some(target), false, None),
-        [target, function] => (Some(target), false, Some(function)),
-        [target, language, function] => (Some(target), language.text == "cpp", Some(function)),
+    let (target, language, function) = match query.parts() {
+        [] => (None, None, None),
+        [target] => (Some(target), None, None),
+        [target, function] => (Some(target), None, Some(function)),
+        [target, language, function] => {
+            (Some(target), Language::find(&language.text), Some(function))
+        }
         _ => return Ok(Vec::new()),
     };
     let own = |pid| Ok(vec![in_root(&host.root_of(Some(pid)), &host.executable(pid)?)]);
@@ -341,17 +427,34 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
     for path in listed_files(host, target, query.pid, &own)? {
         let Ok(binary) = Binary::open(&host.path(&path)) else { continue };
         let path = path.display();
-        let name = |f: &ElfFunction| match cpp.then(|| elf::demangle(&f.name, true)).flatten() {
-            Some(name) => format!("{provider}:{path}:cpp:\"{name}\""),
-            None => format!("{provider}:{path}:{}", f.name),
+        let name = |f: &ElfFunction| {
+            let demangled = language.and_then(|l| Some((l, l.demangle(&f.name, true)?)));
+            match demangled {
+                Some((l, name)) => format!("{provider}:{path}:{}:\"{name}\"", l.word()),
+                None => format!("{provider}:{path}:{}", f.name),
+            }
         };
-        let accepts = |name: &str| match (function, cpp) {
+        let accepts = |name: &str| match (function, language) {
             (None, _) => query.accepts(&[name]),
             (Some(f), _) if f.text.is_empty() => true,
-            (Some(f), true) => CppName::new(&f.text).matches(name, &text::matches),
-            (Some(f), false) => f.matches(name),
+            (Some(f), Some(language)) => {
+                LanguageName::new(language, &f.text).matches(name, &text::matches)
+            }
+            (Some(f), None) => f.matches(name),
         };
-        lines.extend(binary.functions(&accepts).iter().map(|f| Line::of(name(f))));
+        let functions = binary.functions(&accepts);
+        let described = match query.verbose && provider == UPROBE.name {
+            true => {
+                let addresses = functions.iter().map(|f| f.address).collect();
+                parameters::described(host, &binary, &addresses).unwrap_or_default()
+            }
+            false => HashMap::new(),
+        };
+        lines.extend(functions.iter().map(|f| {
+            let parameters = described.get(&f.address).into_iter().flat_map(|d| &d.parameters);
+            let details = parameters.map(|p| format!("{} {}", p.text, p.name)).collect();
+            Line { name: name(f), details }
+        }));
     }
     Ok(lines)
 }

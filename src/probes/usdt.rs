@@ -4,7 +4,7 @@
 //! its arguments in other places each time. Copies whose arguments are where
 //! the others' are, as far as the block uses them, share a program.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::binaries::{self, Place};
@@ -14,7 +14,7 @@ use super::operand;
 use super::text::Part;
 use super::{Access, Argument, Context, Expanded, Instance, Needs, Provider, Request, Side};
 use crate::diag::{self, Diagnostic, Diagnostics};
-use crate::host::elf::Binary;
+use crate::host::elf::{Binary, ElfKind};
 use crate::host::markers::Marker;
 use crate::ir::ProgramKind;
 use crate::types::{Space, Type};
@@ -120,19 +120,17 @@ fn copies_of(
     markers: Vec<Marker>,
 ) -> Vec<Copy> {
     let used = !request.needs.numbered.is_empty();
-    let names: Vec<&str> = match used {
+    let names: HashSet<&str> = match used {
         true => markers.iter().flat_map(|m| operand::variables(&m.arguments)).collect(),
-        false => Vec::new(),
+        false => HashSet::new(),
     };
-    let variables = match names.is_empty() {
-        true => HashMap::new(),
-        false => binary.addresses(&names),
-    };
+    let address = |name: &str| Some((name.to_owned(), binary.symbol(name)?.0));
+    let variables: HashMap<String, u64> = names.into_iter().filter_map(address).collect();
     let arguments = |marker: &Marker| {
         let place = operand::Place {
             arch: request.host.arch(),
             address: marker.address,
-            fixed: binary.is_fixed(),
+            fixed: binary.kind() == ElfKind::Fixed,
             variables: &variables,
         };
         let argument = |(n, text): (usize, &String)| {
@@ -190,6 +188,7 @@ fn instances(request: &Request<'_>, group: Vec<Copy>) -> Vec<Instance> {
         let place = Place {
             name: full_name(&path, &marker),
             symbol: marker.name,
+            function: None,
             offset: marker.offset,
             counter: marker.counter,
         };

@@ -248,9 +248,13 @@ impl Checker<'_> {
         }
         d = match names.len() {
             0 if own.is_some() => d.note("the script declares it, and nothing defines it"),
+            0 if matches!(ty, Type::Struct(s) if matches!(s.id, TypeId::User(_))) => {
+                d.note("the program's debug information does not describe its fields")
+            }
             0 => d.note("this kernel's BTF does not describe its fields"),
             _ if own.is_some() => d,
             n if n <= 12 => d.note(format!("its fields are {}", names.join(", "))),
+            _ if matches!(ty, Type::Struct(s) if matches!(s.id, TypeId::User(_))) => d,
             _ => d.help(format!("`rtrace -lv '{ty}'` shows its fields")),
         };
         self.fail(d)
@@ -274,7 +278,9 @@ impl Checker<'_> {
         }
         let ty = match (&member.ty, Struct::of(&base.ty).map(|s| s.reference.id)) {
             // All of the array may be text, which then is not cut off.
-            (Type::Str(n), Some(TypeId::Script(_))) => Type::Str(n.saturating_add(1)),
+            (Type::Str(n), Some(TypeId::Script(_) | TypeId::User(_))) => {
+                Type::Str(n.saturating_add(1))
+            }
             (ty, _) => ty.clone(),
         };
         Expr::new(ExprKind::Member { base: Box::new(base), member }, ty, span)

@@ -18,6 +18,7 @@ pub fn members(host: &Host, cdefs: &Definitions, of: &StructRef) -> Vec<Member> 
     match of.id {
         TypeId::Btf { .. } => host.btf().map(|b| b.members(of.id)).unwrap_or_default(),
         TypeId::Script(_) => cdefs.members(of.id).to_vec(),
+        TypeId::User(_) => host.user_types().members(of.id),
     }
 }
 
@@ -28,6 +29,7 @@ pub fn enum_names(host: &Host, cdefs: &Definitions, id: TypeId) -> Vec<(i64, Str
             let constants = host.btf().map(|b| b.enum_constants(id)).unwrap_or_default();
             constants.into_iter().map(|(name, value)| (value, name)).collect()
         }
+        TypeId::User(_) => host.user_types().enum_constants(id),
         TypeId::Script(_) => {
             #[allow(clippy::cast_possible_truncation, reason = "the bits of a 64-bit constant")]
             let pair = |(name, value): &(String, i128)| (*value as i64, name.clone());
@@ -102,7 +104,7 @@ impl Reader<'_> {
                     Some(Bits { size, .. }) => Layout::Int { size, signed: m.ty.is_signed() },
                     None => match (self.nested(&m.ty, depth + 1), s.id) {
                         (layout, TypeId::Btf { .. }) => layout,
-                        (layout, TypeId::Script(_)) => whole_text(layout),
+                        (layout, TypeId::Script(_) | TypeId::User(_)) => whole_text(layout),
                     },
                 },
                 bits: m.bits,
@@ -112,7 +114,8 @@ impl Reader<'_> {
     }
 }
 
-/// Arrays of characters in a definition of the script may be full of text.
+/// Arrays of characters in a definition of the script, or in a user program, may
+/// be full of text.
 fn whole_text(layout: Layout) -> Layout {
     match layout {
         Layout::Str { size } => Layout::Chars { size },

@@ -193,7 +193,7 @@ fn probes_page() -> String {
 fn context(provider: &Provider) -> Context {
     // What the recorded machine has, where it is not what the usage names.
     let points = match provider.name {
-        "uprobe" => &["uprobe:/usr/bin/shop:shop_open"],
+        "uprobe" => &["uprobe:/usr/bin/stall:stall_weigh"],
         "usdt" => &["usdt:/usr/bin/stall:ring"],
         "uretprobe" => &["uretprobe:/usr/bin/shop:shop_open"],
         _ => provider.usage,

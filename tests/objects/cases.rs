@@ -156,7 +156,7 @@ fn kernel() -> &'static Features {
             let host = Host::at(Path::new("/"));
             match host.btf().ok()?.function_in("vmlinux", name)?.id {
                 TypeId::Btf { id, .. } => Some(id),
-                TypeId::Script(_) => None,
+                TypeId::Script(_) | TypeId::User(_) => None,
             }
         })
     })

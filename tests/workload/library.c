@@ -31,7 +31,40 @@ static inline __attribute__((always_inline)) void mark(int i, long n) {
     __asm__ volatile(NOTE("round", "0", "-4@%0 -8@%1 -4@%2") ::"nor"(i), "nor"(n), "nor"(sum));
 }
 
+enum rt_flag { RT_BLUE = 1, RT_RED = 5 };
+
+struct rt_ship {
+    const char *name;
+    unsigned int deck : 3;
+    unsigned int crew : 7;
+    enum rt_flag flag;
+    struct rt_ship *next;
+    char sign[4];
+    union {
+        int tons;
+        unsigned char bytes[4];
+    };
+};
+
+static struct rt_ship last = {"last", 1, 2, RT_BLUE, 0, "LAST", {7}};
+
+/* The line numbers are those that cases name. */
+#line 100 "parts/ship.c"
+__attribute__((noinline)) long rt_load(struct rt_ship *ship, int tons, double ratio, char *to) {
+    ship->tons += tons;
+    return ship->tons * (ratio > 1 ? 2 : 1) + to[0];
+}
+static inline __attribute__((always_inline)) int rt_inlined(int i) {
+    __asm__ volatile("nop" : "+r"(i));
+    return i;
+}
+#line 77 "library.c"
+
 int rt_library(int i) {
+    struct rt_ship first = {"first", 5, 100, RT_RED, &last, "fst", {i}};
+    char port[] = "port";
+    rt_load(&first, 10, 1.5, port);
+    i = rt_inlined(rt_inlined(i));
     sum = -i;
     // What was never touched is not in memory yet, and no probe can read it.
     *(volatile long *)&numbers[i & 3] += 5;

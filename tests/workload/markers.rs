@@ -10,6 +10,7 @@ unsafe extern "C" {
 }
 
 /// `rtrace:shapes` with i, then `rtrace:copies` with i, i + 1000 and i.
+#[inline(never)]
 pub(crate) fn shapes(i: u64) {
     // SAFETY: keeps to the C calling convention and uses no memory but the stack.
     unsafe { rt_markers(i) }

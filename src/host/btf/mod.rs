@@ -286,7 +286,7 @@ impl Btf {
     pub fn module_of(&self, id: TypeId) -> &str {
         match id {
             TypeId::Btf { module, .. } => self.module_name(module),
-            TypeId::Script(_) => "",
+            TypeId::Script(_) | TypeId::User(_) => "",
         }
     }
 
@@ -363,7 +363,7 @@ impl Btf {
     fn own(&self, id: TypeId) -> Option<Ref> {
         match id {
             TypeId::Btf { module, id } => Some(self.reference(module, id)),
-            TypeId::Script(_) => None,
+            TypeId::Script(_) | TypeId::User(_) => None,
         }
     }
 

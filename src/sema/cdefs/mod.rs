@@ -175,7 +175,7 @@ impl Definitions {
     fn definition(&self, id: TypeId) -> Option<&Definition> {
         match id {
             TypeId::Script(n) => self.types.get(n as usize),
-            TypeId::Btf { .. } => None,
+            TypeId::Btf { .. } | TypeId::User(_) => None,
         }
     }
 
