@@ -2,11 +2,11 @@
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::Diagnostic;
-use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
 use crate::probes::Func;
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
-use crate::sema::tree::{self, Detail, ExprKind};
+use crate::sema::tree::{self, Detail, ExprKind, Object};
 use crate::types::{Space, StackMode, Type};
 
 /// Frames of a stack when nothing is said.
@@ -30,7 +30,11 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "The raw context of the program.",
         bare: true,
         check: |c, call| match c.instance.context.ctx.clone() {
-            Ok(ty) => c.typed(call, ty, Detail::None),
+            Ok(ty) => {
+                let iterates = c.instance.kind == ProgramKind::Iter;
+                let detail = if iterates { Detail::Object(Object::Iterator) } else { Detail::None };
+                c.typed(call, ty, detail)
+            }
             Err(reason) => c.unavailable("ctx", reason, call.span),
         },
         lower: Lowering::Word(|_, _| Expr::Address(Place::context(0))),

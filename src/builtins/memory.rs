@@ -404,6 +404,10 @@ pub(super) fn struct_argument(
         c.fail(d);
         return None;
     }
+    let what = "the helper `bpf_get_current_task_btf`";
+    if typed::starts_at_task(&value) && !c.has_feature(call, Feature::CurrentTaskBtf, what) {
+        return None;
+    }
     Some(value)
 }
 

@@ -7,7 +7,7 @@ use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Kfunc, Place, StmtKind};
 use crate::plan::{Cause, Param};
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
-use crate::sema::tree::{self, Detail, ExprKind};
+use crate::sema::tree::{self, Detail, ExprKind, Object};
 use crate::source::Spanned;
 use crate::types::{Space, Type};
 
@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Builtin] = &[
             let ty = task.map_or(Type::Int { size: 8, signed: false, space: Space::Kernel }, |t| {
                 Type::ptr(t, Space::Kernel)
             });
-            c.typed(call, ty, Detail::None)
+            c.typed(call, ty, Detail::Object(Object::CurrentTask))
         },
         lower: Lowering::Word(|l, _| l.call(Helper::GetCurrentTask, vec![])),
         ..BASE

@@ -118,7 +118,12 @@ impl Checker<'_> {
         let info = helper.info();
         let name = call.builtin.name;
         if !info.only.is_empty() && !info.only.contains(&self.instance.kind) {
-            let reason = format!("the kernel does not let such programs call `bpf_{}`", info.name);
+            let reason = match self.instance.kind {
+                ir::ProgramKind::Function { .. } => {
+                    "a function may run in any kind of program; call it in the probe".to_owned()
+                }
+                _ => format!("the kernel does not let such programs call `bpf_{}`", info.name),
+            };
             self.unavailable(name, reason, call.span);
             return false;
         }

@@ -242,8 +242,19 @@ pub enum Detail {
         map: MapId,
         var: VarId,
     },
+    /// Something whose type the verifier knows.
+    Object(Object),
     /// Load a context word at this offset (registers).
     Register(u32),
+}
+
+/// Where pointers come from whose types the kernel's verifier knows, besides
+/// the arguments of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    CurrentTask,
+    /// The context of an iterator: its members are pointers, which may be null.
+    Iterator,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 
 use super::Lower;
 use crate::host::features::Feature;
-use crate::ir::{BinaryOp as B, Expr, Helper};
+use crate::ir::{BinaryOp as B, Expr, Helper, Stmt, StmtKind};
 use crate::probes::Access;
-use crate::sema::tree::{self, ExprKind};
+use crate::sema::tree::{self, Detail, ExprKind, Object};
 use crate::types::{StructRef, Type};
 
 /// The struct that an expression is or points to, if the verifier can see
@@ -24,10 +24,19 @@ pub(crate) fn struct_of(e: &tree::Expr) -> Option<&StructRef> {
         ExprKind::Argument(argument) => matches!(argument.access, Access::Context { size: 8, .. }),
         ExprKind::Member { base, .. } => struct_of(base).is_some(),
         ExprKind::Deref(pointer) => struct_of(pointer).is_some(),
-        ExprKind::Call { builtin, .. } => builtin.name == "curtask",
+        ExprKind::Call { detail, .. } => matches!(detail, Detail::Object(_)),
         _ => false,
     };
     known.then_some(of)
+}
+
+/// Whether such an expression starts from the current task.
+pub(crate) fn starts_at_task(e: &tree::Expr) -> bool {
+    match &e.kind {
+        ExprKind::Member { base, .. } | ExprKind::Deref(base) => starts_at_task(base),
+        ExprKind::Call { detail, .. } => *detail == Detail::Object(Object::CurrentTask),
+        _ => false,
+    }
 }
 
 impl Lower<'_> {
@@ -35,6 +44,7 @@ impl Lower<'_> {
     /// verifier knows it; for those that [`struct_of`] accepts.
     pub(crate) fn typed_address(&mut self, e: &tree::Expr) -> Expr {
         match &e.kind {
+            ExprKind::Member { base, member } if is_iterator(base) => self.iterated(member.offset),
             ExprKind::Member { base, member } => {
                 let base = self.typed_address(base);
                 match member.ty {
@@ -51,10 +61,29 @@ impl Lower<'_> {
                 }
             }
             ExprKind::Deref(pointer) => self.typed_address(pointer),
-            ExprKind::Call { .. } if self.host.has(Feature::CurrentTaskBtf) => {
+            ExprKind::Call { detail: Detail::Object(Object::CurrentTask), .. }
+                if self.host.has(Feature::CurrentTaskBtf) =>
+            {
                 self.call(Helper::GetCurrentTaskBtf, vec![])
             }
             _ => self.argument_word(e),
         }
     }
+
+    /// A pointer of an iterator's context. It is null where there is nothing
+    /// more, for which the program does not run.
+    fn iterated(&mut self, offset: u32) -> Expr {
+        let word = self.context_word(offset, 8, false);
+        let cond = Expr::binary(B::Eq, word.clone(), Expr::Const(0));
+        let result = Expr::Const(self.instance.context.result);
+        let then = vec![Stmt { kind: StmtKind::Return(result), span: self.span }];
+        let kind = StmtKind::If { cond, then, els: Vec::new() };
+        self.prologue.push(Stmt { kind, span: self.span });
+        word
+    }
+}
+
+/// Whether an expression is the context of an iterator.
+fn is_iterator(e: &tree::Expr) -> bool {
+    matches!(&e.kind, ExprKind::Call { detail: Detail::Object(Object::Iterator), .. })
 }
