@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 const SLOWNESS: u32 = 20;
 
 /// Seconds for all the cases of a kernel together.
-const LIMIT: &str = "3000";
+const LIMIT: &str = "6000";
 
 /// Not a case: `rtrace --info` knows what this kernel is known to have and lack. Otherwise a
 /// feature that is no longer recognised would turn off the cases that require it.

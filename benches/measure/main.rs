@@ -4,6 +4,7 @@
 //!   bpftrace that is installed (skipped if there is none)
 //! - `events`: nanoseconds per event as the kernel counts them, against
 //!   programs in C that do the same ([`events`])
+//! - `compile`: how the time to compile grows with the script
 //! - `scale`: all system calls at once: time until attached, time to end
 //!
 //! `cargo bench -- startup events` runs two of them; `--rounds N` is how often
@@ -13,6 +14,7 @@
 
 mod child;
 mod clang;
+mod compile;
 mod events;
 mod kernel;
 mod numbers;
@@ -33,7 +35,7 @@ struct Wanted {
     rounds: Option<usize>,
 }
 
-const SECTIONS: [&str; 3] = ["startup", "events", "scale"];
+const SECTIONS: [&str; 4] = ["startup", "compile", "events", "scale"];
 
 fn main() -> ExitCode {
     match run() {
@@ -57,6 +59,9 @@ fn run() -> Result<()> {
         |section: &str| wanted.sections.is_empty() || wanted.sections.iter().any(|s| s == section);
     if runs("startup") {
         startup::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(15))?;
+    }
+    if runs("compile") {
+        compile::run(&rtrace, wanted.rounds.unwrap_or(5))?;
     }
     if runs("events") {
         events::run(&rtrace, wanted.rounds.unwrap_or(11))?;

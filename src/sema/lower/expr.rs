@@ -353,7 +353,7 @@ impl Lower<'_> {
             let word = Expr::binary(B::Shl, word, Expr::Const(i64::from(index.shift)));
             address = Expr::binary(B::Add, address, word);
         }
-        let local = self.local("argument");
+        let local = self.lasting("argument");
         let outer = std::mem::take(&mut self.out);
         let remote = Remote { base: address, offset: 0, space: Space::User };
         let value = self.read_word(&remote, &ty);
@@ -377,7 +377,7 @@ impl Lower<'_> {
         if let Some(local) = self.context.get(&(offset, size)) {
             return Self::resign(Expr::Local(*local), size, signed);
         }
-        let local = self.local(&format!("ctx_{offset}"));
+        let local = self.lasting(&format!("ctx_{offset}"));
         let value = Expr::load(Place::context(offset), cut_size(size), false);
         self.prologue.push(ir::Stmt { kind: StmtKind::Set { local, value }, span: self.span });
         self.context.insert((offset, size), local);
@@ -396,7 +396,7 @@ impl Lower<'_> {
             return Expr::Local(*local);
         }
         let regs = self.context_word(0, 8, false);
-        let local = self.local(&format!("reg_{offset}"));
+        let local = self.lasting(&format!("reg_{offset}"));
         let outer = std::mem::take(&mut self.out);
         let value = if self.kind() == ir::ProgramKind::BtfTracepoint {
             Expr::LoadTyped { pointer: Box::new(regs), offset, size: 8, signed: false }

@@ -309,13 +309,19 @@ impl Lower<'_> {
 
     /// A new variable of one word, zero at first.
     pub(crate) fn local(&mut self, name: &str) -> LocalId {
-        let id = LocalId(index(self.locals.len()));
-        self.locals.push(ir::Local { name: name.to_string() });
+        let id = self.lasting(name);
         // Otherwise it would keep its value, and need a place for it, from one
         // round to the next.
         if self.loops > 0 {
             self.set(id, Expr::Const(0));
         }
+        id
+    }
+
+    /// One that is set before anything else in the program.
+    pub(crate) fn lasting(&mut self, name: &str) -> LocalId {
+        let id = LocalId(index(self.locals.len()));
+        self.locals.push(ir::Local { name: name.to_string() });
         id
     }
 

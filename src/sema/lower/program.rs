@@ -349,7 +349,7 @@ impl Lower<'_> {
             None => {
                 let args = vec![ir::Arg::Context];
                 let value = self.call(ir::Helper::GetAttachCookie, args);
-                let local = self.local("probe");
+                let local = self.lasting("probe");
                 let kind = StmtKind::Set { local, value };
                 self.prologue.push(ir::Stmt { kind, span: self.span });
                 self.probe_index = Some(local);
