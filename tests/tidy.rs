@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use harness::live::Plan;
 use harness::{files, relative, root};
 use regex::{Captures, Regex};
+use rtrace::probes::PROVIDERS;
 
 /// A name that may stand in some places only, and why.
 struct Wall {
@@ -355,6 +356,25 @@ fn runtime_cases_can_be_read() {
         Plan::of(&case).err().map(|why| format!("tests/runtime/{}.bt: {why}", case.name))
     });
     none(faults.collect());
+}
+
+/// Providers of which no machine that we test on can show anything, and why.
+const NOT_SHOWN: [(&str, &str); 1] = [("hardware", "virtual machines have no such counters")];
+
+#[test]
+fn every_provider_has_a_runtime_case() {
+    let cases: Vec<String> = files(&root().join("tests/runtime"))
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "bt"))
+        .map(|path| read(path))
+        .collect();
+    let missing = PROVIDERS.iter().filter(|provider| {
+        let names: Vec<&str> = provider.aliases.iter().copied().chain([provider.name]).collect();
+        let used = regex(&format!(r"(?m)^\s*(?:{})(?::|\s*[{{</,])", names.join("|")));
+        let excused = NOT_SHOWN.iter().any(|(name, _)| *name == provider.name);
+        cases.iter().any(|case| used.is_match(case)) == excused
+    });
+    none(missing.map(|p| format!("`{}` has no case, or an excuse too many", p.name)).collect());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Markers that programs were built with (USDT): notes of the section
 //! `.note.stapsdt`, as systemtap's `sys/sdt.h` writes them (format 3).
 
+use std::ops::Range;
+
 use object::{Object, ObjectSection, ObjectSegment};
 
 use super::elf::Binary;
@@ -17,10 +19,16 @@ pub struct Marker {
     /// In the file, where the kernel counts who watches; 0 if the program does
     /// not ask.
     pub counter: u64,
+    /// The counter's page of the file is mapped twice for writing, so that the
+    /// kernel may count in the copy that the program does not look at.
+    pub doubtful: bool,
     /// Where the arguments are, in the words of the assembler
     /// (`-4@%eax 8@-8(%rbp)`).
     pub arguments: String,
 }
+
+/// What is mapped at once, at least.
+const PAGE: u64 = 4096;
 
 /// Type of the notes.
 const NOTE: u32 = 3;
@@ -43,6 +51,16 @@ impl Binary {
         let all: Vec<(u64, u64, u64)> =
             elf.segments().map(|s| (s.address(), s.size(), s.file_range().0)).collect();
         let code = super::elf::executable_segments(&elf);
+        // PF_W of elf.h.
+        let writes = |s: &object::Segment<'_, '_>| match s.flags() {
+            object::SegmentFlags::Elf { p_flags } => p_flags & 2 != 0,
+            _ => false,
+        };
+        let pages = |s: object::Segment<'_, '_>| {
+            let (start, size) = s.file_range();
+            start / PAGE * PAGE..start.saturating_add(size).next_multiple_of(PAGE)
+        };
+        let writable: Vec<Range<u64>> = elf.segments().filter(writes).map(pages).collect();
         let mut found = Vec::new();
         for note in descriptions(&notes) {
             let Some(note) = Description::read(note, word) else { continue };
@@ -60,8 +78,10 @@ impl Binary {
                 counter => super::elf::offset_in(&all, counter.wrapping_add(moved)),
             };
             let Some(counter) = counter else { continue };
+            let doubtful =
+                counter != 0 && writable.iter().filter(|r| r.contains(&counter)).count() > 1;
             let Description { provider, name, arguments, .. } = note;
-            found.push(Marker { provider, name, address, offset, counter, arguments });
+            found.push(Marker { provider, name, address, offset, counter, doubtful, arguments });
         }
         found.sort_unstable();
         found.dedup();

@@ -75,6 +75,14 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             let unknown = unknown(&binary, &path, provider, name);
             return request.missing(Box::new(unknown), diags);
         }
+        if let Some(marker) = markers.iter().find(|m| m.doubtful) {
+            let message = format!("`{}` may not notice that it is watched", marker.name);
+            diags.push(
+                Diagnostic::warning(request.span(), message)
+                    .note("the kernel may count in another copy of the page that says so")
+                    .help("a process that runs already, given by `-p`, notices"),
+            );
+        }
         copies.extend(copies_of(request, &binary, &path, markers));
     }
     if copies.is_empty() {

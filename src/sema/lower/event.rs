@@ -113,7 +113,7 @@ impl Lower<'_> {
     }
 
     fn send(&mut self, action: Action, parts: &[Part]) {
-        if self.pinned() {
+        if self.unread() {
             return self.refuse_event();
         }
         let mut offset = EVENT_HEADER;

@@ -11,9 +11,10 @@
 
 use super::{Lower, Remote};
 use crate::diag::Diagnostic;
-use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
+use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
 use crate::parser::ast::TypeTag;
 use crate::plan::{self, Conversion, ConversionKind, Format, Mechanism, Piece};
+use crate::probes::Instance;
 use crate::sema::tree;
 use crate::types::{Space, Type};
 
@@ -25,6 +26,12 @@ const FILE: u32 = 0;
 
 /// Values that the kernel formats at most (`MAX_BPRINTF_VARARGS` of linux/bpf.h).
 const MOST_VALUES: usize = 12;
+
+/// Whether a probe is an iterator that goes on without rtrace.
+pub(super) fn is_pinned(instance: &Instance) -> bool {
+    let pinned = |m: &Mechanism| matches!(m, Mechanism::Iter { pin: Some(_), .. });
+    instance.attach.iter().any(|a| pinned(&a.mechanism))
+}
 
 impl Lower<'_> {
     /// What an iterator's program does first. It is run once more after the last
@@ -73,8 +80,13 @@ impl Lower<'_> {
 
     /// Whether the program goes on without rtrace.
     pub(super) fn pinned(&self) -> bool {
-        let pinned = |m: &Mechanism| matches!(m, Mechanism::Iter { pin: Some(_), .. });
-        self.instance.attach.iter().any(|a| pinned(&a.mechanism))
+        is_pinned(self.instance)
+    }
+
+    /// Whether nobody may be there to read what the program sends.
+    pub(super) fn unread(&self) -> bool {
+        let function = matches!(self.kind(), ProgramKind::Function { .. });
+        self.pinned() || function && self.shared.pinned
     }
 
     /// The kernel's `struct seq_file *` of an iterator.
@@ -85,8 +97,9 @@ impl Lower<'_> {
 
     /// Nobody is there to do what an event asks for.
     pub(super) fn refuse_event(&mut self) {
-        let d = Diagnostic::error(self.span, "a pinned iterator can only print by `printf`")
-            .note("rtrace is gone when others read the pinned file");
+        let d =
+            Diagnostic::error(self.span, "a pinned iterator can only print by `printf` of its own")
+                .note("rtrace is gone when others read the pinned file");
         self.fail(d);
     }
 

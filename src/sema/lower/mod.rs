@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub params: Vec<plan::Param>,
     pub events: Vec<plan::Event>,
     pub losses: Vec<plan::Loss>,
+    /// The script has an iterator that goes on without rtrace.
+    pub pinned: bool,
     /// Functions so far, and their ids by the checker's.
     pub functions: Vec<ir::Program>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
@@ -148,6 +150,7 @@ pub(super) fn lower(
         params: Vec::new(),
         events: Vec::new(),
         losses: Vec::new(),
+        pinned: checked.probes.iter().any(|p| iterate::is_pinned(&p.instance)),
         functions: Vec::new(),
         function_ids: HashMap::new(),
         function_depths: HashMap::new(),
