@@ -43,6 +43,8 @@ pub struct Builtin {
     pub needs_unsafe: bool,
     /// Does something besides giving a value.
     pub effects: bool,
+    /// Ends the run of the probe.
+    pub leaves: bool,
     /// Types a use of it.
     pub check: fn(&mut Checker<'_>, &Call<'_>) -> tree::Expr,
     pub lower: Lowering,
@@ -99,6 +101,7 @@ pub(crate) const BASE: Builtin = Builtin {
     args: (0, 0),
     needs_unsafe: false,
     effects: false,
+    leaves: false,
     check: |c, call| c.bug(call),
     lower: Lowering::Folded,
 };

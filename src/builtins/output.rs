@@ -111,6 +111,7 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Ends the run after pending output, and this probe at once.",
         args: (0, 1),
         effects: true,
+        leaves: true,
         check: |c, call| {
             let code = match call.args.first() {
                 Some(_) => match c.integer_argument(call, 0) {

@@ -97,6 +97,8 @@ pub struct Checker<'a> {
     pub(super) scopes: Vec<HashMap<String, VarId>>,
     /// Names that were assigned to, also in blocks that are over.
     pub(super) assigned: HashSet<String>,
+    /// Variables that nothing is assigned to.
+    pub(super) unassigned: Vec<(String, Span)>,
     /// Variables to be set to zero first.
     pub(super) cleared: Vec<VarId>,
     /// Number of open loops.
@@ -144,6 +146,7 @@ pub(super) fn check<'a>(
         locals: Vec::new(),
         scopes: Vec::new(),
         assigned: HashSet::new(),
+        unassigned: Vec::new(),
         cleared: Vec::new(),
         loops: 0,
         expanding: Vec::new(),
@@ -182,6 +185,7 @@ pub(super) fn check<'a>(
         }
     }
     let order = checker.call_order();
+    checker.warn_unassigned();
     checker.check_maps();
     if !checker.diags.has_errors() {
         builtins::check_named(&checker.named, options, &mut checker.diags);
@@ -269,6 +273,7 @@ impl<'a> Checker<'a> {
                 let joined = self.variables.entry(key).or_insert(Joined::UNKNOWN);
                 if joined.ty == Type::Unknown {
                     joined.ty = Type::INT64;
+                    self.unassigned.push((var.name.clone(), var.span));
                     settled = true;
                 }
             }
@@ -282,6 +287,17 @@ impl<'a> Checker<'a> {
             }
         }
         settled
+    }
+
+    fn warn_unassigned(&mut self) {
+        if self.diags.has_errors() {
+            return;
+        }
+        for (name, span) in std::mem::take(&mut self.unassigned) {
+            let d = Diagnostic::warning(span, format!("nothing is assigned to `${name}`"))
+                .at("it is 0");
+            self.diags.push(d);
+        }
     }
 
     /// What can only be said when all uses of a map are known.

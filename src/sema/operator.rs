@@ -52,7 +52,13 @@ impl Checker<'_> {
                     self.pointer(op, right, left, comparison, span)
                 }
             }
-            (Type::Ptr { .. }, Type::Ptr { .. }) if comparison => {
+            (Type::Ptr { to: x, .. }, Type::Ptr { to: y, .. }) if comparison => {
+                if x != y && **x != Type::Void && **y != Type::Void {
+                    let d = Diagnostic::warning(span, "pointers to different types are compared")
+                        .label(left.span, format!("this is `{}`", left.ty))
+                        .label(right.span, format!("this is `{}`", right.ty));
+                    self.diags.push(d.help("cast one of them if that is meant"));
+                }
                 self.compare_words(op, left, right, false, span)
             }
             (Type::Ksym | Type::Username, b) | (b, Type::Ksym | Type::Username)

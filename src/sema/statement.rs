@@ -38,15 +38,29 @@ impl Checker<'_> {
     pub(super) fn block(&mut self, block: &ast::Block) -> Block {
         self.scopes.push(HashMap::new());
         let mut stmts = Vec::new();
+        let mut left = None;
         for stmt in &block.stmts {
-            stmts.extend(self.statement(stmt));
+            self.unreachable(&mut left, stmt.span);
+            let checked = self.statement(stmt);
+            left = left.or(checked.as_ref().filter(|s| s.leaves()).map(|s| s.span));
+            stmts.extend(checked);
         }
         let value = block.value.as_ref().map(|v| {
+            self.unreachable(&mut left, v.span);
             // A trailing `if` or block without a value of its own is a statement.
             Box::new(self.expression_statement(v))
         });
         self.scopes.pop();
         Block { stmts, value }
+    }
+
+    /// Warns, once, about a statement after one that leaves the block.
+    fn unreachable(&mut self, left: &mut Option<Span>, at: Span) {
+        if let Some(left) = left.take() {
+            let d = Diagnostic::warning(at, "this is never reached")
+                .label(left, "the block is left here");
+            self.diags.push(d.help("take it out, or make what leaves depend on something"));
+        }
     }
 
     fn statement(&mut self, stmt: &ast::Stmt) -> Option<Stmt> {

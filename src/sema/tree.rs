@@ -60,6 +60,17 @@ pub struct Stmt {
     pub span: Span,
 }
 
+impl Stmt {
+    /// Whether nothing behind it in the block can run.
+    pub fn leaves(&self) -> bool {
+        match &self.kind {
+            StmtKind::Break | StmtKind::Continue | StmtKind::Return(_) => true,
+            StmtKind::Expr(Expr { kind: ExprKind::Call { builtin, .. }, .. }) => builtin.leaves,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum StmtKind {
     /// Sets a variable to zero.
