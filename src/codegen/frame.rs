@@ -10,8 +10,8 @@
 //! Kernels before 6.7 verify a callback as if it ran once, from what is known
 //! where the loop starts: they would take a counter that starts as zero for
 //! zero in every round. So what callbacks may change lies together, at the end
-//! of the frame, and is made unknown before every loop; pointers come first,
-//! since unknown ones would be useless.
+//! of the frame, and is made unknown before every loop; what they only read
+//! comes first, and pointers, since unknown ones would be useless.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,8 @@ struct Usage {
     /// Locals that a callback may read before it has written them in the same
     /// round, so that their values live across rounds.
     kept: BTreeSet<LocalId>,
+    /// Locals that a callback writes.
+    changed: BTreeSet<LocalId>,
     context: bool,
     leave: bool,
 }
@@ -92,9 +94,10 @@ impl Frame {
         let shared_locals = usage.locals.iter().filter(|(local, users)| {
             callback(users) && (users.len() > 1 || usage.kept.contains(local))
         });
-        let (pointers, numbers): (Vec<_>, Vec<_>) =
-            shared_locals.map(|(&local, _)| local).partition(|l| typed.contains(l));
-        for local in pointers {
+        let (stable, numbers): (Vec<_>, Vec<_>) = shared_locals
+            .map(|(&local, _)| local)
+            .partition(|l| typed.contains(l) || !usage.changed.contains(l));
+        for local in stable {
             let offset = frame.add(8, 8);
             frame.locals.insert(local, offset);
         }
@@ -271,6 +274,9 @@ impl Usage {
             }
             Use::Write(local) => {
                 written.insert(local);
+                if function != 0 {
+                    self.changed.insert(local);
+                }
                 self.locals.entry(local).or_default().insert(function);
             }
             Use::Slot(slot) => {

@@ -61,6 +61,8 @@ pub enum Feature {
     /// Hash maps may take their memory as they fill, whatever kind of program
     /// uses them.
     DynamicMaps,
+    /// Programs with typed arguments may load those that point to numbers.
+    ScalarPointers,
     /// BPF instruction set v3: 32-bit arithmetic and jumps, atomics.
     CpuV3,
     /// BPF instruction set v4: signed division, sign extension, byte swaps.
@@ -114,7 +116,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 37] = [
+    pub const ALL: [Feature; 38] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -138,6 +140,7 @@ impl Feature {
         Feature::RingBuffer,
         Feature::LargeKeys,
         Feature::DynamicMaps,
+        Feature::ScalarPointers,
         Feature::CpuV3,
         Feature::CpuV4,
         Feature::PerfLink,
@@ -181,6 +184,7 @@ impl Feature {
             Feature::RingBuffer => ("ring_buffer", Kernel, "5.8"),
             Feature::LargeKeys => ("large_keys", Kernel, "5.13"),
             Feature::DynamicMaps => ("dynamic_maps", Kernel, "6.1"),
+            Feature::ScalarPointers => ("scalar_pointers", Kernel, "5.15"),
             Feature::CpuV3 => ("cpu_v3", Kernel, "5.12"),
             Feature::CpuV4 => ("cpu_v4", Kernel, "6.6"),
             Feature::PerfLink => ("perf_link", Kernel, "5.15"),

@@ -296,7 +296,10 @@ fn walk(
         });
         match &stmt.kind {
             StmtKind::Break | StmtKind::Continue | StmtKind::Return(_) => return None,
-            StmtKind::If { .. } | StmtKind::Lookup { .. } | StmtKind::Event { .. } => {
+            StmtKind::If { .. }
+            | StmtKind::Lookup { .. }
+            | StmtKind::Acquire { .. }
+            | StmtKind::Event { .. } => {
                 let [one, other] = stmt.blocks().map(|b| walk(b, written.clone(), taken));
                 written = match (one, other) {
                     (Some(one), Some(other)) => one.intersection(&other).copied().collect(),
@@ -313,7 +316,12 @@ fn walk(
                 }
                 continue;
             }
-            _ => {}
+            StmtKind::Set { .. }
+            | StmtKind::Store { .. }
+            | StmtKind::Copy { .. }
+            | StmtKind::Zero { .. }
+            | StmtKind::AtomicAdd { .. }
+            | StmtKind::Eval(_) => {}
         }
         written.extend(set);
     }

@@ -99,6 +99,12 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         },
         Feature::LargeKeys => hash_map_exists(520),
         Feature::DynamicMaps => dynamic_maps(),
+        // int bpf_modify_return_test(int a, int *b)
+        Feature::ScalarPointers => find_function("bpf_modify_return_test").is_some_and(|id| {
+            let second = Insn { code: 0x79, registers: 0x10, offset: 8, imm: 0 };
+            let program = [second, Insn::mov(0, 0), Insn::EXIT];
+            load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_FENTRY, id, &program).is_ok()
+        }),
         // if w0 == 0 goto +0: a 32-bit jump. Atomic fetch-and-add came
         // later, so that is what is asked for.
         Feature::CpuV3 => {

@@ -2,6 +2,7 @@
 
 use super::{Home, Lower, Remote, Val};
 use crate::builtins::{Lowered, Lowering};
+use crate::host::features::Feature;
 use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::parser::ast::BinaryOp;
 use crate::plan::Cause;
@@ -301,6 +302,9 @@ impl Lower<'_> {
     /// A value of the program's context.
     fn context_value(&mut self, access: Access, ty: &Type) -> Val {
         match access {
+            Access::Context { offset, size: 8 } if self.must_copy(ty) => {
+                Val::Word(self.context_copy(offset))
+            }
             Access::Context { offset, size } if ty.is_scalar() => {
                 let word = self.context_word(offset, size, ty.is_signed());
                 Val::Word(convert(word, &Type::int(cut_size(size), ty.is_signed()), ty))
@@ -382,6 +386,38 @@ impl Lower<'_> {
         self.prologue.push(ir::Stmt { kind: StmtKind::Set { local, value }, span: self.span });
         self.context.insert((offset, size), local);
         Self::resign(Expr::Local(local), size, signed)
+    }
+
+    /// Whether the kernel would not let a program load an argument of that type
+    /// directly: a pointer to something else than a struct.
+    fn must_copy(&self, ty: &Type) -> bool {
+        let typed = [ir::ProgramKind::Trampoline, ir::ProgramKind::BtfTracepoint];
+        let Type::Ptr { to, .. } = ty else { return false };
+        typed.contains(&self.kind())
+            && !matches!(**to, Type::Struct(_) | Type::Void)
+            && !self.host.has(Feature::ScalarPointers)
+    }
+
+    /// A word of the context, read as memory that has no type.
+    fn context_copy(&mut self, offset: u32) -> Expr {
+        if let Some(local) = self.context.get(&(offset, 8)) {
+            return Expr::Local(*local);
+        }
+        let local = self.lasting(&format!("ctx_{offset}"));
+        let outer = std::mem::take(&mut self.out);
+        let slot = self.temp("argument", 8);
+        let args = vec![
+            Arg::Address(slot.clone()),
+            Arg::Value(Expr::Const(8)),
+            Arg::Value(Expr::Address(Place::context(offset))),
+        ];
+        let call = self.call(Helper::ProbeReadKernel, args);
+        self.emit(StmtKind::Eval(call));
+        self.set(local, Expr::load(slot, 8, false));
+        let stmts = std::mem::replace(&mut self.out, outer);
+        self.prologue.extend(stmts);
+        self.context.insert((offset, 8), local);
+        Expr::Local(local)
     }
 
     fn resign(word: Expr, size: u32, signed: bool) -> Expr {
