@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::host::arch::ARCHES;
-use crate::ir::{Base, Index, Local, Place, ProgramKind, Rodata, RodataId, SlotId};
+use crate::ir::{Base, FunctionId, Index, Local, Place, ProgramKind, Rodata, RodataId, SlotId};
 use crate::source::Span;
 
 const SLOT: SlotId = SlotId(0);
@@ -378,4 +378,52 @@ fn copies_do_not_overlap() {
         vec![StmtKind::Copy { to: large.at(8), from: large.clone(), size: 9 }],
         "a copy of 9 bytes overlaps itself",
     );
+}
+
+/// A function of `params` parameters with this body.
+fn function(name: &str, params: u32, body: Vec<StmtKind>) -> Program {
+    let mut function = module(body).programs.remove(0);
+    function.name = name.into();
+    function.section = String::new();
+    function.kind = ProgramKind::Function { params };
+    function.locals = vec![Local { name: "x".into() }; params.max(1) as usize];
+    function
+}
+
+fn call_function(number: u32, args: Vec<Expr>) -> StmtKind {
+    StmtKind::Eval(Expr::CallFunction { function: FunctionId(number), args })
+}
+
+#[test]
+fn functions() {
+    let with = |functions: Vec<Program>, body: Vec<StmtKind>| {
+        let mut module = module(body);
+        module.functions = functions;
+        verify(&module)
+    };
+    let leaf = || function("leaf", 1, vec![StmtKind::Return(WORD)]);
+    let caller = || function("caller", 0, vec![call_function(0, vec![WORD])]);
+    assert_eq!(with(vec![leaf(), caller()], vec![call_function(1, vec![])]), Ok(()));
+    for (functions, body, wanted) in [
+        (vec![], vec![call_function(0, vec![])], "program `main`: function 0 cannot be called"),
+        (
+            vec![leaf()],
+            vec![call_function(0, vec![])],
+            "program `main`: `leaf` does not take 0 arguments",
+        ),
+        (vec![caller(), leaf()], vec![], "function `caller`: function 0 cannot be called"),
+        (vec![leaf(), leaf()], vec![], "function `leaf`: another function or map has this name"),
+        (vec![function("six", 6, vec![])], vec![], "function `six`: 6 parameters are too many"),
+        (
+            vec![function(
+                "curious",
+                0,
+                vec![StmtKind::Eval(Expr::load(Place::context(0), 8, false))],
+            )],
+            vec![],
+            "function `curious`: a function has no context",
+        ),
+    ] {
+        assert_eq!(with(functions, body), Err(wanted.to_owned()));
+    }
 }
