@@ -243,7 +243,8 @@ pub(super) const ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "default_str_length",
-        usage: "default_str_length()",
+        usage: "default_str_length",
+        bare: true,
         doc: "Bytes of a string that `str()` gives without a length: `max_strlen`.",
         check: |c, call| tree::Expr::literal(i128::from(c.config.max_strlen), call.span),
         ..BASE

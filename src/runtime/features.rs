@@ -59,7 +59,9 @@ fn kfunc_allowed(
         Err(_) => {
             // Anything else that is wrong comes after the question whether it may be called.
             let log = String::from_utf8_lossy(&log);
-            log.contains(": (85) call ") && !log.contains("is not allowed")
+            // Kernels before 5.13 see reserved fields in such a call.
+            let refused = ["is not allowed", "reserved fields", "not support", "JIT is required"];
+            log.contains(": (85) call ") && !refused.iter().any(|r| log.contains(r))
         }
     }
 }
