@@ -230,7 +230,13 @@ impl Host {
     /// A symbol of the running kernel.
     pub fn kernel_symbol(&self, name: &str) -> Option<KernelSymbol> {
         let text = self.symbols.get_or_init(|| self.read("/proc/kallsyms").unwrap_or_default());
-        text.lines().find_map(|line| {
+        if name.is_empty() {
+            return None;
+        }
+        // A search for the name first: there are some hundred thousand lines.
+        text.match_indices(name).find_map(|(at, _)| {
+            let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+            let line = text.get(start..)?.lines().next()?;
             let mut words = line.split_ascii_whitespace();
             let (address, kind, symbol) = (words.next()?, words.next()?, words.next()?);
             if symbol != name {
