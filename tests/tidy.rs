@@ -366,7 +366,7 @@ fn every_provider_has_a_runtime_case() {
     let cases: Vec<String> = files(&root().join("tests/runtime"))
         .iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "bt"))
-        .map(|path| read(path))
+        .map(read)
         .collect();
     let missing = PROVIDERS.iter().filter(|provider| {
         let names: Vec<&str> = provider.aliases.iter().copied().chain([provider.name]).collect();

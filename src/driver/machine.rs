@@ -62,7 +62,7 @@ pub(super) fn execute(
 pub(super) fn live(root: &Path) -> Host {
     let root: PathBuf = root.to_owned();
     let host = Host::at(&root);
-    host.with_features(live_features(root))
+    host.with_features(live_features(root)).with_bpf_functions(runtime::bpf_functions::live)
 }
 
 fn live_features(root: PathBuf) -> Features {

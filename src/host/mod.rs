@@ -40,6 +40,17 @@ pub struct Host {
     traceable_file: Option<PathBuf>,
     symbols: OnceLock<String>,
     user_types: UserTypes,
+    bpf_functions: fn() -> Vec<BpfFunction>,
+}
+
+/// A function of a BPF program in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BpfFunction {
+    /// Id of the program.
+    pub program: u32,
+    pub name: String,
+    /// Of the function, in the program's own BTF.
+    pub type_id: u32,
 }
 
 /// A symbol of the running kernel (`/proc/kallsyms`).
@@ -79,6 +90,7 @@ impl Host {
             traceable_file: None,
             symbols: OnceLock::new(),
             user_types: UserTypes::default(),
+            bpf_functions: Vec::new,
         }
     }
 
@@ -86,6 +98,17 @@ impl Host {
     #[must_use]
     pub fn with_features(self, features: Features) -> Host {
         Host { features, ..self }
+    }
+
+    /// The same machine, where BPF programs are found by asking the kernel.
+    #[must_use]
+    pub fn with_bpf_functions(self, find: fn() -> Vec<BpfFunction>) -> Host {
+        Host { bpf_functions: find, ..self }
+    }
+
+    /// Functions of the BPF programs that are in the kernel now.
+    pub fn bpf_functions(&self) -> Vec<BpfFunction> {
+        (self.bpf_functions)()
     }
 
     /// The same machine as if it lacked some features (`--no-feature`).

@@ -169,6 +169,9 @@ pub enum Mechanism {
     KprobeMulti { functions: Vec<String>, ret: bool },
     /// fentry or fexit. `module` is `vmlinux` or a module's name.
     Trampoline { function: String, module: String, exit: bool },
+    /// The same for a function of a BPF program in the kernel, by the program's id
+    /// and the type in its BTF.
+    BpfTrampoline { program: u32, function: String, type_id: u32, exit: bool },
     /// One perf tracepoint.
     Tracepoint { category: String, event: String },
     /// `bpf_raw_tracepoint_open`; with `btf` the program is a `tp_btf` one.

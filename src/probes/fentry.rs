@@ -11,9 +11,9 @@ use super::{
     Access, Argument, Context, Expanded, Func, Instance, Provider, Request, Side, in_register,
 };
 use crate::diag::{Diagnostic, Diagnostics};
-use crate::host::Host;
 use crate::host::btf::{Btf, Function, Param};
 use crate::host::features::Feature;
+use crate::host::{BpfFunction, Host};
 use crate::ir::ProgramKind;
 use crate::plan::Mechanism;
 use crate::types::{Space, Type};
@@ -21,7 +21,7 @@ use crate::types::{Space, Type};
 pub(super) static FENTRY: Provider = Provider {
     name: "fentry",
     aliases: &["f", "kfunc"],
-    usage: &["fentry:vfs_read", "fentry:module:function"],
+    usage: &["fentry:vfs_read", "fentry:module:function", "fentry:bpf:id:function"],
     doc: "Fires when a kernel function is called, with typed arguments.",
     side: Side::Kernel,
     expand,
@@ -31,7 +31,7 @@ pub(super) static FENTRY: Provider = Provider {
 pub(super) static FEXIT: Provider = Provider {
     name: "fexit",
     aliases: &["fr", "kretfunc"],
-    usage: &["fexit:vfs_read", "fexit:module:function"],
+    usage: &["fexit:vfs_read", "fexit:module:function", "fexit:bpf:id:function"],
     doc: "Fires when a kernel function returns, with its arguments and result.",
     side: Side::Named,
     expand,
@@ -47,13 +47,21 @@ const LOCKS: [&str; 4] = [
 ];
 
 fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
+    if let [first, rest @ ..] = request.parts.as_slice()
+        && first.text == "bpf"
+        && !rest.is_empty()
+    {
+        return expand_bpf(request, rest, diags);
+    }
     let (module, function) = match request.parts.as_slice() {
-        [first, ..] if first.text == "bpf" && request.parts.len() > 1 => {
-            let d = Diagnostic::error(request.span(), "BPF programs cannot be traced");
-            return Err(Box::new(d.note("only functions of the kernel and of modules can")));
-        }
         [function] => (None, function),
         [module, function] => (Some(module), function),
+        [first, _, _] => {
+            let message = format!("`{}` has no functions by ids", first.text);
+            let d = request.error_at(first, message);
+            let name = request.provider.name;
+            return Err(Box::new(d.help(format!("write `{name}:bpf:id:function`"))));
+        }
         _ => return Err(request.wrong_parts()),
     };
     if function.text.is_empty() {
@@ -96,6 +104,61 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Ok(vec![instance(request, &function.text, found)])
         }
         None => request.missing(Box::new(unknown(request.host, btf, module, function)), diags),
+    }
+}
+
+/// Functions of BPF programs: `bpf:NAME`, `bpf:ID:NAME`, both of them patterns.
+fn expand_bpf(request: &Request<'_>, parts: &[Part], diags: &mut Diagnostics) -> Expanded {
+    let (id, name) = match parts {
+        [name] => (None, name),
+        [id, name] => (Some(id), name),
+        _ => return Err(request.wrong_parts()),
+    };
+    if name.text.is_empty() {
+        return Err(request.wrong_parts());
+    }
+    let mut found = request.host.bpf_functions();
+    found.retain(|f| {
+        name.matches(&f.name) && id.is_none_or(|id| id.matches(&f.program.to_string()))
+    });
+    if found.is_empty() {
+        let message = format!("no BPF program has a function `{}`", name.text);
+        if name.is_wildcard() {
+            super::nothing_matches(request.point, &message, request.options, diags);
+        } else {
+            let d = request.error_at(name, message);
+            let d = d.note("programs must be loaded, and describe their types, to be traced");
+            return request.missing(Box::new(d), diags);
+        }
+    }
+    if !found.is_empty() && !request.host.has(Feature::Fentry) {
+        let message = format!("this kernel has no {} probes", request.provider.name);
+        return Err(Box::new(Diagnostic::error(request.span(), message)));
+    }
+    Ok(found.into_iter().map(|function| bpf_instance(request, function)).collect())
+}
+
+fn bpf_instance(request: &Request<'_>, function: BpfFunction) -> Instance {
+    let exit = request.provider.name == FEXIT.name;
+    let BpfFunction { program, name, type_id } = function;
+    // Where the kernel puts the result depends on whether its verifier trusts
+    // the types that came with the program, which it does not tell.
+    let not_described = "the arguments and results of BPF programs are not described";
+    let full_name = format!("{}:bpf:{program}:{name}", request.provider.name);
+    let section = format!("{}/{name}", request.provider.name);
+    let mechanism = Mechanism::BpfTrampoline { program, function: name, type_id, exit };
+    Instance {
+        kind: ProgramKind::Trampoline,
+        section,
+        context: Context {
+            args: Err(not_described.into()),
+            numbered: Err(not_described.into()),
+            retval: Err(not_described.into()),
+            stacks: true,
+            ..Context::none(request.provider, Space::Kernel)
+        },
+        attach: vec![request.attach(vec![full_name], mechanism)],
+        syscalls: None,
     }
 }
 
@@ -249,8 +312,17 @@ fn arguments(function: &Function) -> (Vec<Argument>, u32) {
 }
 
 fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
-    let btf = query.host.btf()?;
     let provider = query.provider.name;
+    if query.parts().first().is_some_and(|p| p.text == "bpf") {
+        let mut found = query.host.bpf_functions();
+        found.retain(|f| {
+            let id = f.program.to_string();
+            query.accepts(&["bpf", &id, &f.name]) || query.accepts(&["bpf", &f.name])
+        });
+        let line = |f: BpfFunction| Line::of(format!("{provider}:bpf:{}:{}", f.program, f.name));
+        return Ok(found.into_iter().map(line).collect());
+    }
+    let btf = query.host.btf()?;
     let mut lines = Vec::new();
     for (module, names) in candidates(query.host, btf, None, &|_| true) {
         let names: Vec<&str> =

@@ -181,6 +181,7 @@ fn is_special(mechanism: &Mechanism) -> bool {
         Mechanism::Kprobe { .. }
         | Mechanism::KprobeMulti { .. }
         | Mechanism::Trampoline { .. }
+        | Mechanism::BpfTrampoline { .. }
         | Mechanism::Tracepoint { .. }
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Uprobe { .. }
@@ -240,9 +241,10 @@ fn called_in_order(mechanism: &Mechanism) -> bool {
         | Mechanism::Signal
         | Mechanism::Test
         | Mechanism::Bench => true,
-        Mechanism::Uprobe { .. } | Mechanism::UprobeMulti { .. } | Mechanism::Trampoline { .. } => {
-            false
-        }
+        Mechanism::Uprobe { .. }
+        | Mechanism::UprobeMulti { .. }
+        | Mechanism::Trampoline { .. }
+        | Mechanism::BpfTrampoline { .. } => false,
     }
 }
 
@@ -333,7 +335,7 @@ fn attach_one(
                 perf::uprobe(program, place, *ret, scope, cookie)
             })
             .map(|link| links.add_perf(link)),
-        Mechanism::Trampoline { exit, .. } => {
+        Mechanism::Trampoline { exit, .. } | Mechanism::BpfTrampoline { exit, .. } => {
             let kind =
                 if *exit { libbpf_sys::BPF_TRACE_FEXIT } else { libbpf_sys::BPF_TRACE_FENTRY };
             tracing(program, kind, cookie).map(|link| links.add_slow(link))
@@ -574,6 +576,7 @@ fn explain(
         | Mechanism::Watchpoint { .. }
         | Mechanism::Kprobe { .. }
         | Mechanism::KprobeMulti { .. }
+        | Mechanism::BpfTrampoline { .. }
         | Mechanism::Trampoline { .. }
         | Mechanism::Tracepoint { .. }
         | Mechanism::RawTracepoint { .. }

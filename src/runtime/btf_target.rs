@@ -16,7 +16,7 @@ use std::sync::Once;
 
 use libbpf_sys as c;
 
-use super::sys;
+use super::{bpf_functions, sys};
 use crate::host::Host;
 use crate::plan::Mechanism;
 use crate::types::TypeId;
@@ -36,6 +36,8 @@ pub(super) struct Target {
     pub id: u32,
     /// The module's BTF object; absent for the kernel's own.
     pub module: Option<OwnedFd>,
+    /// The BPF program that the function is in.
+    pub program: Option<OwnedFd>,
 }
 
 thread_local! {
@@ -50,6 +52,7 @@ pub(super) enum Wanted<'a> {
     Function { module: &'a str, name: &'a str },
     RawTracepoint { event: &'a str },
     Iterator { name: &'a str },
+    BpfFunction { program: u32, type_id: u32 },
 }
 
 impl Wanted<'_> {
@@ -58,6 +61,9 @@ impl Wanted<'_> {
         match mechanism {
             Mechanism::Trampoline { function, module, .. } => {
                 Some(Wanted::Function { module, name: function })
+            }
+            Mechanism::BpfTrampoline { program, type_id, .. } => {
+                Some(Wanted::BpfFunction { program: *program, type_id: *type_id })
             }
             Mechanism::RawTracepoint { event, btf: true } => Some(Wanted::RawTracepoint { event }),
             Mechanism::Iter { name, .. } => Some(Wanted::Iterator { name }),
@@ -83,8 +89,13 @@ impl Wanted<'_> {
 /// # Errors
 /// Says what is missing, as a phrase for a note.
 pub(super) fn find(host: &Host, wanted: Wanted<'_>) -> Result<Target, String> {
+    if let Wanted::BpfFunction { program, type_id } = wanted {
+        let program = Some(bpf_functions::program(program)?);
+        return Ok(Target { id: type_id, module: None, program });
+    }
     let btf = host.btf()?;
     let at = match wanted {
+        Wanted::BpfFunction { .. } => unreachable!("bug: no function of the kernel"),
         Wanted::Function { module, name } => btf
             .function_in(module, name)
             .map(|f| f.id)
@@ -99,7 +110,7 @@ pub(super) fn find(host: &Host, wanted: Wanted<'_>) -> Result<Target, String> {
     }?;
     let TypeId::Btf { id, module } = at else { unreachable!("bug: not a type of the kernel") };
     let module = if module == 0 { None } else { Some(module_object(btf.module_of(at))?) };
-    Ok(Target { id, module })
+    Ok(Target { id, module, program: None })
 }
 
 /// The kernel's BTF object of a module.
@@ -165,6 +176,9 @@ extern "C" fn prepare(
             c::bpf_program__set_type(program, c::BPF_PROG_TYPE_TRACING);
             (*options).expected_attach_type = attach_type as c::bpf_attach_type;
             (*options).attach_btf_id = target.id;
+            if let Some(program) = &target.program {
+                (*options).attach_prog_fd = program.as_raw_fd() as u32;
+            }
             if let Some(module) = &target.module {
                 (*options).attach_btf_obj_fd = module.as_raw_fd() as u32;
             }

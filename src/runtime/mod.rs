@@ -7,6 +7,7 @@
 //! [`ledger`].
 
 mod attach;
+pub mod bpf_functions;
 mod btf_target;
 mod child;
 pub mod decode;

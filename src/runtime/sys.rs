@@ -301,6 +301,48 @@ pub(super) fn next_btf_object(after: u32) -> io::Result<(u32, BtfObject)> {
     Ok((id, BtfObject { fd, name, named }))
 }
 
+/// The id of the program after that one (0: of the first).
+///
+/// # Errors
+/// ENOENT after the last one.
+pub(super) fn next_program(after: u32) -> io::Result<u32> {
+    let mut id = 0;
+    // SAFETY: `id` lives until the call returns.
+    let done = unsafe { c::bpf_prog_get_next_id(after, &raw mut id) };
+    if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(id) }
+}
+
+/// A program by its id.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes an integer.
+    owned(unsafe { c::bpf_prog_get_fd_by_id(id) })
+}
+
+/// The types of a BTF object.
+pub(super) fn btf_bytes(id: u32) -> io::Result<Vec<u8>> {
+    // SAFETY: takes an integer.
+    let fd = owned(unsafe { c::bpf_btf_get_fd_by_id(id) })?;
+    let mut bytes = Vec::new();
+    // First its size, then its bytes.
+    for _ in 0..2 {
+        let mut info = c::bpf_btf_info {
+            btf: if bytes.is_empty() { 0 } else { bytes.as_mut_ptr() as u64 },
+            btf_size: bytes.len() as u32,
+            ..Default::default()
+        };
+        let mut size = size_of::<c::bpf_btf_info>() as u32;
+        // SAFETY: all of it lives until the call returns; the sizes are right.
+        let done = unsafe {
+            c::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
+        };
+        if done < 0 {
+            return Err(io::Error::from_raw_os_error(-done));
+        }
+        bytes.resize(info.btf_size as usize, 0u8);
+    }
+    Ok(bytes)
+}
+
 /// A descriptor that becomes readable when the process ends.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes integers only.

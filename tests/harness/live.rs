@@ -95,6 +95,8 @@ pub(crate) struct Plan {
     beside: Option<String>,
     /// Starts before rtrace and goes on when the probes are attached.
     held: Option<String>,
+    /// The text of a script that another rtrace runs all the while.
+    tracer: Option<String>,
     flags: Vec<String>,
     /// Parameters of the script.
     args: Vec<String>,
@@ -150,6 +152,7 @@ impl Plan {
                 "command" => plan.command = Some(value),
                 "beside" => plan.beside = Some(value),
                 "held" => plan.held = Some(value),
+                "tracer" => plan.tracer = Some(value),
                 "run" => plan.flags.extend(words()),
                 "args" => plan.args.extend(words()),
                 "env" => {
@@ -222,6 +225,8 @@ impl Plan {
 
     fn execute(&self, case: &Case) -> Result<End, String> {
         let deadline = Instant::now() + self.limit * slowness().unwrap_or(1);
+        let _tracer =
+            self.tracer.as_deref().map(|text| start_tracer(text, deadline)).transpose()?;
         let held = self.held.as_deref().map(|work| start_workload(work, true)).transpose()?;
         let pid = held.as_ref().map(|child| child.id().to_string()).unwrap_or_default();
 
@@ -438,6 +443,21 @@ fn library() -> Result<&'static str, String> {
         Ok(library.to_string_lossy().into_owned())
     };
     BUILT.get_or_init(build).as_deref().map_err(Clone::clone)
+}
+
+/// Another rtrace, when its probes are attached.
+fn start_tracer(text: &str, deadline: Instant) -> Result<Running, String> {
+    let mut command = Command::new(rtrace());
+    command.args(["-q", "-e", text]);
+    clean_environment(&mut command);
+    command.env(ATTACHED, "1").stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let shown = format!("{command:?}");
+    let child = command.spawn().map_err(|why| format!("{shown}: {why}"))?;
+    let mut running = Running { child: Guard(child), held: None, output: Output::default(), shown };
+    let news = running.listen();
+    running.until_attached(&news, deadline)?;
+    Ok(running)
 }
 
 fn start_workload(work: &str, hold: bool) -> Result<Child, String> {
