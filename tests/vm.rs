@@ -34,7 +34,7 @@ const FEATURES: &str = "features";
 const PROGRAMS: &str = "random-programs";
 
 /// How many of them, if `RTRACE_PROGRAMS` does not say.
-const PROGRAM_COUNT: u64 = 20;
+const PROGRAM_COUNT: u64 = 12;
 
 /// Not a case either: after all of them, no BPF program is left in the kernel.
 const NOTHING_LEFT: &str = "nothing-left";
