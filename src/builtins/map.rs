@@ -143,7 +143,11 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Whether a map has no keys; known when the script is compiled.",
         args: (1, 1),
         check: |c, call| {
-            let Some(map) = c.whole_map(call, 0) else { return tree::Expr::error(call.span) };
+            let Some(map) = c.whole_map(call, 0) else {
+                let d = Diagnostic::error(call.span, "`is_scalar` takes a whole map")
+                    .help("write `is_scalar(@m)`");
+                return c.fail(d);
+            };
             let scalar = matches!(c.map(map).keyed, Some((false, _)));
             tree::Expr::new(ExprKind::Int(i128::from(scalar)), Type::Bool, call.span)
         },

@@ -235,7 +235,9 @@ impl Checker<'_> {
     }
 
     fn no_field(&mut self, ty: &Type, name: &Spanned<String>, names: &[String]) -> Expr {
-        let mut d = Diagnostic::error(name.span, format!("`{ty}` has no field `{}`", name.node));
+        let record = matches!(ty, Type::Record(_));
+        let what = if record { "this record".to_owned() } else { format!("`{ty}`") };
+        let mut d = Diagnostic::error(name.span, format!("{what} has no field `{}`", name.node));
         if let Some(near) = diag::nearest(&name.node, names.iter().map(String::as_str)) {
             d = d.at(format!("did you mean `{near}`?"));
         }
@@ -253,7 +255,7 @@ impl Checker<'_> {
             }
             0 => d.note("this kernel's BTF does not describe its fields"),
             _ if own.is_some() => d,
-            n if n <= 12 => d.note(format!("its fields are {}", names.join(", "))),
+            n if n <= 12 || record => d.note(format!("its fields are {}", names.join(", "))),
             _ if matches!(ty, Type::Struct(s) if matches!(s.id, TypeId::User(_))) => d,
             _ => d.help(format!("`rtrace -lv '{ty}'` shows its fields")),
         };
