@@ -17,6 +17,7 @@ pub(super) struct Setup {
     pub show_libbpf: bool,
     pub show_verifier: bool,
     pub dry_run: bool,
+    pub mode: crate::plan::Mode,
     pub on_stdout: bool,
 }
 
