@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Options;
 use super::cdefs::Definitions;
+use super::expand::written;
 use super::function::Signature;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
@@ -294,8 +295,9 @@ impl<'a> Checker<'a> {
             return;
         }
         for (name, span) in std::mem::take(&mut self.unassigned) {
-            let d = Diagnostic::warning(span, format!("nothing is assigned to `${name}`"))
-                .at("it is 0");
+            let d =
+                Diagnostic::warning(span, format!("nothing is assigned to `${}`", written(&name)))
+                    .at("it is 0");
             self.diags.push(d);
         }
     }

@@ -336,12 +336,20 @@ impl<'s> Expander<'s, '_> {
     }
 }
 
+/// What stands behind a macro's own variables, to tell expansions apart.
+const EXPANSION: char = '#';
+
+/// The name of a variable as the script has it, for messages.
+pub(super) fn written(name: &str) -> &str {
+    name.split(EXPANSION).next().unwrap_or(name)
+}
+
 /// The name of a variable where it is used: what was passed for a parameter,
 /// and in macros a name of its own for the rest.
 fn variable(name: &str, scope: &Scope) -> String {
     match (scope.vars.get(name), scope.expansion) {
         (Some(passed), _) => passed.clone(),
-        (None, Some(number)) => format!("{name}#{number}"),
+        (None, Some(number)) => format!("{name}{EXPANSION}{number}"),
         (None, None) => name.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use super::access::{Struct, cut};
 use super::cdefs::well_known;
 use super::check::Checker;
+use super::expand::written;
 use super::operator::word;
 use super::promote::promote;
 use super::statement::shown;
@@ -173,9 +174,10 @@ impl Checker<'_> {
                 Expr::error(span)
             }
             None => {
-                let mut d = Diagnostic::error(span, format!("undefined variable `${name}`"));
+                let mut d =
+                    Diagnostic::error(span, format!("undefined variable `${}`", written(name)));
                 d = match self.nearest_var(name) {
-                    Some(near) => d.at(format!("did you mean `${near}`?")),
+                    Some(near) => d.at(format!("did you mean `${}`?", written(&near))),
                     None => {
                         d.at("nothing was assigned to it in this block or around it".to_string())
                     }

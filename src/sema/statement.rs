@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::check::{Checker, var_key};
+use super::expand::written;
 use super::promote::Joined;
 use super::tree::{Block, Expr, ExprKind, MapId, Stmt, StmtKind, Target, Var, VarId};
 use crate::builtins;
@@ -158,9 +159,10 @@ impl Checker<'_> {
         let wanted = ty.map(|t| self.type_expr(t));
         let value = init.map(|e| self.expression(e));
         if let Some(first) = self.find_var(&name.node) {
-            let d = Diagnostic::error(name.span, format!("`${}` exists already", name.node))
-                .label(self.local(first).span, "declared here")
-                .help("give it another name, or assign to it without `let`");
+            let d =
+                Diagnostic::error(name.span, format!("`${}` exists already", written(&name.node)))
+                    .label(self.local(first).span, "declared here")
+                    .help("give it another name, or assign to it without `let`");
             self.diags.push(d);
             return None;
         }
@@ -206,9 +208,12 @@ impl Checker<'_> {
                     && right.constant().is_none_or(|n| in_range(n, wanted)));
             let cut = wanted.is_integer() && value.constant().is_none() && !own;
             if cut && value.ty.size() > wanted.size() {
-                let d = Diagnostic::warning(value.span, format!("this may not fit `${name}`"))
-                    .at(format!("it is {}, of which the low bits are kept", shown(value)))
-                    .label(span, format!("declared as `{wanted}`"));
+                let d = Diagnostic::warning(
+                    value.span,
+                    format!("this may not fit `${}`", written(&name)),
+                )
+                .at(format!("it is {}, of which the low bits are kept", shown(value)))
+                .label(span, format!("declared as `{wanted}`"));
                 self.diags.push(d.help(format!("write a cast if that is meant: `({wanted})…`")));
             }
             return Some(());
@@ -222,7 +227,7 @@ impl Checker<'_> {
                 _ => format!("this is {}", shown(value)),
             },
         };
-        let d = Diagnostic::error(value.span, format!("type mismatch for `${name}`"))
+        let d = Diagnostic::error(value.span, format!("type mismatch for `${}`", written(&name)))
             .at(what)
             .label(span, format!("declared as `{wanted}`"));
         let castable = wanted.is_integer() && value.ty.is_integer();
@@ -438,9 +443,10 @@ impl Checker<'_> {
         let mut id = None;
         self.scopes.push(HashMap::new());
         if let Some(first) = self.find_var(&var.node) {
-            let d = Diagnostic::error(var.span, format!("`${}` exists already", var.node))
-                .label(self.local(first).span, "declared here")
-                .help("give the loop variable another name");
+            let d =
+                Diagnostic::error(var.span, format!("`${}` exists already", written(&var.node)))
+                    .label(self.local(first).span, "declared here")
+                    .help("give the loop variable another name");
             self.diags.push(d);
         } else {
             let new = self.new_var(var);
@@ -481,11 +487,12 @@ impl Checker<'_> {
         self.assigned.insert(name.node.clone());
         let var = self.new_var(name);
         let Some(used) = self.hoisted.get(&(self.probe, name.node.clone())) else { return var };
-        let message = format!("`${}` is used outside of the block that assigns it", name.node);
+        let name_written = written(&name.node);
+        let message = format!("`${name_written}` is used outside of the block that assigns it");
         self.diags.push(
             Diagnostic::warning(*used, message)
                 .label(name.span, "first assigned here")
-                .help(format!("declare it before the block: `let ${};`", name.node)),
+                .help(format!("declare it before the block: `let ${name_written};`")),
         );
         if let Some(outermost) = self.scopes.first_mut() {
             outermost.insert(name.node.clone(), var);
@@ -522,8 +529,11 @@ impl Checker<'_> {
             return None;
         }
         if matches!(value.ty, Type::Void | Type::Aggregate(_)) {
-            let d = Diagnostic::error(value.span, format!("cannot store this in `${}`", name.node))
-                .at("it has no value".to_string());
+            let d = Diagnostic::error(
+                value.span,
+                format!("cannot store this in `${}`", written(&name.node)),
+            )
+            .at("it has no value".to_string());
             self.diags.push(d);
             return None;
         }
@@ -534,10 +544,11 @@ impl Checker<'_> {
             return Some(());
         }
         let first = self.local(var).span;
-        let d = Diagnostic::error(value.span, format!("type mismatch for `${}`", name.node))
-            .at(format!("this is {}", shown(value)))
-            .label(first, format!("`${}` is `{}`", name.node, self.var_type(var)))
-            .help("use another variable");
+        let d =
+            Diagnostic::error(value.span, format!("type mismatch for `${}`", written(&name.node)))
+                .at(format!("this is {}", shown(value)))
+                .label(first, format!("`${}` is `{}`", written(&name.node), self.var_type(var)))
+                .help("use another variable");
         self.diags.push(d);
         None
     }
