@@ -18,8 +18,13 @@ const USER_STACK: i64 = 1 << 8;
 /// Room of a table that takes memory as it fills.
 const STACKS: u32 = 1 << 17;
 
-/// Room of one that takes all of it at once.
+/// Room of one that takes all of it at once, and the most bytes of it.
 const STACKS_IN_ADVANCE: u32 = 1 << 13;
+const BYTES_IN_ADVANCE: u32 = 1 << 24;
+
+/// Larger values are not taken as the table fills: the kernel has few of them
+/// ready (`bpf_mem_alloc_init`, kernel/bpf/memalloc.c).
+const SMALL_STACK: u32 = 2048;
 
 /// An odd number with its bits well spread: 2^64 divided by the golden ratio.
 const SPREAD: i64 = 0x9e37_79b9_7f4a_7c15_u64.cast_signed();
@@ -118,13 +123,15 @@ impl Lower<'_> {
         if let Some(at) = self.shared.maps.iter().position(|m| m.name == name) {
             return MapId(super::index(at));
         }
-        let dynamic = self.host.has(Feature::DynamicMaps);
+        let bytes = limit * 8;
+        let dynamic = bytes <= SMALL_STACK && self.host.has(Feature::DynamicMaps);
+        let in_advance = STACKS_IN_ADVANCE.min(BYTES_IN_ADVANCE / bytes.max(1));
         self.shared.maps.push(ir::Map {
             name,
             kind: MapKind::Hash,
             key_size: 8,
-            value_size: limit * 8,
-            max_entries: if dynamic { STACKS } else { STACKS_IN_ADVANCE },
+            value_size: bytes,
+            max_entries: if dynamic { STACKS } else { in_advance },
             flags: if dynamic { NO_PREALLOC } else { 0 },
         });
         MapId(super::index(self.shared.maps.len() - 1))
