@@ -123,8 +123,9 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Imports",
         text: "`import \"path\";` takes over the probes, macros, functions, declarations and C definitions \
-               of a `.bt` script, the definitions of a `.h` header, or both from every such file in \
-               a folder. Paths start at the folder of the script, else at those of `-I`. What is \
+               of a `.bt` script, the definitions of a `.h` header, the functions of a `.bpf.o` object \
+               or of a `.bpf.c` file (which clang compiles, if it is installed), or all of them from every such \
+               file in a folder. Paths start at the folder of the script, else at those of `-I`. What is \
                imported runs first; a file that is imported twice counts once. Folders in which \
                everybody may write are refused.",
         examples: &[checked("import \"stdlib\";\nbegin { }")],
@@ -177,7 +178,11 @@ pub static SECTIONS: &[Section] = &[
                kernel's verifier looks at once, and can be called from every probe, loop and other \
                function. It takes up to five numbers or pointers, and gives one, or nothing: `void`. \
                Numbers are converted; any pointer goes for any other. A function belongs to no probe: \
-               `args`, `retval`, stacks and the like are passed to it, if at all. It cannot call itself.",
+               `args`, `retval`, stacks and the like are passed to it, if at all. It cannot call itself.\n\n\
+               Functions of imported objects are called in the same way, if they are not `static`; they follow \
+               no pointers but addresses of variables, `&$v`. So are functions of the kernel that it lets \
+               programs call (kfuncs), by what its BTF says of them; `kfunc_allowed(\"name\")` tells whether \
+               a probe may.",
         examples: &[prints(
             "fn clamp($n : int64, $most : int64) : int64 {\n  if ($n > $most) {\n    return $most;\n  }\n  return $n;\n}\nfn tell($n : int64) : void { printf(\"%d\\n\", clamp($n, 10)); }\nbegin { tell(7); for ($i : 9..12) { tell($i); } }",
             "7\n9\n10\n10\n",
@@ -186,6 +191,9 @@ pub static SECTIONS: &[Section] = &[
             ("runtime/functions/numbers", "fn "),
             ("runtime/functions/maps", "fn "),
             ("runtime/functions/memory", "fn "),
+            ("runtime/functions/linked", "triple("),
+            ("runtime/functions/of-the-kernel", "bpf_task_from_pid("),
+            ("golden/errors/foreign-calls", "hidden"),
             ("runtime/functions/exit-and-return", "exit"),
             ("golden/errors/function-recursion", "fn f"),
             ("golden/errors/function-argument-range", "300"),

@@ -428,6 +428,25 @@ fn objects_are_stored_and_run() {
     assert_eq!(direct.stdout, std::fs::read(&object).unwrap());
 }
 
+/// The compiler is needed where the C is, and not where it runs.
+#[test]
+fn compiled_c_is_linked_into_objects() {
+    let folder = Folder::new("linked");
+    let c = "int twice(int n) { return 2 * n; }\n";
+    folder.file("twice.bpf.c", c);
+    let script = folder.file("s.bt", "import \"twice.bpf.c\";\nbegin { print(twice(21)); }\n");
+    let object = folder.0.join("s.bpf.o");
+    rtrace(&["build", text(&script), "-o", text(&object)]).done().code(0).stderr("");
+    rtrace(&["run", "-q", text(&object)]).env("PATH", "/nowhere").done().stdout("42\n\n\n");
+    rtrace(&[text(&script)])
+        .env("PATH", "/nowhere")
+        .done()
+        .code(1)
+        .stderr_has("clang, which is not installed");
+    folder.file("twice.bpf.c", "int twice(int n) { return 2 * m; }\n");
+    rtrace(&[text(&script)]).done().code(1).stderr_has("undeclared identifier 'm'");
+}
+
 #[test]
 fn damaged_and_foreign_objects_are_refused() {
     let folder = Folder::new("damaged");

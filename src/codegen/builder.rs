@@ -446,25 +446,11 @@ impl<'a, 'c> Builder<'a, 'c> {
         self.helper(id, args, effects, self.word.into()).into_int_value()
     }
 
-    /// Calls a function of the module with words for a word.
+    /// Calls a function with words for a word.
     pub(super) fn call_function(&self, callee: FunctionValue<'c>, args: &[Word<'c>]) -> Word<'c> {
         let args: Vec<_> = args.iter().map(|a| (*a).into()).collect();
         let call = self.inner.build_call(callee, &args, "").expect(BUILDS);
         call.try_as_basic_value().expect_basic("bug: it has a result").into_int_value()
-    }
-
-    /// Calls a function of the kernel that takes a number of 32 bits and gives
-    /// a pointer.
-    pub(super) fn call_kernel(&self, callee: FunctionValue<'c>, arg: Word<'c>) -> Pointer<'c> {
-        let ty = self.context.i32_type();
-        let arg = self.inner.build_int_truncate(arg, ty, "").expect(BUILDS);
-        let call = self.inner.build_call(callee, &[arg.into()], "").expect(BUILDS);
-        call.try_as_basic_value().expect_basic("bug: it gives a pointer").into_pointer_value()
-    }
-
-    /// Calls a function of the kernel that takes a pointer and gives nothing.
-    pub(super) fn call_release(&self, callee: FunctionValue<'c>, pointer: Pointer<'c>) {
-        self.inner.build_call(callee, &[pointer.into()], "").expect(BUILDS);
     }
 
     /// Calls a helper that gives a pointer.

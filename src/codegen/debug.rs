@@ -13,6 +13,7 @@ use inkwell::values::{AsValueRef, FunctionValue, GlobalValue};
 use llvm_sys::debuginfo as di;
 use llvm_sys::prelude::{LLVMContextRef, LLVMDIBuilderRef, LLVMMetadataRef};
 
+use crate::ir::{CType, Foreign, Origin};
 use crate::plan::{Field, Layout};
 use crate::source::{Sources, Span};
 
@@ -226,17 +227,14 @@ impl<'c> Debug<'c> {
         Scope { files: files.collect() }
     }
 
-    /// Describes a function that is somewhere else: result (nothing for `void`)
-    /// and parameter.
-    pub(super) fn declaration(
-        &self,
-        function: FunctionValue<'c>,
-        result: Option<Meta<'c>>,
-        parameter: Meta<'c>,
-    ) {
+    /// Describes a function that is defined elsewhere.
+    pub(super) fn declaration(&self, function: FunctionValue<'c>, foreign: &Foreign) {
         let file = self.file(0);
-        let result = result.map_or(std::ptr::null_mut(), |r| r.0);
-        let mut types = [result, parameter.0];
+        let Foreign { origin, prototype, .. } = foreign;
+        let types = std::iter::once(&prototype.result).chain(prototype.params.iter().map(|p| &p.1));
+        let null = std::ptr::null_mut();
+        let mut types: Vec<_> =
+            types.map(|t| self.c_type(t, *origin).map_or(null, |t| t.0)).collect();
         let name = function.get_name().to_bytes();
         // SAFETY: the function and every node belong to this context; pointers come with
         // their lengths and are read in the calls only. A result may be null.
@@ -266,6 +264,84 @@ impl<'c> Debug<'c> {
             );
             di::LLVMSetSubprogram(function.as_value_ref(), subprogram);
         }
+    }
+
+    /// A type under its own name; nothing for `void`.
+    fn c_type(&self, ty: &CType, origin: Origin) -> Option<Meta<'c>> {
+        Some(match ty {
+            CType::Void => return None,
+            CType::Int { name, size, bool: true, .. } => {
+                self.basic(name, u64::from(*size), BOOLEAN)
+            }
+            CType::Int { name, size, signed, .. } => {
+                let encoding = if *signed { SIGNED } else { UNSIGNED };
+                self.basic(name, u64::from(*size), encoding)
+            }
+            CType::Enum { name, size, signed } => self.enumeration(name, *size, *signed),
+            CType::Pointer(to) => self.pointer(self.c_type(to, origin)),
+            // The linker compares names, and takes a declaration for a definition. Who looks
+            // for functions of the kernel wants a definition, by whatever name.
+            CType::Composite { union, name } => match origin {
+                Origin::Object => self.forward(name, *union),
+                Origin::Kernel => self.structure(0, &[]),
+            },
+        })
+    }
+
+    /// An enum of which the constants do not matter.
+    fn enumeration(&self, name: &str, size: u8, signed: bool) -> Meta<'c> {
+        let file = self.file(0);
+        let zero = "0";
+        // SAFETY: names come with their lengths, the one constant with its number; all are
+        // read in the calls only.
+        let ty = unsafe {
+            let mut constant = di::LLVMDIBuilderCreateEnumerator(
+                self.builder,
+                zero.as_ptr().cast(),
+                zero.len(),
+                0,
+                i32::from(!signed),
+            );
+            di::LLVMDIBuilderCreateEnumerationType(
+                self.builder,
+                file,
+                name.as_ptr().cast(),
+                name.len(),
+                file,
+                1,
+                u64::from(size) * 8,
+                0,
+                &raw mut constant,
+                1,
+                self.int(size, signed).0,
+            )
+        };
+        Meta(ty, PhantomData)
+    }
+
+    /// A struct or union that is only named.
+    fn forward(&self, name: &str, union: bool) -> Meta<'c> {
+        // DW_TAG_union_type and DW_TAG_structure_type.
+        let tag = if union { 0x17 } else { 0x13 };
+        let file = self.file(0);
+        // SAFETY: the name comes with its length and is read in the call only.
+        let ty = unsafe {
+            di::LLVMDIBuilderCreateForwardDecl(
+                self.builder,
+                tag,
+                name.as_ptr().cast(),
+                name.len(),
+                file,
+                file,
+                1,
+                0,
+                0,
+                0,
+                std::ptr::null(),
+                0,
+            )
+        };
+        Meta(ty, PhantomData)
     }
 
     /// The location of a span inside a function.

@@ -76,6 +76,12 @@ impl<'c> Emitter<'_, 'c> {
                 let b = &self.shared.builder;
                 b.hide(b.call_function(callee, &args))
             }
+            Expr::CallForeign { function, args } => {
+                let args: Vec<_> = args.iter().map(|a| self.word(a)).collect();
+                let callee = self.shared.foreign.get(function.0 as usize);
+                let callee = callee.expect("bug: an unknown foreign function");
+                callee.call(b, &args)
+            }
             Expr::Param(number) => {
                 let params = self.shared.params.expect("bug: a module without parameters");
                 b.load(b.offset(params, number * 8), 8, false, 8)

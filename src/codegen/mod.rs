@@ -13,6 +13,7 @@ mod builder;
 mod debug;
 mod elf;
 mod expr;
+mod foreign;
 mod frame;
 mod helpers;
 mod map;
@@ -62,9 +63,13 @@ pub struct Compiled {
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Compiled, String> {
-    let mut elf = emit(module, plan, options, FileType::Object)?;
-    elf::mark_plan(&mut elf);
-    Ok(Compiled { elf })
+    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)? })
+}
+
+/// The last step, after objects were linked, which do not take a sealed one: makes
+/// the plan something that libbpf passes over without a word.
+pub fn seal(elf: &mut [u8]) {
+    elf::mark_plan(elf);
 }
 
 /// LLVM's text of the module as it is translated (`--emit llvm`).

@@ -18,7 +18,7 @@ use llvm_sys::prelude::LLVMDiagnosticInfoRef;
 use super::builder::{Builder, Pointer};
 use super::debug::Debug;
 use super::program::Shared;
-use super::{Cpu, Options, map, program};
+use super::{Cpu, Options, foreign, map, program};
 use crate::ir;
 use crate::plan::{self, Plan};
 
@@ -163,6 +163,7 @@ fn translate<'c>(
     license(context, llvm, &debug, &module.license);
     let plan = bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1);
     keep(context, llvm, plan);
+    let foreign = foreign::declare(context, llvm, &debug, &module.foreign);
     let shared = Shared {
         context,
         llvm,
@@ -173,6 +174,7 @@ fn translate<'c>(
         params,
         scratch,
         functions: module.functions.iter().map(|f| f.name.clone()).collect(),
+        foreign,
         cpu,
     };
     for (number, program) in module.functions.iter().chain(&module.programs).enumerate() {
@@ -204,6 +206,8 @@ fn license<'c>(context: &'c Context, llvm: &Module<'c>, debug: &Debug<'c>, licen
     let text = [license.as_bytes(), b"\0"].concat();
     let global = bytes(context, llvm, "_license", &text, "license", 1);
     global.set_linkage(Linkage::External);
+    // As in C, since the linker compares the flags of the section.
+    global.set_constant(false);
     debug.global(global, debug.array(debug.int(1, true), 1, text.len() as u64));
 }
 

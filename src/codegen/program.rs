@@ -17,6 +17,7 @@ use inkwell::values::FunctionValue;
 
 use super::builder::{Argument, Block, Builder, Effects, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
+use super::foreign::Declared;
 use super::frame::Frame;
 use super::{Cpu, helpers};
 use crate::ir::{self, BinaryOp, Helper, Home, LocalId, ProgramKind, Stmt, Use};
@@ -34,6 +35,7 @@ pub(super) struct Shared<'a, 'c> {
     pub(super) scratch: Option<ScratchMap<'c>>,
     /// Names of the functions.
     pub(super) functions: Vec<String>,
+    pub(super) foreign: Vec<Declared<'c>>,
     pub(super) cpu: Cpu,
 }
 

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use inkwell::AddressSpace;
 use inkwell::module::Linkage;
-use inkwell::types::FunctionType;
-use inkwell::values::FunctionValue;
 
 use super::builder::{Argument, Pointer, Word};
+use super::foreign::Declared;
 use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Shared, Target};
@@ -106,11 +104,12 @@ impl<'c> Emitter<'_, 'c> {
                 let arg = self.word(arg);
                 let [acquire, release] = self.kernel_functions(*kfunc);
                 let b = &self.shared.builder;
-                let pointer = b.call_kernel(acquire, arg);
+                let pointer = b.to_pointer(acquire.call(b, &[arg]));
                 self.unless_null(pointer, missing, |e, pointer| {
                     e.bind(*value, pointer);
                     e.block(found);
-                    e.shared.builder.call_release(release, pointer);
+                    let b = &e.shared.builder;
+                    release.call(b, &[b.to_word(pointer)]);
                 });
             }
             StmtKind::Event { map, size, record, body, lost } => {
@@ -420,27 +419,10 @@ impl<'c> Emitter<'_, 'c> {
         });
     }
 
-    /// The functions of the kernel that get hold of an object and give it
-    /// back, declared as libbpf looks for them.
-    fn kernel_functions(&self, kfunc: Kfunc) -> [FunctionValue<'c>; 2] {
+    /// The functions of the kernel that get hold of an object and give it back.
+    fn kernel_functions(&self, kfunc: Kfunc) -> [Declared<'c>; 2] {
         let Shared { llvm, context, debug, .. } = self.shared;
-        let declare = |name: &str, ty: FunctionType<'c>, result, parameter| {
-            llvm.get_function(name).unwrap_or_else(|| {
-                let function = llvm.add_function(name, ty, Some(Linkage::External));
-                function.as_global_value().set_section(Some(".ksyms"));
-                debug.declaration(function, result, parameter);
-                function
-            })
-        };
-        let pointer = context.ptr_type(AddressSpace::default());
-        let object = debug.pointer(Some(debug.structure(0, &[])));
-        let number = debug.int(4, true);
-        let acquire = pointer.fn_type(&[context.i32_type().into()], false);
-        let release = context.void_type().fn_type(&[pointer.into()], false);
-        [
-            declare(kfunc.name(), acquire, Some(object), number),
-            declare(kfunc.release(), release, None, object),
-        ]
+        kfunc.functions().map(|f| Declared::new(context, llvm, debug, &f))
     }
 
     fn event(&mut self, map: MapId, size: u32, record: PtrId, body: &[Stmt], lost: &[Stmt]) {

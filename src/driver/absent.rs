@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Failed, Outcome, Style, fail};
 use crate::host::Host;
+use crate::sema::ObjectFile;
 
 /// How to run an object, if we could.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,14 @@ pub(super) fn check_privileges() -> Result<(), Failed> {
 pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &Style<'_>) -> Outcome {
     let failed: Failed = fail("this rtrace was built without its run side; it only compiles");
     Err(failed)
+}
+
+/// Without objects there is nothing to link.
+pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Failed> {
+    if objects.is_empty() {
+        return Ok(elf);
+    }
+    Err(fail("this rtrace was built without libbpf, which links imported objects"))
 }
 
 /// The machine that we run on; what its BPF can do is not asked.

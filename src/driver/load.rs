@@ -9,9 +9,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::objects;
 use crate::builtins;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::parser::{self, ast::Script, cdef};
+use crate::sema::ObjectFile;
 use crate::source::{FileId, Source, Sources, Span, Spanned};
 
 /// Where other files are looked for, and what is included first.
@@ -23,10 +25,22 @@ pub(super) struct Search {
     pub(super) headers: Vec<String>,
 }
 
+/// A script with all that belongs to it.
+pub(super) struct Loaded {
+    pub(super) script: Script,
+    pub(super) objects: Vec<ObjectFile>,
+    pub(super) diags: Diagnostics,
+}
+
 /// Parses the text `file` and everything that it names.
-pub(super) fn load(sources: &mut Sources, file: FileId, search: &Search) -> (Script, Diagnostics) {
-    let mut loader =
-        Loader { sources, search, seen: HashSet::new(), diags: Diagnostics::default() };
+pub(super) fn load(sources: &mut Sources, file: FileId, search: &Search) -> Loaded {
+    let mut loader = Loader {
+        sources,
+        search,
+        seen: HashSet::new(),
+        objects: Vec::new(),
+        diags: Diagnostics::default(),
+    };
     if let Ok(own) = fs::canonicalize(loader.sources.name(file)) {
         loader.seen.insert(own);
     }
@@ -39,7 +53,7 @@ pub(super) fn load(sources: &mut Sources, file: FileId, search: &Search) -> (Scr
         first.extend(loader.line(Spanned::new(text.clone(), span(file))));
     }
     script.cdefs.splice(0..0, first);
-    (script, loader.diags)
+    Loaded { script, objects: loader.objects, diags: loader.diags }
 }
 
 struct Loader<'a> {
@@ -47,6 +61,7 @@ struct Loader<'a> {
     search: &'a Search,
     /// Files that were read, by their canonical paths.
     seen: HashSet<PathBuf>,
+    objects: Vec<ObjectFile>,
     diags: Diagnostics,
 }
 
@@ -116,7 +131,7 @@ impl Loader<'_> {
         files.sort();
         if files.is_empty() {
             let d = Diagnostic::warning(import.span, "nothing is imported")
-                .at("no `.bt` or `.h` file is in this folder");
+                .at("no `.bt`, `.h`, `.bpf.c` or `.bpf.o` file is in this folder");
             self.diags.push(d);
         }
         for file in files {
@@ -129,15 +144,17 @@ impl Loader<'_> {
         match kind(path) {
             Some(Kind::Script | Kind::Header) => {}
             Some(Kind::Object) => {
-                let d = Diagnostic::error(span, format!("cannot import `{shown}`"))
-                    .at("compiled C is not linked yet")
-                    .help("write the function in the script: `fn name($a : int64) : int64 { … }`");
-                self.diags.push(d);
+                if self.is_new(path) {
+                    match objects::read(path, span, &self.search.folders) {
+                        Ok(object) => self.objects.push(object),
+                        Err(d) => self.diags.push(*d),
+                    }
+                }
                 return;
             }
             None => {
                 let d = Diagnostic::error(span, format!("cannot import `{shown}`"))
-                    .at("the name ends in neither `.bt` nor `.h`");
+                    .at("the name ends in none of `.bt`, `.h`, `.bpf.c` and `.bpf.o`");
                 self.diags.push(d);
                 return;
             }
@@ -169,8 +186,7 @@ impl Loader<'_> {
 
     /// Reads a file, unless it was read already.
     fn read(&mut self, path: &Path, span: Span) -> Option<FileId> {
-        let known = fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole));
-        if known {
+        if !self.is_new(path) {
             return None;
         }
         match fs::read_to_string(path) {
@@ -183,6 +199,11 @@ impl Loader<'_> {
                 None
             }
         }
+    }
+
+    /// Whether a file comes for the first time.
+    fn is_new(&mut self, path: &Path) -> bool {
+        fs::canonicalize(path).is_ok_and(|whole| self.seen.insert(whole))
     }
 
     /// The folder of a text; the current one for texts that are in no file.

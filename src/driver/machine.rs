@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Failed, Outcome, Style, color, fail};
+use super::{Failed, Outcome, Style, color, fail, failed};
 use crate::cli;
+use crate::diag::Diagnostic;
 use crate::host::Host;
 use crate::host::features::Features;
 use crate::object::Object;
 pub(super) use crate::runtime::Options as Setup;
 use crate::runtime::{self, features, output::Output};
+use crate::sema::ObjectFile;
 use crate::source::Sources;
 
 /// Fails early, and with the reason, where nothing could be loaded anyway.
@@ -18,6 +20,22 @@ pub(super) fn check_privileges() -> Result<(), Failed> {
     runtime::privileges::check().map_err(|error| {
         eprint!("{}", error.diagnostics.render(&Sources::default(), color()));
         Failed(error.status)
+    })
+}
+
+/// Joins the objects that a script imports to its own.
+pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Failed> {
+    if objects.is_empty() {
+        return Ok(elf);
+    }
+    let list: Vec<(&str, &[u8])> =
+        objects.iter().map(|o| (o.name.as_str(), o.elf.as_slice())).collect();
+    runtime::linker::link(&elf, &list).map_err(|(which, why)| {
+        let message = match which {
+            Some(name) => format!("cannot link `{name}`"),
+            None => "cannot link the imported objects".to_owned(),
+        };
+        failed(Diagnostic::global(message).note(why))
     })
 }
 

@@ -3,6 +3,7 @@
 mod load;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
 mod machine;
+mod objects;
 
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
@@ -23,7 +24,7 @@ use crate::probes::{self, ListOptions};
 use crate::sema::{self, Checked};
 use crate::source::{FileId, Source, Sources};
 
-use load::{Search, load};
+use load::{Loaded, Search, load};
 use machine::{Setup, execute, live};
 
 /// Exit status of wrong use and wrong scripts.
@@ -168,7 +169,7 @@ fn list(cli: &Cli) -> Outcome {
     if script {
         let (source, params) = read(cli.program.as_deref(), &cli.args)?;
         let (mut sources, file) = sources(source);
-        let (tree, mut diags) = load(&mut sources, file, &search(cli));
+        let Loaded { script: tree, mut diags, .. } = load(&mut sources, file, &search(cli));
         let options = options(cli, params, pid(cli.pid.as_deref())?)?;
         if !diags.has_errors() {
             let (names, found) = sema::expand_names(&tree, &host, &options);
@@ -271,8 +272,9 @@ fn checked(
     options: &sema::Options,
     warnings: bool,
 ) -> Result<Checked, Failed> {
-    let (tree, mut diags) = load(sources, file, search);
+    let Loaded { script: tree, objects, mut diags } = load(sources, file, search);
     let mut result = None;
+    let options = &sema::Options { objects: objects.into(), ..options.clone() };
     if !diags.has_errors() {
         let (checked, found) = sema::check(&tree, sources, host, options);
         diags.append(found);
@@ -293,7 +295,11 @@ fn compile(checked: &Checked, host: &Host) -> Result<Vec<u8>, Failed> {
         return Err(fail("this rtrace was built without its compiler; `rtrace run` runs objects"));
     }
     match codegen::compile(&checked.module, &checked.plan, &cpu(host)) {
-        Ok(compiled) => Ok(compiled.elf),
+        Ok(compiled) => {
+            let mut elf = machine::link(compiled.elf, &checked.objects)?;
+            codegen::seal(&mut elf);
+            Ok(elf)
+        }
         Err(message) => Err(bug(message)),
     }
 }
@@ -359,6 +365,7 @@ fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Opt
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
             (false, false, None) => Mode::Trace,
         },
+        ..sema::Options::default()
     })
 }
 
@@ -446,8 +453,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
 
 /// Something about the world or the arguments is wrong.
 fn fail(message: impl Into<String>) -> Failed {
+    failed(Diagnostic::global(message))
+}
+
+/// The same, with more to say.
+fn failed(diagnostic: Diagnostic) -> Failed {
     let mut diags = Diagnostics::default();
-    diags.push(Diagnostic::global(message));
+    diags.push(diagnostic);
     eprint!("{}", diags.render(&Sources::default(), color()));
     Failed(USAGE)
 }

@@ -2,7 +2,7 @@
 //!
 //! Numbers are those of `enum bpf_func_id` in linux/bpf.h.
 
-use super::ProgramKind;
+use super::{CType, Foreign, Origin, ProgramKind, Prototype};
 
 /// A BPF helper function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,10 +58,22 @@ impl Kfunc {
         }
     }
 
-    /// `void …(object *)`
-    pub const fn release(self) -> &'static str {
+    /// The function, and the one that gives back what it gave.
+    pub fn functions(self) -> [Foreign; 2] {
+        let pointer = |to: &str| {
+            CType::Pointer(Box::new(CType::Composite { union: false, name: to.to_owned() }))
+        };
+        let int = CType::Int { name: "int".to_owned(), size: 4, signed: true, bool: false };
+        let foreign = |name: &str, result, param| Foreign {
+            name: name.to_owned(),
+            origin: Origin::Kernel,
+            prototype: Prototype { result, params: vec![param] },
+        };
         match self {
-            Kfunc::TaskFromPid => "bpf_task_release",
+            Kfunc::TaskFromPid => [
+                foreign(self.name(), pointer("task_struct"), ("pid".to_owned(), int)),
+                foreign("bpf_task_release", CType::Void, ("p".to_owned(), pointer("task_struct"))),
+            ],
         }
     }
 }

@@ -6,11 +6,13 @@
 //! names. Statements are structured (no jumps), so that code generation is one
 //! walk. What a module promises is stated and checked in [`verify`].
 
+mod foreign;
 mod helper;
 mod print;
 mod uses;
 pub mod verify;
 
+pub use foreign::{CType, Foreign, Origin, Prototype};
 pub use helper::{Helper, HelperInfo, Kfunc};
 pub use print::print;
 pub use uses::{Use, taken_over};
@@ -25,6 +27,8 @@ pub struct Module {
     /// What programs and later functions call. Their kind is `Function`, they
     /// have no section.
     pub functions: Vec<Program>,
+    /// Functions that are defined elsewhere.
+    pub foreign: Vec<Foreign>,
     pub maps: Vec<Map>,
     /// Constant bytes that programs read.
     pub rodata: Vec<Rodata>,
@@ -125,6 +129,9 @@ pub struct MapId(pub u32);
 /// Index into [`Module::functions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionId(pub u32);
+/// Index into [`Module::foreign`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ForeignId(pub u32);
 /// Index into [`Module::rodata`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RodataId(pub u32);
@@ -340,6 +347,11 @@ pub enum Expr {
     /// A function of the module; its result as a word.
     CallFunction {
         function: FunctionId,
+        args: Vec<Expr>,
+    },
+    /// A function that is defined elsewhere; its result as a word.
+    CallForeign {
+        function: ForeignId,
         args: Vec<Expr>,
     },
     /// A word of [`Module::params`], by its index.

@@ -203,6 +203,7 @@ impl Printer<'_> {
             | Expr::MapAddress(_)
             | Expr::Call { .. }
             | Expr::CallFunction { .. }
+            | Expr::CallForeign { .. }
             | Expr::Param(_) => self.expr(expr),
         }
     }
@@ -236,6 +237,11 @@ impl Printer<'_> {
             }
             Expr::CallFunction { function, args } => {
                 let name = self.module.functions.get(function.0 as usize);
+                let args: Vec<_> = args.iter().map(|a| self.whole(a)).collect();
+                format!("{}({})", name.map_or("?", |f| f.name.as_str()), args.join(", "))
+            }
+            Expr::CallForeign { function, args } => {
+                let name = self.module.foreign.get(function.0 as usize);
                 let args: Vec<_> = args.iter().map(|a| self.whole(a)).collect();
                 format!("{}({})", name.map_or("?", |f| f.name.as_str()), args.join(", "))
             }

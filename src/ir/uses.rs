@@ -214,7 +214,7 @@ impl Expr {
             }
             Expr::Load { from, .. } | Expr::Address(from) => from.each_expr(each),
             Expr::LoadTyped { pointer, .. } => pointer.each_expr(each),
-            Expr::CallFunction { args, .. } => {
+            Expr::CallFunction { args, .. } | Expr::CallForeign { args, .. } => {
                 for arg in args {
                     arg.each_expr(each);
                 }
@@ -251,7 +251,7 @@ impl Expr {
             Expr::Load { from, .. } => from.uses(each),
             Expr::LoadTyped { pointer, .. } => pointer.uses(each),
             Expr::Address(place) => place.uses(each),
-            Expr::CallFunction { args, .. } => {
+            Expr::CallFunction { args, .. } | Expr::CallForeign { args, .. } => {
                 for arg in args {
                     arg.uses(each);
                 }

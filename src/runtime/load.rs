@@ -502,7 +502,7 @@ fn with_messages(mut diagnostic: Diagnostic, messages: &[String]) -> Diagnostic 
 static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Keeps libbpf's warnings from the terminal; or shows all that it says.
-fn listen(show: bool) {
+pub(super) fn listen(show: bool) {
     set_print(Some(if show {
         (PrintLevel::Debug, show_message)
     } else {
@@ -533,7 +533,7 @@ fn show(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn heard() -> Vec<String> {
+pub(super) fn heard() -> Vec<String> {
     std::mem::take(&mut *MESSAGES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 

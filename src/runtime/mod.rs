@@ -14,6 +14,7 @@ pub mod decode;
 pub mod error;
 pub mod features;
 pub mod ledger;
+pub mod linker;
 mod links;
 mod load;
 pub mod mappings;

@@ -17,6 +17,7 @@ use crate::builtins::{self, Call};
 use crate::config::Config;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
+use crate::ir::Foreign;
 use crate::parser::ast::{self, Item};
 use crate::probes::Instance;
 use crate::source::Span;
@@ -61,6 +62,7 @@ pub(super) struct CheckedTree {
     pub probes: Vec<tree::Probe>,
     /// Each after those that it calls.
     pub functions: Vec<(tree::FunctionId, tree::Function)>,
+    pub foreign: Vec<Foreign>,
     pub maps: Vec<MapState>,
     pub time_formats: Vec<String>,
     pub cgroup_filters: Vec<String>,
@@ -87,6 +89,8 @@ pub struct Checker<'a> {
     /// Named parameters that the script asks for.
     pub(crate) named: Vec<builtins::Named>,
     pub(super) functions: Vec<Signature>,
+    /// Functions defined elsewhere that the script calls.
+    pub(super) foreign: Vec<Foreign>,
     /// Calls in functions: caller, callee, place.
     pub(super) calls: Vec<(tree::FunctionId, tree::FunctionId, Span)>,
     // Of the probe or function at hand:
@@ -140,6 +144,7 @@ pub(super) fn check<'a>(
         cgroup_filters: Vec::new(),
         named: Vec::new(),
         functions: Vec::new(),
+        foreign: Vec::new(),
         calls: Vec::new(),
         probe: 0,
         function: None,
@@ -195,6 +200,7 @@ pub(super) fn check<'a>(
     let tree = CheckedTree {
         probes: trees,
         functions: functions.collect(),
+        foreign: checker.foreign,
         maps: checker.maps,
         time_formats: checker.time_formats,
         cgroup_filters: checker.cgroup_filters,

@@ -336,10 +336,16 @@ impl Checker<'_> {
                 if let Some(call) = self.function_call(name, args, span) {
                     return call;
                 }
+                if self.is_foreign(&name.node) {
+                    let call = self.foreign_call(name, args, span);
+                    return call.unwrap_or_else(|| Expr::error(span));
+                }
                 let mut d =
                     Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
                 let names = builtins::all().map(|b| b.name);
                 let names = names.chain(self.functions.iter().map(|f| f.name.node.as_str()));
+                let objects = self.options.objects.iter();
+                let names = names.chain(objects.flat_map(|o| o.types.functions("vmlinux")));
                 if let Some(defined) = self.cdefs.function_macro(&name.node) {
                     d = d.label(defined, "defined here, for C definitions only").help(format!(
                         "write a macro of the language: `macro {}(x) {{ … }}`",

@@ -171,7 +171,7 @@ impl Checker<'_> {
                 None
             }
             (Some(value), result) => {
-                let value = self.passed(value, result, declared, "the result")?;
+                let value = self.passed(value, result, Some(declared), "the result")?;
                 Some(tree::StmtKind::Return(Some(value)))
             }
         }
@@ -189,22 +189,15 @@ impl Checker<'_> {
         if let Some(caller) = self.function {
             self.calls.push((caller, id, span));
         }
-        if args.len() != params.len() {
-            let plural = if params.len() == 1 { "" } else { "s" };
-            let message = format!(
-                "`{}` takes {} argument{plural}, not {}",
-                name.node,
-                params.len(),
-                args.len()
-            );
-            let d = Diagnostic::error(span, message).label(declared.span, "defined here");
-            return Some(self.fail(d));
+        let declared = Some(declared.span);
+        if self.check_count(name, args.len(), params.len(), declared, span).is_none() {
+            return Some(Expr::error(span));
         }
         let mut list = Vec::new();
         for (arg, (param, ty)) in args.iter().zip(&params) {
             let value = self.expression(arg);
             let what = format!("`${}`", param.node);
-            match self.passed(value, ty, param.span, &what) {
+            match self.passed(value, ty, Some(param.span), &what) {
                 Some(value) => list.push(value),
                 None => return Some(Expr::error(span)),
             }
@@ -212,9 +205,37 @@ impl Checker<'_> {
         Some(Expr::new(ExprKind::CallFunction { function: id, args: list }, result, span))
     }
 
+    /// An error, unless a function gets as many arguments as it takes.
+    pub(super) fn check_count(
+        &mut self,
+        name: &Spanned<String>,
+        given: usize,
+        takes: usize,
+        declared: Option<Span>,
+        span: Span,
+    ) -> Option<()> {
+        if given == takes {
+            return Some(());
+        }
+        let plural = if takes == 1 { "" } else { "s" };
+        let message = format!("`{}` takes {takes} argument{plural}, not {given}", name.node);
+        let d = Diagnostic::error(span, message);
+        self.diags.push(match declared {
+            Some(declared) => d.label(declared, "defined here"),
+            None => d,
+        });
+        None
+    }
+
     /// A value as it is handed over: numbers are converted, any pointer goes for
     /// any other.
-    fn passed(&mut self, value: Expr, to: &Type, declared: Span, what: &str) -> Option<Expr> {
+    pub(super) fn passed(
+        &mut self,
+        value: Expr,
+        to: &Type,
+        declared: Option<Span>,
+        what: &str,
+    ) -> Option<Expr> {
         if value.is_error() || *to == Type::Unknown {
             return None;
         }
@@ -232,9 +253,11 @@ impl Checker<'_> {
             Some(n) if to.is_integer() => format!("{n} does not fit"),
             _ => format!("this is {}", shown(&value)),
         };
-        let d = Diagnostic::error(value.span, format!("type mismatch for {what}"))
-            .at(at)
-            .label(declared, format!("declared as `{to}`"));
+        let d = Diagnostic::error(value.span, format!("type mismatch for {what}")).at(at);
+        let d = match declared {
+            Some(declared) => d.label(declared, format!("declared as `{to}`")),
+            None => d.note(format!("declared as `{to}`")),
+        };
         self.diags.push(match from.is_scalar() {
             true => d.help(format!("write a cast: `({to})…`")),
             false => d,

@@ -10,6 +10,7 @@ pub mod cdefs;
 mod check;
 mod expand;
 mod expr;
+mod foreign;
 pub(crate) mod format;
 mod function;
 pub mod layout;
@@ -21,6 +22,9 @@ mod statement;
 pub(crate) mod tree;
 
 pub use check::{Checker, MapState};
+pub use foreign::ObjectFile;
+
+use std::rc::Rc;
 
 use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
@@ -59,6 +63,8 @@ pub struct Options {
     pub probe_filter: Option<String>,
     /// `--test`, `--bench`.
     pub mode: Mode,
+    /// Objects whose functions the script may call.
+    pub objects: Rc<[ObjectFile]>,
 }
 
 /// A checked script, ready for code generation.
@@ -66,6 +72,8 @@ pub struct Options {
 pub struct Checked {
     pub module: ir::Module,
     pub plan: Plan,
+    /// To be linked to what the module becomes.
+    pub objects: Rc<[ObjectFile]>,
 }
 
 /// Checks and lowers a script. Without a result, the diagnostics hold errors.

@@ -48,6 +48,9 @@ pub type MapId = usize;
 /// Number of a function among those of the script.
 pub type FunctionId = usize;
 
+/// A function that is defined elsewhere: index into those that the script calls.
+pub type ForeignId = usize;
+
 #[derive(Debug, Clone)]
 pub struct Block {
     pub stmts: Vec<Stmt>,
@@ -167,6 +170,11 @@ pub enum ExprKind {
     /// A call of a function of the script, its arguments converted.
     CallFunction {
         function: FunctionId,
+        args: Vec<Expr>,
+    },
+    /// A call of a function that is defined elsewhere, its arguments converted.
+    CallForeign {
+        function: ForeignId,
         args: Vec<Expr>,
     },
     /// Negation, complement and not, on words.
@@ -353,7 +361,8 @@ impl Expr {
             ExprKind::IncDec { .. }
             | ExprKind::If { .. }
             | ExprKind::Block(_)
-            | ExprKind::CallFunction { .. } => true,
+            | ExprKind::CallFunction { .. }
+            | ExprKind::CallForeign { .. } => true,
             ExprKind::Call { builtin, args, .. } => {
                 builtin.effects || args.iter().any(Expr::has_effects)
             }

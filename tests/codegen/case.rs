@@ -157,6 +157,7 @@ impl Case {
         let module = Module {
             programs: vec![program],
             functions: vec![],
+            foreign: vec![],
             maps: vec![out],
             rodata: Vec::new(),
             params: Vec::new(),

@@ -9,6 +9,7 @@
 
 mod members;
 mod names;
+mod prototype;
 mod raw;
 mod text;
 
@@ -88,6 +89,12 @@ const TYPEDEF: Kinds = Kinds::of(Kind::Typedef);
 const ENUMS: Kinds = Kinds::of(Kind::Enum).or(Kind::Enum64);
 /// Chains of types (typedefs, qualifiers, pointers) longer than this are damage.
 const DEPTH: u32 = 32;
+
+impl std::fmt::Debug for Btf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Btf").finish_non_exhaustive()
+    }
+}
 
 impl Btf {
     /// Reads the kernel's BTF; files beside it are those of modules.

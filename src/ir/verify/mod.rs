@@ -415,6 +415,16 @@ impl Checker<'_> {
                 })?;
                 args.iter().try_for_each(|a| self.expr(a))
             }
+            Expr::CallForeign { function, args } => {
+                let number = function.0 as usize;
+                let callee = self.module.foreign.get(number);
+                let callee = callee.ok_or_else(|| format!("there is no foreign {number}"))?;
+                let takes = &callee.prototype.params;
+                ensure(takes.len() == args.len() && takes.len() <= MAX_PARAMETERS, || {
+                    format!("`{}` takes {} arguments", callee.name, takes.len())
+                })?;
+                args.iter().try_for_each(|a| self.expr(a))
+            }
             Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
                 format!("there is no parameter {number}")
             }),

@@ -22,6 +22,7 @@ fn module(body: Vec<StmtKind>) -> Module {
     let span = Span::default();
     Module {
         functions: vec![],
+        foreign: vec![],
         programs: vec![Program {
             name: "main".into(),
             kind: ProgramKind::PerfEvent,

@@ -43,6 +43,30 @@ impl Lower<'_> {
         Val::Word(self.spill("result", call))
     }
 
+    /// A call of a function that is defined elsewhere. Pointers go as they are.
+    fn call_foreign(&mut self, function: tree::ForeignId, args: &[tree::Expr], ty: &Type) -> Val {
+        let args = args.iter().map(|arg| match &arg.kind {
+            ExprKind::AddressOfVar(var) => match self.home(*var).clone() {
+                Home::Memory(place, _) => Expr::Address(place),
+                Home::Word(..) => unreachable!("bug: an addressed variable lives in memory"),
+            },
+            _ => {
+                let word = self.word(arg);
+                self.spill("argument", word)
+            }
+        });
+        let args = args.collect();
+        self.calls(1);
+        let call = Expr::CallForeign { function: ir::ForeignId(super::index(function)), args };
+        match ty {
+            Type::Void => {
+                self.emit(StmtKind::Eval(call));
+                Val::Void
+            }
+            _ => Val::Word(self.spill("result", call)),
+        }
+    }
+
     /// An address as a plain number. What the verifier knows to be a pointer cannot
     /// be computed with, so the kernel copies it.
     fn number_of(&mut self, address: Expr) -> Expr {
@@ -243,6 +267,7 @@ impl Lower<'_> {
                 Val::Word(Expr::Local(result))
             }
             ExprKind::CallFunction { function, args } => self.call_function(*function, args),
+            ExprKind::CallForeign { function, args } => self.call_foreign(*function, args, &e.ty),
             ExprKind::Call { builtin, args, detail } => {
                 let call = Lowered { args, detail, ty: &e.ty, span: e.span };
                 self.span = e.span;

@@ -19,6 +19,7 @@ mod statement;
 pub(crate) mod typed;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::cdefs::Definitions;
 use super::check::CheckedTree;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub pinned: bool,
     /// Functions so far, and their ids by the checker's.
     pub functions: Vec<ir::Program>,
+    pub foreign: Vec<ir::Foreign>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
     /// Calls inside each other that a call of a function makes, itself included.
     function_depths: HashMap<tree::FunctionId, u32>,
@@ -135,7 +137,7 @@ pub(crate) struct Remote {
 
 /// Lowers a checked script.
 pub(super) fn lower(
-    checked: CheckedTree,
+    mut checked: CheckedTree,
     cdefs: Definitions,
     sources: &Sources,
     host: &Host,
@@ -152,6 +154,7 @@ pub(super) fn lower(
         losses: Vec::new(),
         pinned: checked.probes.iter().any(|p| iterate::is_pinned(&p.instance)),
         functions: Vec::new(),
+        foreign: std::mem::take(&mut checked.foreign),
         function_ids: HashMap::new(),
         function_depths: HashMap::new(),
         cdefs,
@@ -215,13 +218,14 @@ pub(super) fn lower(
     let module = ir::Module {
         programs,
         functions: shared.functions,
+        foreign: shared.foreign,
         maps: shared.maps,
         rodata: shared.rodata,
         params: shared.params,
         license: config.license.clone(),
         arch: host.arch(),
     };
-    Ok(Checked { module, plan })
+    Ok(Checked { module, plan, objects: Rc::clone(&options.objects) })
 }
 
 impl Shared {

@@ -22,7 +22,8 @@ fn start<'a>(
     options: &'a Options,
     config: &'a Config,
 ) -> Lower<'a> {
-    let calls = !shared.functions.is_empty();
+    let linked = shared.foreign.iter().any(|f| f.origin == ir::Origin::Object);
+    let calls = linked || !shared.functions.is_empty();
     let in_function = probe.instance.kind.params().is_some();
     Lower {
         shared,
