@@ -5,8 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use object::{Architecture, Object as _, ObjectSection as _};
-
 use crate::diag::Diagnostic;
 use crate::host::btf::Btf;
 use crate::sema::ObjectFile;
@@ -31,20 +29,9 @@ pub(super) fn read(
     } else {
         fs::read(path).map_err(|e| failed(e.to_string()))?
     };
-    let types = types(&elf)
+    let types = Btf::of_object(&elf)
         .map_err(|why| failed(why).help("compile it with `clang -target bpf -g -O2 -c`"))?;
     Ok(ObjectFile { name, span, elf, types })
-}
-
-/// What an object says of its functions.
-fn types(elf: &[u8]) -> Result<Btf, String> {
-    let file = object::File::parse(elf).map_err(|_| "this is no object file".to_owned())?;
-    if file.architecture() != Architecture::Bpf {
-        return Err("this is not for BPF".to_owned());
-    }
-    let section = file.section_by_name(".BTF").ok_or("it says nothing of its types")?;
-    let bytes = section.uncompressed_data().map_err(|e| e.to_string())?;
-    Btf::from_bytes(bytes.into_owned()).map_err(|e| format!("its types cannot be read: {e}"))
 }
 
 enum NotCompiled {

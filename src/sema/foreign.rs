@@ -9,6 +9,7 @@ use super::check::Checker;
 use super::tree::{Expr, ExprKind, ForeignId};
 use crate::diag::Diagnostic;
 use crate::host::btf::{Btf, Function};
+use crate::host::features::Feature;
 use crate::ir::{CType, Foreign, Origin, Prototype};
 use crate::parser::ast::{self, TypeTag};
 use crate::source::{Span, Spanned};
@@ -106,6 +107,15 @@ impl Checker<'_> {
     /// An argument that a function of an object follows.
     fn own_memory(&mut self, value: Expr, to: &Type, text: &str) -> Option<Expr> {
         if value.is_error() {
+            return None;
+        }
+        // Both came with Linux 5.13.
+        if !self.host.has(Feature::LargeKeys) {
+            let d = Diagnostic::error(value.span, "this kernel lets no function follow a pointer")
+                .at(format!("passed as `{text}`"))
+                .note("functions of objects take addresses from Linux 5.13 on")
+                .help("let the function take and give numbers");
+            self.diags.push(d);
             return None;
         }
         let needed = if let Type::Ptr { to, .. } = to { to.size() } else { 0 };

@@ -17,6 +17,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use object::{Architecture, Object as _, ObjectSection as _};
+
 use crate::parser::ast::TypeTag;
 use crate::types::{EnumRef, Space, StructRef, Type, TypeId};
 
@@ -111,6 +113,21 @@ impl Btf {
     /// What is wrong with it.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Btf, String> {
         Ok(Btf::of(Raw::of(bytes, None)?, None))
+    }
+
+    /// The BTF of a BPF object file.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn of_object(elf: &[u8]) -> Result<Btf, String> {
+        let file = object::File::parse(elf).map_err(|_| "this is no object file".to_owned())?;
+        if file.architecture() != Architecture::Bpf {
+            return Err("this is not for BPF".to_owned());
+        }
+        let section = file.section_by_name(".BTF").ok_or("it says nothing of its types")?;
+        let bytes = section.uncompressed_data().map_err(|e| e.to_string())?;
+        let btf = Btf::from_bytes(bytes.into_owned());
+        btf.map_err(|e| format!("its types cannot be read: {e}"))
     }
 
     fn of(base: Raw, dir: Option<PathBuf>) -> Btf {
