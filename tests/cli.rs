@@ -3,13 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "harness/feed.rs"]
+mod feed;
+
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use feed::feed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -39,19 +43,17 @@ impl Run {
     }
 
     fn input(mut self, text: &str) -> Run {
-        self.command.stdin(Stdio::piped());
         self.input = Some(text.to_owned());
         self
     }
 
     #[track_caller]
     fn done(mut self) -> Done {
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap();
-        if let Some(text) = &self.input {
-            child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        }
-        let output = child.wait_with_output().unwrap();
+        let output = match &self.input {
+            Some(text) => feed(&mut self.command, text),
+            None => self.command.output(),
+        };
+        let output = output.unwrap();
         Done {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),

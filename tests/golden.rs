@@ -16,9 +16,8 @@
 
 mod harness;
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use harness::Case;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -117,15 +116,9 @@ impl Golden {
         command.arg(format!("--emit={stage}")).args(flags);
         command.arg(text.map_or(self.case.file_name(), |_| "-")).args(parameters);
         command.current_dir(self.case.folder());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let done = harness::feed::feed(&mut command, text.unwrap_or_default())
+            .map_err(|why| format!("{command:?}: {why}"))?;
         let shown = format!("{command:?}");
-        let fault = |why: std::io::Error| format!("{shown}: {why}");
-        let mut child = command.spawn().map_err(fault)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // It may end without reading: what it says then is judged, not this.
-            stdin.write_all(text.unwrap_or_default().as_bytes()).ok();
-        }
-        let done = child.wait_with_output().map_err(fault)?;
         let out = String::from_utf8_lossy(&done.stdout).into_owned();
         let err = String::from_utf8_lossy(&done.stderr).into_owned();
         Ok(Said { out, err, status: done.status.code(), shown })

@@ -331,7 +331,7 @@ fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     };
     for conversion in format::conversions(&format) {
         let plain = *conversion
-            == (Conversion { bytes: conversion.bytes, kind: conversion.kind, ..PLAIN_CONVERSION });
+            == (Conversion { bytes: conversion.bytes, kind: conversion.kind, ..format::PLAIN });
         let known = matches!(
             conversion.kind,
             ConversionKind::Signed
@@ -363,18 +363,6 @@ fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     );
     checked
 }
-
-/// A conversion without flags, width and precision.
-const PLAIN_CONVERSION: Conversion = Conversion {
-    left: false,
-    zero: false,
-    plus: false,
-    alternate: false,
-    width: 0,
-    precision: None,
-    bytes: 4,
-    kind: ConversionKind::Signed,
-};
 
 fn lower_debugf(l: &mut Lower<'_>, call: &Lowered<'_>) {
     let Detail::Format(format) = call.detail else { return };

@@ -46,6 +46,15 @@ pub(super) struct Debug<'c> {
     texts: Vec<&'c str>,
 }
 
+/// What a function is to the module.
+#[derive(Clone, Copy)]
+struct Own {
+    /// Nothing else may call it.
+    local: bool,
+    /// It is here, not somewhere else.
+    defined: bool,
+}
+
 /// DWARF encodings of basic types (`DW_ATE_*`).
 const BOOLEAN: u32 = 2;
 const SIGNED: u32 = 5;
@@ -163,37 +172,13 @@ impl<'c> Debug<'c> {
     ) -> Scope<'c> {
         let file = self.file(usize::from(span.file));
         let (line, _) = self.line_col(span);
-        let mut types = vec![self.int(8, true).0];
-        types.extend(parameters.iter().map(|p| p.1.0));
-        let name = function.get_name().to_bytes();
-        // SAFETY: the function and every node belong to this context; pointers come with
-        // their lengths and are read in the calls only.
-        let subprogram = unsafe {
-            let ty = di::LLVMDIBuilderCreateSubroutineType(
-                self.builder,
-                file,
-                types.as_mut_ptr(),
-                len32(&types),
-                0,
-            );
-            let subprogram = di::LLVMDIBuilderCreateFunction(
-                self.builder,
-                file,
-                name.as_ptr().cast(),
-                name.len(),
-                std::ptr::null(),
-                0,
-                file,
-                line,
-                ty,
-                i32::from(!global),
-                1,
-                line,
-                0,
-                1,
-            );
-            di::LLVMSetSubprogram(function.as_value_ref(), subprogram);
-            for (number, (name, ty)) in (1..).zip(parameters) {
+        let types = std::iter::once(self.int(8, true)).chain(parameters.iter().map(|p| p.1));
+        let own = Own { local: !global, defined: true };
+        let subprogram = self.subprogram(function, types.map(|t| t.0).collect(), file, line, own);
+        for (number, (name, ty)) in (1..).zip(parameters) {
+            // SAFETY: every node belongs to this context; the name comes with its length and
+            // is read in the call only.
+            unsafe {
                 di::LLVMDIBuilderCreateParameterVariable(
                     self.builder,
                     subprogram,
@@ -207,8 +192,7 @@ impl<'c> Debug<'c> {
                     0,
                 );
             }
-            subprogram
-        };
+        }
         let files = (0..self.files.len()).map(|other| {
             if other == usize::from(span.file) {
                 return Meta(subprogram, PhantomData);
@@ -229,12 +213,23 @@ impl<'c> Debug<'c> {
 
     /// Describes a function that is defined elsewhere.
     pub(super) fn declaration(&self, function: FunctionValue<'c>, foreign: &Foreign) {
-        let file = self.file(0);
         let Foreign { origin, prototype, .. } = foreign;
         let types = std::iter::once(&prototype.result).chain(prototype.params.iter().map(|p| &p.1));
         let null = std::ptr::null_mut();
-        let mut types: Vec<_> =
-            types.map(|t| self.c_type(t, *origin).map_or(null, |t| t.0)).collect();
+        let types = types.map(|t| self.c_type(t, *origin).map_or(null, |t| t.0)).collect();
+        let own = Own { local: false, defined: false };
+        self.subprogram(function, types, self.file(0), 1, own);
+    }
+
+    /// Describes a function: its types (the result's first, null for `void`), and where it is.
+    fn subprogram(
+        &self,
+        function: FunctionValue<'c>,
+        mut types: Vec<LLVMMetadataRef>,
+        file: LLVMMetadataRef,
+        line: u32,
+        own: Own,
+    ) -> LLVMMetadataRef {
         let name = function.get_name().to_bytes();
         // SAFETY: the function and every node belong to this context; pointers come with
         // their lengths and are read in the calls only. A result may be null.
@@ -254,15 +249,16 @@ impl<'c> Debug<'c> {
                 std::ptr::null(),
                 0,
                 file,
-                1,
+                line,
                 ty,
-                0,
-                0,
-                1,
+                i32::from(own.local),
+                i32::from(own.defined),
+                line,
                 0,
                 1,
             );
             di::LLVMSetSubprogram(function.as_value_ref(), subprogram);
+            subprogram
         }
     }
 

@@ -16,7 +16,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::spill::typed_locals;
-use crate::ir::{Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use};
+use crate::ir::{
+    Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use, taken_over,
+};
 
 /// Offsets of the shared things; [`Frame::size`] is zero if there are none.
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl Frame {
     /// The frame of a program.
     pub(super) fn of(program: &Program) -> Frame {
         let mut usage = Usage::default();
-        usage.block(&program.body, 0, &mut BTreeSet::new());
+        usage.block(&program.body, 0);
         if usage.functions == 0 {
             return Frame::default();
         }
@@ -191,15 +193,14 @@ pub(super) fn returns(block: &[Stmt]) -> bool {
 }
 
 impl Usage {
-    /// Notes the uses of a block in `function`; `written` are the locals that
-    /// this round has surely written.
-    fn block(&mut self, block: &[Stmt], function: Function, written: &mut BTreeSet<LocalId>) {
+    /// Notes the uses of a block in `function`.
+    fn block(&mut self, block: &[Stmt], function: Function) {
         for stmt in block {
-            self.stmt(stmt, function, written);
+            self.stmt(stmt, function);
         }
     }
 
-    fn stmt(&mut self, stmt: &Stmt, function: Function, written: &mut BTreeSet<LocalId>) {
+    fn stmt(&mut self, stmt: &Stmt, function: Function) {
         let callback = match &stmt.kind {
             StmtKind::ForRange { callback, .. } => *callback,
             StmtKind::ForMap { .. } => true,
@@ -219,61 +220,48 @@ impl Usage {
             | StmtKind::Event { .. } => false,
         };
         if callback {
-            self.callback(stmt, function, written);
+            self.callback(stmt, function);
             return;
         }
-        stmt.uses(&mut |u| self.note(u, function, written));
+        stmt.uses(&mut |u| self.note(u, function));
         if matches!(stmt.kind, StmtKind::Return(_)) && function != 0 {
             self.leave = true;
         }
-        let [first, second] = stmt.blocks();
-        let (mut one, mut two) = (written.clone(), written.clone());
-        self.block(first, function, &mut one);
-        self.block(second, function, &mut two);
-        // A loop's body may not run at all; of two arms, one does.
-        if matches!(
-            stmt.kind,
-            StmtKind::If { .. }
-                | StmtKind::Lookup { .. }
-                | StmtKind::Acquire { .. }
-                | StmtKind::Event { .. }
-        ) {
-            *written = one.intersection(&two).copied().collect();
+        for block in stmt.blocks() {
+            self.block(block, function);
         }
     }
 
     /// A loop whose body is a function of its own.
-    fn callback(&mut self, stmt: &Stmt, function: Function, written: &mut BTreeSet<LocalId>) {
+    fn callback(&mut self, stmt: &Stmt, function: Function) {
         self.functions += 1;
         let inner = self.functions;
-        let mut fresh = BTreeSet::new();
-        if let StmtKind::ForRange { from, .. } = &stmt.kind {
+        let [body, _] = stmt.blocks();
+        let mut kept = taken_over(body);
+        if let StmtKind::ForRange { index, from, .. } = &stmt.kind {
             self.starts.push(!matches!(from, Expr::Const(_)));
+            kept.remove(index);
         }
+        self.kept.append(&mut kept);
         // What the loop binds and writes, it does in the callback.
         stmt.uses(&mut |u| match u {
-            Use::Write(_) | Use::Bind(_) => self.note(u, inner, &mut fresh),
+            Use::Write(_) | Use::Bind(_) => self.note(u, inner),
             Use::Read(_)
             | Use::Slot(_)
             | Use::Ptr(_)
             | Use::Rodata(_)
             | Use::Map(_)
-            | Use::Context => self.note(u, function, written),
+            | Use::Context => self.note(u, function),
         });
-        let [body, _] = stmt.blocks();
-        self.block(body, inner, &mut fresh);
+        self.block(body, inner);
     }
 
-    fn note(&mut self, used: Use, function: Function, written: &mut BTreeSet<LocalId>) {
+    fn note(&mut self, used: Use, function: Function) {
         match used {
             Use::Read(local) => {
-                if !written.contains(&local) {
-                    self.kept.insert(local);
-                }
                 self.locals.entry(local).or_default().insert(function);
             }
             Use::Write(local) => {
-                written.insert(local);
                 if function != 0 {
                     self.changed.insert(local);
                 }

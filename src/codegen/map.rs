@@ -85,7 +85,7 @@ pub(super) fn emit_scratch<'c>(
     let mut entries = 0;
     let mut first = Vec::new();
     let mut size = 0;
-    for program in module.functions.iter().chain(&module.programs) {
+    for program in module.bodies() {
         first.push(entries);
         if let Some(needs) = scratch_size(program) {
             size = size.max(needs.next_multiple_of(8));
@@ -98,7 +98,7 @@ pub(super) fn emit_scratch<'c>(
     if entries == 0 {
         return None;
     }
-    let mut all = module.functions.iter().chain(&module.programs);
+    let mut all = module.bodies();
     let claims = all.any(|p| preemptible(p.kind) && scratch_size(p).is_some());
     let value_size = size + if claims { 8 } else { 0 };
     // A value per CPU is limited; one of all CPUs together is not. The run side

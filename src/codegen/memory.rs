@@ -93,12 +93,7 @@ impl<'c> Emitter<'_, 'c> {
         let stack = |pointer| Address { pointer, align: slot_align(slot).min(8), strict: true };
         match slot.home {
             Home::Scratch { offset } => {
-                // LLVM would compute each address once and keep it on the stack.
-                let base = match self.crowded {
-                    true => b.hide_pointer(self.scratch()),
-                    false => self.scratch(),
-                };
-                let pointer = b.offset(base, offset);
+                let pointer = b.offset(self.scratch(), offset);
                 Address { pointer, align: align_at(8, offset), strict: false }
             }
             Home::Stack => {

@@ -177,7 +177,7 @@ fn translate<'c>(
         foreign,
         cpu,
     };
-    for (number, program) in module.functions.iter().chain(&module.programs).enumerate() {
+    for (number, program) in module.bodies().enumerate() {
         program::emit(&shared, number, program);
     }
     shared.debug.finish();

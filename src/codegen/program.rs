@@ -51,9 +51,6 @@ pub(super) struct ScratchMap<'c> {
     pub(super) each_cpu: Option<u32>,
 }
 
-/// Slots in scratch memory whose addresses may be kept at hand.
-const HANDY_SLOTS: usize = 12;
-
 /// Entries of a program that can be preempted by itself.
 pub(super) const CLAIMED_ENTRIES: u32 = 4;
 
@@ -72,8 +69,6 @@ pub(super) struct Emitter<'a, 'c> {
     /// Checked indices of the current statement, and the bytes that they add:
     /// `a[i] = a[i] + 1` checks once.
     pub(super) indices: Vec<(ir::Index, Word<'c>)>,
-    /// There are many slots in scratch memory.
-    pub(super) crowded: bool,
 }
 
 /// A function in the making.
@@ -162,7 +157,6 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         callbacks: 0,
         ranges: 0,
         indices: Vec::new(),
-        crowded: program.slots.iter().filter(|s| s.home != Home::Stack).count() > HANDY_SLOTS,
     };
     let result = emitter.allocate_word("result");
     b.store(result, 8, b.constant(program.result), 8);

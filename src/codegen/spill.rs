@@ -25,12 +25,12 @@ const BESIDE_CALLBACKS: u32 = 256;
 /// nothing if there are none.
 pub(super) fn make_room(module: &Module) -> Option<Module> {
     let crowded = |program: &Program| Frame::stack(program) > BESIDE_CALLBACKS;
-    if !module.functions.iter().chain(&module.programs).any(crowded) {
+    if !module.bodies().any(crowded) {
         return None;
     }
     let mut module = module.clone();
     for step in 0..STEPS {
-        let all = module.functions.iter_mut().chain(&mut module.programs);
+        let all = module.bodies_mut();
         for program in all.filter(|p| crowded(p)) {
             relieve_program(program, step);
         }
@@ -42,7 +42,7 @@ pub(super) fn make_room(module: &Module) -> Option<Module> {
 /// false if these are about something else.
 pub(super) fn relieve(module: &mut Module, errors: &str, step: usize) -> bool {
     let mut found = false;
-    for program in module.functions.iter_mut().chain(&mut module.programs) {
+    for program in module.bodies_mut() {
         let named = [format!("in function {} ", program.name), format!("{}_loop", program.name)];
         let overflows = errors
             .lines()

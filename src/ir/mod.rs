@@ -40,6 +40,18 @@ pub struct Module {
     pub arch: &'static crate::host::arch::Arch,
 }
 
+impl Module {
+    /// Functions and programs: everything with a body, callees first.
+    pub fn bodies(&self) -> impl Iterator<Item = &Program> {
+        self.functions.iter().chain(&self.programs)
+    }
+
+    /// [`Module::bodies`], to be changed.
+    pub fn bodies_mut(&mut self) -> impl Iterator<Item = &mut Program> {
+        self.functions.iter_mut().chain(&mut self.programs)
+    }
+}
+
 /// One BPF program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {

@@ -74,7 +74,7 @@ impl Printer<'_> {
             let name = self.rodata.get(number).cloned().unwrap_or_default();
             self.line(0, &format!("rodata {name} {}", rodata_text(rodata)));
         }
-        for program in module.functions.iter().chain(&module.programs) {
+        for program in module.bodies() {
             self.out.push('\n');
             self.program(program);
         }

@@ -276,10 +276,7 @@ fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
         stacks: true,
         ..Context::none(request.provider, Space::Kernel)
     };
-    let section = match module.as_str() {
-        "vmlinux" => format!("{}/{name}", request.provider.name),
-        module => format!("{}/{module}:{name}", request.provider.name),
-    };
+    let section = section(request.provider.name, &module, name);
     let full_name = format!("{}:{module}:{name}", request.provider.name);
     let mechanism = Mechanism::Trampoline { function: name.to_owned(), module, exit };
     Instance {
@@ -288,6 +285,14 @@ fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
         context,
         attach: vec![request.attach(vec![full_name], mechanism)],
         syscalls: None,
+    }
+}
+
+/// The section of a program for a function, as libbpf spells it.
+pub(super) fn section(provider: &str, module: &str, function: &str) -> String {
+    match module {
+        "vmlinux" => format!("{provider}/{function}"),
+        module => format!("{provider}/{module}:{function}"),
     }
 }
 

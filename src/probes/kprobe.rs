@@ -263,10 +263,7 @@ fn by_trampoline(request: &Request<'_>, target: &Target) -> Option<Instance> {
         *access = Access::Context { offset: 8 * function.params.len() as u32, size: 8 };
     }
     let no = "nothing here needs registers";
-    let section = match module {
-        "vmlinux" => format!("fexit/{name}"),
-        module => format!("fexit/{module}:{name}"),
-    };
+    let section = super::fentry::section("fexit", module, name);
     let mechanism =
         Mechanism::Trampoline { function: name.clone(), module: module.to_owned(), exit: true };
     Some(Instance {

@@ -9,6 +9,18 @@ pub struct FormatError {
     pub help: Option<String>,
 }
 
+/// A conversion without flags, width and precision.
+pub const PLAIN: Conversion = Conversion {
+    left: false,
+    zero: false,
+    plus: false,
+    alternate: false,
+    width: 0,
+    precision: None,
+    bytes: 4,
+    kind: ConversionKind::Text,
+};
+
 /// Parses a format string (output.md §7).
 ///
 /// # Errors
@@ -53,16 +65,7 @@ fn push_text(pieces: &mut Vec<Piece>, plain: &mut Vec<u8>) {
 }
 
 fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), FormatError> {
-    let mut c = Conversion {
-        left: false,
-        zero: false,
-        plus: false,
-        alternate: false,
-        width: 0,
-        precision: None,
-        bytes: 4,
-        kind: ConversionKind::Text,
-    };
+    let mut c = PLAIN;
     let mut rest = text;
     loop {
         match rest.first() {

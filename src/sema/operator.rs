@@ -225,25 +225,16 @@ impl Checker<'_> {
         if comparison {
             return self.fold(op, a, b, comparison, span);
         }
-        let shift = u32::try_from(b & 63).unwrap_or(0);
-        let value = match op {
-            BinaryOp::Div | BinaryOp::Mod if b == 0 => {
-                return self.fail(Diagnostic::error(span, "division by zero"));
-            }
+        let (a, b) = match op {
             BinaryOp::Div | BinaryOp::Mod => {
                 let signed = divides_signed(&left.ty, &right.ty, signed);
-                let (a, b) = (as_word(a, signed), as_word(b, signed));
-                if op == BinaryOp::Div { a / b } else { a % b }
+                (as_word(a, signed), as_word(b, signed))
             }
-            BinaryOp::Add => a + b,
-            BinaryOp::Sub => a - b,
-            BinaryOp::Mul => a.wrapping_mul(b),
-            BinaryOp::BitAnd => a & b,
-            BinaryOp::BitOr => a | b,
-            BinaryOp::BitXor => a ^ b,
-            BinaryOp::Shl => a << shift,
-            BinaryOp::Shr => as_word(a, left.ty.is_signed()) >> shift,
-            _ => a,
+            BinaryOp::Shr => (as_word(a, left.ty.is_signed()), b),
+            _ => (a, b),
+        };
+        let Some((value, _)) = compute(op, a, b) else {
+            return self.fail(Diagnostic::error(span, "division by zero"));
         };
         word(value, signed || op == BinaryOp::Sub, span)
     }
@@ -260,24 +251,10 @@ impl Checker<'_> {
             };
             return Expr::new(ExprKind::Int(i128::from(value)), Type::Bool, span);
         }
-        let shift = u32::try_from(b & 63).unwrap_or(0);
-        let value = match op {
-            BinaryOp::Add => a + b,
-            BinaryOp::Sub => a - b,
-            BinaryOp::Mul => a.saturating_mul(b),
-            BinaryOp::Div | BinaryOp::Mod if b == 0 => {
-                return self.fail(Diagnostic::error(span, "division by zero"));
-            }
-            BinaryOp::Div => a / b,
-            BinaryOp::Mod => a % b,
-            BinaryOp::BitAnd => a & b,
-            BinaryOp::BitOr => a | b,
-            BinaryOp::BitXor => a ^ b,
-            BinaryOp::Shl => a << shift,
-            BinaryOp::Shr => a >> shift,
-            _ => a,
+        let Some((value, overflows)) = compute(op, a, b) else {
+            return self.fail(Diagnostic::error(span, "division by zero"));
         };
-        if value < i128::from(i64::MIN) || value > i128::from(u64::MAX) {
+        if overflows || value < i128::from(i64::MIN) || value > i128::from(u64::MAX) {
             return self.overflow(span);
         }
         Expr::literal(value, span)
@@ -303,6 +280,26 @@ impl Checker<'_> {
         };
         Expr::new(ExprKind::Int(i128::from(truth)), Type::Bool, span)
     }
+}
+
+/// The value of an operator on integers that fit a word, and whether it does not fit 128 bits, of
+/// which the lower ones are given then; nothing for a division by zero.
+fn compute(op: BinaryOp, a: i128, b: i128) -> Option<(i128, bool)> {
+    let shift = u32::try_from(b & 63).unwrap_or(0);
+    let value = match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => return Some(a.overflowing_mul(b)),
+        BinaryOp::Div => a.checked_div(b)?,
+        BinaryOp::Mod => a.checked_rem(b)?,
+        BinaryOp::BitAnd => a & b,
+        BinaryOp::BitOr => a | b,
+        BinaryOp::BitXor => a ^ b,
+        BinaryOp::Shl => a << shift,
+        BinaryOp::Shr => a >> shift,
+        _ => a,
+    };
+    Some((value, false))
 }
 
 /// Whether an operator's result is signed: a literal takes the other's sign

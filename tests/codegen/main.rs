@@ -10,4 +10,6 @@ mod arithmetic;
 mod case;
 mod flow;
 mod memory;
+#[path = "../harness/random.rs"]
+mod numbers;
 mod random;

@@ -7,6 +7,7 @@
 use rtrace::ir::*;
 
 use crate::case::*;
+use crate::numbers::{Random, seeds};
 
 const PROGRAMS: u64 = 60;
 const OUT_WORDS: u32 = 40;
@@ -19,30 +20,6 @@ const BYTES: RodataId = RodataId(0);
 const CELLS: MapId = MapId(1);
 /// Words of an element.
 const CELL_WORDS: u32 = 6;
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: u32) -> u32 {
-        ((self.next() >> 33) % u64::from(n)) as u32
-    }
-
-    fn chance(&mut self, percent: u32) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u32) as usize]
-    }
-}
 
 struct Generator {
     random: Random,
@@ -61,7 +38,7 @@ struct Generator {
 impl Generator {
     fn program(seed: u64, callbacks: bool) -> Case {
         let mut generator = Generator {
-            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            random: Random::of(seed),
             case: Case::new(OUT_WORDS),
             locals: Vec::new(),
             bound: Vec::new(),
@@ -489,21 +466,19 @@ fn check(seeds: std::ops::Range<u64>, callbacks: bool) {
     }
 }
 
-/// `RTRACE_SEEDS=1000..2000` runs others.
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(range) = std::env::var("RTRACE_SEEDS") else { return 0..PROGRAMS };
-    let (from, to) = range.split_once("..").expect("a range of seeds");
-    from.parse().unwrap()..to.parse().unwrap()
+/// `RTRACE_PROGRAMS` and `RTRACE_SEED` ask for others.
+fn wanted() -> std::ops::Range<u64> {
+    seeds("RTRACE_PROGRAMS", PROGRAMS).unwrap()
 }
 
 #[test]
 fn programs_with_plain_loops() {
-    check(seeds(), false);
+    check(wanted(), false);
 }
 
 #[test]
 fn programs_with_callbacks() {
     if has_callbacks() {
-        check(seeds(), true);
+        check(wanted(), true);
     }
 }

@@ -1,5 +1,6 @@
 //! Expressions made at random, with their values.
 
+use super::random::Random;
 use super::value::{Kind, Op, Value};
 
 /// An expression, its text in both forms, and what it comes to.
@@ -26,26 +27,6 @@ impl Expression {
     fn with(&self, input: impl Fn(usize) -> String) -> String {
         (0..self.inputs.len())
             .fold(self.template.clone(), |text, i| text.replace(&format!("{{{i}}}"), &input(i)))
-    }
-}
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 33) as usize % n
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
     }
 }
 
@@ -82,10 +63,7 @@ type Made = (String, Value);
 
 impl Generator {
     pub fn of(seed: u64) -> Generator {
-        let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = Random(state);
-        random.next();
-        Generator { random, inputs: Vec::new(), divides_by_zero: false }
+        Generator { random: Random::of(seed), inputs: Vec::new(), divides_by_zero: false }
     }
 
     pub fn expression(mut self) -> Expression {

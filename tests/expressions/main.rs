@@ -6,29 +6,25 @@
 //! `RTRACE_EXPRESSIONS` says how many there are (default 1000), `RTRACE_SEED` which comes first.
 
 mod expression;
+#[path = "../harness/feed.rs"]
+mod feed;
+#[path = "../harness/random.rs"]
+mod random;
 mod value;
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use expression::{Expression, Generator};
+use feed::feed;
 
 /// Expressions in a script.
 const BATCH: usize = 40;
 
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
-        Err(_) => default,
-    }
-}
-
 #[test]
 fn the_kernel_and_the_compiler_compute_what_the_language_says() {
-    let count = number("RTRACE_EXPRESSIONS", 1000);
-    let first = number("RTRACE_SEED", 1);
-    let seeds: Vec<u64> = (first..first + count).collect();
+    let seeds: Vec<u64> =
+        random::seeds("RTRACE_EXPRESSIONS", 1000).unwrap_or_else(|why| panic!("{why}")).collect();
     let mut wrong = Vec::new();
     for batch in seeds.chunks(BATCH) {
         let expressions: Vec<(u64, Expression)> =
@@ -105,19 +101,9 @@ fn result(line: &str) -> Option<(u64, &str)> {
 }
 
 fn run(script: &str) -> (String, String, bool) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_rtrace"))
-        .args(["-q", "-"])
-        .env("RTRACE_COLOR", "never")
-        .env("BPFTRACE_MAX_MAP_KEYS", "65536")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("rtrace starts");
-    let mut stdin = child.stdin.take().expect("it has an input");
-    stdin.write_all(script.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtrace"));
+    command.args(["-q", "-"]).env("RTRACE_COLOR", "never").env("BPFTRACE_MAX_MAP_KEYS", "65536");
+    let output = feed(&mut command, script).expect("rtrace runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.success())
 }

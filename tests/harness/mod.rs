@@ -6,8 +6,10 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub(crate) mod feed;
 pub(crate) mod live;
 pub(crate) mod programs;
+pub(crate) mod random;
 
 use std::path::{Path, PathBuf};
 

@@ -5,11 +5,12 @@
 //! [`Body::declarations`].
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use super::feed::feed;
 use super::live::{Machine, clean_environment};
+use super::random::{Random, seeds};
 use super::rtrace;
 
 /// What a script may use here.
@@ -41,12 +42,7 @@ impl Kernel {
 
 /// How many scripts, from which seed on: `RTRACE_PROGRAMS` and `RTRACE_SEED`.
 pub(crate) fn wanted(default: u64) -> Result<std::ops::Range<u64>, String> {
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}")),
-        Err(_) => Ok(default),
-    };
-    let first = number("RTRACE_SEED", 1)?;
-    Ok(first..first.saturating_add(number("RTRACE_PROGRAMS", default)?))
+    seeds("RTRACE_PROGRAMS", default)
 }
 
 /// Refused scripts that are shown; `RTRACE_KEEP` names a folder for all of them.
@@ -83,39 +79,10 @@ fn load(script: &str) -> Result<(), String> {
     let mut command = Command::new(rtrace());
     command.args(["--dry-run", "-q", "-"]);
     clean_environment(&mut command);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|why| why.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script.as_bytes()).map_err(|why| why.to_string())?;
-    }
-    let output = child.wait_with_output().map_err(|why| why.to_string())?;
+    let output = feed(&mut command, script).map_err(|why| why.to_string())?;
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).chars().take(1200).collect()),
-    }
-}
-
-/// xorshift64*
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 33) as usize % n.max(1)
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from.get(self.below(from.len())).copied().unwrap_or_default()
     }
 }
 
@@ -208,9 +175,7 @@ const PLACES: &[Place] = &[
 
 /// The script of a seed.
 fn script(seed: u64, kernel: Kernel) -> String {
-    let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut random = Random(state);
-    random.next();
+    let mut random = Random::of(seed);
     let mut script = MAPS.to_owned();
     let here = |place: &&Place| match place.point.split(':').next() {
         Some("kprobe" | "kretprobe") => kernel.kprobe,
@@ -346,7 +311,8 @@ impl Body<'_> {
                 self.line(indent, "}");
             }
             14 => {
-                self.line(indent, &format!("unroll({}) {{", 1 + self.random.0 % 3));
+                let rounds = 1 + self.random.below(3);
+                self.line(indent, &format!("unroll({rounds}) {{"));
                 self.block(depth - 1, indent);
                 self.line(indent, "}");
             }
@@ -363,7 +329,8 @@ impl Body<'_> {
             16 if self.loops < 2 => {
                 let n = self.loops;
                 self.line(indent, &format!("$n{n} = 0;"));
-                self.line(indent, &format!("while ($n{n} < {}) {{", 1 + self.random.0 % 6));
+                let rounds = 1 + self.random.below(6);
+                self.line(indent, &format!("while ($n{n} < {rounds}) {{"));
                 self.line(indent + 1, &format!("$n{n}++;"));
                 self.inside_loop(depth, indent);
                 self.line(indent, "}");

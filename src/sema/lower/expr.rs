@@ -74,14 +74,20 @@ impl Lower<'_> {
         // A callback may not store a pointer to the stack on its caller's stack.
         let pointer = self.indexable(&pointer);
         self.emit(StmtKind::Store { to: pointer.clone(), size: 8, value: address });
+        let copied = self.copied(number, pointer);
+        self.spill("address", copied)
+    }
+
+    /// A word that the kernel copied `to` a place, without what the verifier knows about it.
+    fn copied(&mut self, to: Place, from: Place) -> Expr {
         let args = vec![
-            Arg::Address(number.clone()),
+            Arg::Address(to.clone()),
             Arg::Value(Expr::Const(8)),
-            Arg::Value(Expr::Address(pointer)),
+            Arg::Value(Expr::Address(from)),
         ];
         let call = self.call(Helper::ProbeReadKernel, args);
         self.emit(StmtKind::Eval(call));
-        self.spill("address", Expr::load(number, 8, false))
+        Expr::load(to, 8, false)
     }
 
     /// A scalar converted to another scalar type.
@@ -382,13 +388,8 @@ impl Lower<'_> {
             let word = Expr::binary(B::Shl, word, Expr::Const(i64::from(index.shift)));
             address = Expr::binary(B::Add, address, word);
         }
-        let local = self.lasting("argument");
-        let outer = std::mem::take(&mut self.out);
         let remote = Remote { base: address, offset: 0, space: Space::User };
-        let value = self.read_word(&remote, &ty);
-        self.set(local, value);
-        let stmts = std::mem::replace(&mut self.out, outer);
-        self.prologue.extend(stmts);
+        let local = self.at_start("argument", |l| l.read_word(&remote, &ty));
         self.operands.push((operand, local));
         Expr::Local(local)
     }
@@ -406,9 +407,9 @@ impl Lower<'_> {
         if let Some(local) = self.context.get(&(offset, size)) {
             return Self::resign(Expr::Local(*local), size, signed);
         }
-        let local = self.lasting(&format!("ctx_{offset}"));
-        let value = Expr::load(Place::context(offset), cut_size(size), false);
-        self.prologue.push(ir::Stmt { kind: StmtKind::Set { local, value }, span: self.span });
+        let local = self.at_start(&format!("ctx_{offset}"), |_| {
+            Expr::load(Place::context(offset), cut_size(size), false)
+        });
         self.context.insert((offset, size), local);
         Self::resign(Expr::Local(local), size, signed)
     }
@@ -428,19 +429,10 @@ impl Lower<'_> {
         if let Some(local) = self.context.get(&(offset, 8)) {
             return Expr::Local(*local);
         }
-        let local = self.lasting(&format!("ctx_{offset}"));
-        let outer = std::mem::take(&mut self.out);
-        let slot = self.temp("argument", 8);
-        let args = vec![
-            Arg::Address(slot.clone()),
-            Arg::Value(Expr::Const(8)),
-            Arg::Value(Expr::Address(Place::context(offset))),
-        ];
-        let call = self.call(Helper::ProbeReadKernel, args);
-        self.emit(StmtKind::Eval(call));
-        self.set(local, Expr::load(slot, 8, false));
-        let stmts = std::mem::replace(&mut self.out, outer);
-        self.prologue.extend(stmts);
+        let local = self.at_start(&format!("ctx_{offset}"), |l| {
+            let slot = l.temp("argument", 8);
+            l.copied(slot, Place::context(offset))
+        });
         self.context.insert((offset, 8), local);
         Expr::Local(local)
     }
@@ -457,17 +449,13 @@ impl Lower<'_> {
             return Expr::Local(*local);
         }
         let regs = self.context_word(0, 8, false);
-        let local = self.lasting(&format!("reg_{offset}"));
-        let outer = std::mem::take(&mut self.out);
-        let value = if self.kind() == ir::ProgramKind::BtfTracepoint {
-            Expr::LoadTyped { pointer: Box::new(regs), offset, size: 8, signed: false }
-        } else {
+        let local = self.at_start(&format!("reg_{offset}"), |l| {
+            if l.kind() == ir::ProgramKind::BtfTracepoint {
+                return Expr::LoadTyped { pointer: Box::new(regs), offset, size: 8, signed: false };
+            }
             let remote = Remote { base: regs, offset, space: Space::Kernel };
-            self.read_word(&remote, &Type::UINT64)
-        };
-        self.set(local, value);
-        let stmts = std::mem::replace(&mut self.out, outer);
-        self.prologue.extend(stmts);
+            l.read_word(&remote, &Type::UINT64)
+        });
         self.context.insert(cached, local);
         Expr::Local(local)
     }

@@ -329,18 +329,18 @@ impl Lower<'_> {
 
     /// `bpf_map_update_elem`; a failure is counted.
     fn update(&mut self, id: tree::MapId, map: &ScriptMap, key: &Place, value: &Place, flags: i64) {
-        let args = vec![
-            Arg::Map(map.id),
-            Arg::Address(key.clone()),
-            Arg::Address(value.clone()),
-            Arg::Value(Expr::Const(flags)),
-        ];
+        self.update_or(Cause::MapUpdate { map: self.plan_map(id) }, map.id, [key, value], flags);
+    }
+
+    /// `bpf_map_update_elem` with a key and a value; a failure is counted as this.
+    pub(super) fn update_or(&mut self, cause: Cause, map: MapId, entry: [&Place; 2], flags: i64) {
+        let mut args = vec![Arg::Map(map)];
+        args.extend(entry.map(|place| Arg::Address(place.clone())));
+        args.push(Arg::Value(Expr::Const(flags)));
         let call = self.call(Helper::MapUpdateElem, args);
         let error = self.spill("error", call);
         let failed = Expr::binary(B::SLt, error.clone(), Expr::Const(0));
-        self.when(failed, |l| {
-            l.loss(Cause::MapUpdate { map: l.plan_map(id) }, Some(error));
-        });
+        self.when(failed, |l| l.loss(cause, Some(error)));
     }
 
     /// Notes that a scalar map has a value.

@@ -325,8 +325,18 @@ impl Lower<'_> {
         id
     }
 
-    /// One that is set before anything else in the program.
-    pub(crate) fn lasting(&mut self, name: &str) -> LocalId {
+    /// The value that `f` gives, computed once, before anything else in the program.
+    pub(crate) fn at_start(&mut self, name: &str, f: impl FnOnce(&mut Self) -> Expr) -> LocalId {
+        let local = self.lasting(name);
+        let outer = std::mem::take(&mut self.out);
+        let value = f(self);
+        self.set(local, value);
+        let stmts = std::mem::replace(&mut self.out, outer);
+        self.prologue.extend(stmts);
+        local
+    }
+
+    fn lasting(&mut self, name: &str) -> LocalId {
         let id = LocalId(index(self.locals.len()));
         self.locals.push(ir::Local { name: name.to_string() });
         id

@@ -348,11 +348,9 @@ impl Lower<'_> {
         match self.probe_index {
             Some(local) => Expr::Local(local),
             None => {
-                let args = vec![ir::Arg::Context];
-                let value = self.call(ir::Helper::GetAttachCookie, args);
-                let local = self.lasting("probe");
-                let kind = StmtKind::Set { local, value };
-                self.prologue.push(ir::Stmt { kind, span: self.span });
+                let local = self.at_start("probe", |l| {
+                    l.call(ir::Helper::GetAttachCookie, vec![ir::Arg::Context])
+                });
                 self.probe_index = Some(local);
                 Expr::Local(local)
             }

@@ -9,7 +9,7 @@
 use super::Lower;
 use super::map::NO_PREALLOC;
 use crate::host::features::Feature;
-use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Index, MapId, MapKind, Place, StmtKind};
+use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, StmtKind};
 use crate::plan::{self, Cause};
 
 /// `BPF_F_USER_STACK` of linux/bpf.h.
@@ -79,8 +79,7 @@ impl Lower<'_> {
         let body = self.block(|l| {
             let done = Expr::binary(B::ULe, Expr::Local(count), Expr::Local(i));
             l.when(done, |l| l.emit(StmtKind::Break));
-            let index = Index { value: Expr::Local(i), stride: 8, count: limit };
-            let frame = Place { index: Some(Box::new(index)), ..frames.clone() };
+            let frame = frames.indexed(Expr::Local(i), 8, limit);
             let mixed = Expr::binary(B::Xor, Expr::Local(id), Expr::load(frame, 8, false));
             let spread = Expr::binary(B::Mul, mixed, Expr::Const(SPREAD));
             l.set(id, spread);
@@ -101,18 +100,8 @@ impl Lower<'_> {
         let key = self.temp("stack", 8);
         self.store(&key, 8, Expr::Local(id));
         let value = self.ptr();
-        let missing = self.block(|l| {
-            let args = vec![
-                Arg::Map(map),
-                Arg::Address(key.clone()),
-                Arg::Address(frames.clone()),
-                Arg::Value(Expr::Const(0)),
-            ];
-            let call = l.call(Helper::MapUpdateElem, args);
-            let error = l.spill("error", call);
-            let failed = Expr::binary(B::SLt, error.clone(), Expr::Const(0));
-            l.when(failed, |l| l.loss(Cause::StackTable { user }, Some(error)));
-        });
+        let missing =
+            self.block(|l| l.update_or(Cause::StackTable { user }, map, [&key, frames], 0));
         let lookup = StmtKind::Lookup { map, key, cpu: None, value, found: Vec::new(), missing };
         self.emit(lookup);
     }
