@@ -89,7 +89,8 @@ pub static SECTIONS: &[Section] = &[
                `#include \"x.h\"` reads a file in the folder of the script or one of `-I`; headers \
                of the kernel (`<linux/…>`, `<net/…>` and others) are taken from BTF, and common \
                constants that are macros there (`AF_INET`, `TASK_RUNNING`, `PATH_MAX`, `EPERM`, …) are \
-               known. `BPFTRACE_HAVE_BTF` is defined where the kernel has BTF. Macros with \
+               known. Other headers in angle brackets, and further constants, are read by libclang, \
+               if it is installed. `BPFTRACE_HAVE_BTF` is defined where the kernel has BTF. Macros with \
                parameters are for C definitions only.",
         examples: &[prints(
             "#include <linux/socket.h>\n#ifdef BPFTRACE_HAVE_BTF\n#define SIZES (1 << 2)\n#endif\nenum color { RED, GREEN = 5, BLUE };\nstruct box { union { int a; char b; }; char name[SIZES]; };\nbegin {\n  print((BLUE, SIZES, sizeof(struct box), offsetof(struct box, name), AF_INET6));\n}",
@@ -100,6 +101,7 @@ pub static SECTIONS: &[Section] = &[
             ("runtime/definitions/enums", "enum"),
             ("runtime/definitions/conditions", "#if"),
             ("runtime/language/header-constants", "#include"),
+            ("runtime/definitions/library-headers", "<netdb.h>"),
             ("runtime/language/imports", "#include \""),
             ("golden/errors/include-missing", "#include"),
             ("golden/errors/define-function", "TWICE"),

@@ -430,6 +430,18 @@ fn objects_are_stored_and_run() {
     assert_eq!(direct.stdout, std::fs::read(&object).unwrap());
 }
 
+#[test]
+fn without_libclang_its_package_is_named() {
+    let script = "#include <netdb.h>\nbegin { print(EAI_NONAME); }";
+    rtrace(&["-q", "-e", script]).done().code(0).stdout("-2\n\n\n");
+    // Where it is looked for first; there is nothing.
+    rtrace(&["-q", "-e", script])
+        .env("LIBCLANG_PATH", "/nowhere")
+        .done()
+        .code(1)
+        .stderr_has("apt install libclang-dev");
+}
+
 /// The compiler is needed where the C is, and not where it runs.
 #[test]
 fn compiled_c_is_linked_into_objects() {

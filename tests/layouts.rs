@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rtrace::diag::Diagnostics;
 use rtrace::host::Host;
+use rtrace::host::headers;
 use rtrace::parser::ast::TypeTag;
 use rtrace::sema::cdefs::Definitions;
 use rtrace::source::{Source, Sources};
@@ -170,19 +171,20 @@ fn at_random(count: u64) -> String {
     out
 }
 
-/// What rtrace makes of a text, as lines of C that check it.
-fn checks(text: &str, names: &[(TypeTag, String)]) -> String {
+/// What rtrace makes of a text, as lines of C that check it; `c` is what C gets in its place.
+fn checks(text: &str, c: &str, names: &[(TypeTag, String)]) -> String {
     // A struct after a byte shows its alignment.
-    let mut text = text.to_owned();
+    let mut shown = String::new();
     for (tag, name) in names {
         let word = tag.word();
-        text.push_str(&format!("struct at_{name} {{ char first; {word} {name} it; }};\n"));
+        shown.push_str(&format!("struct at_{name} {{ char first; {word} {name} it; }};\n"));
     }
+    let text = format!("{text}\n{shown}");
     let mut sources = Sources::default();
     let file = sources.add(Source { name: "script".into(), text: format!("{text}\nbegin {{ }}") });
     let (script, mut diags) = rtrace::parser::parse(&sources, file, &|_| false);
     let host = Host::at(std::path::Path::new("/nowhere"));
-    let definitions = Definitions::read(&script.cdefs, &host, &mut diags);
+    let definitions = Definitions::read(&script.cdefs, &[], &host, &mut diags);
     assert_eq!(diags, Diagnostics::default(), "{}", diags.render(&sources, false));
 
     let mut checks = String::new();
@@ -206,11 +208,13 @@ fn checks(text: &str, names: &[(TypeTag, String)]) -> String {
                 // Too wide to be read at once, from where it lies.
                 None if member.ty.to_string().starts_with("bit field") => {}
                 None => {
-                    let size = match &member.ty {
-                        Type::Unsupported(_) => -1,
-                        ty => i64::from(ty.size()),
-                    };
-                    checks.push_str(&format!("  MEMBER({name}, {}, {size});\n", member.offset));
+                    let offset = member.offset;
+                    checks.push_str(&match &member.ty {
+                        Type::Unsupported(_) => format!("  PLACE({name}, {offset});\n"),
+                        // C has no size for `x[]`.
+                        ty if ty.size() == 0 => format!("  PLACE({name}, {offset});\n"),
+                        ty => format!("  MEMBER({name}, {offset}, {});\n", ty.size()),
+                    });
                 }
             }
         }
@@ -224,9 +228,9 @@ static void same(const char *what, long is, long want) {
 }
 #define SIZE(T, size, align) \
   same("sizeof " #T, sizeof(T), size); same("align of " #T, _Alignof(T), align)
-#define MEMBER(T, m, offset, size) \
-  same("offset of " #T " " #m, offsetof(T, m), offset); \
-  if (size >= 0) same("size of " #T " " #m, sizeof(((T *)0)->m), size)
+#define PLACE(T, m, offset) same("offset of " #T " " #m, offsetof(T, m), offset)
+#define MEMBER(T, m, offset, size) PLACE(T, m, offset); \
+  same("size of " #T " " #m, sizeof(((T *)0)->m), size)
 #define BITS(T, m, start, width) do { \
     T it; memset(&it, 0, sizeof it); it.m = ~0ull; \
     int first = -1, count = 0; \
@@ -242,7 +246,7 @@ static void same(const char *what, long is, long want) {
         functions.push_str(&format!("static void part{i}(void) {{\n{}\n}}\n", part.join("\n")));
     }
     let calls: String = (0..lines.chunks(50).len()).map(|i| format!("part{i}(); ")).collect();
-    format!("{head}{text}\n{functions}int main(void) {{ {calls}return bad != 0; }}\n")
+    format!("{c}\n{head}{shown}\n{functions}int main(void) {{ {calls}return bad != 0; }}\n")
 }
 
 fn compare(what: &str, program: &str) {
@@ -266,11 +270,58 @@ fn hard_cases_lie_as_c_has_it() {
         let union = BY_HAND.contains(&format!("union t{n} {{"));
         (if union { TypeTag::Union } else { TypeTag::Struct }, format!("t{n}"))
     });
-    compare("by-hand", &checks(BY_HAND, &names.collect::<Vec<_>>()));
+    compare("by-hand", &checks(BY_HAND, BY_HAND, &names.collect::<Vec<_>>()));
 }
 
 #[test]
 fn random_structs_lie_as_c_has_it() {
     let names: Vec<_> = (0..400).map(|n| (TypeTag::Struct, format!("r{n}"))).collect();
-    compare("at-random", &checks(&at_random(400), &names));
+    let text = at_random(400);
+    compare("at-random", &checks(&text, &text, &names));
+}
+
+/// Headers that define much and odd things.
+const HEADERS: &[&str] = &[
+    "linux/inet_diag.h",
+    "netdb.h",
+    "net/if.h",
+    "netinet/icmp6.h",
+    "netinet/ip.h",
+    "netinet/tcp.h",
+    "netpacket/packet.h",
+    "signal.h",
+    "sys/epoll.h",
+    "sys/socket.h",
+    "sys/stat.h",
+    "sys/statvfs.h",
+    "sys/sysinfo.h",
+    "sys/timex.h",
+    "sys/ucontext.h",
+    "sys/user.h",
+    "termios.h",
+    "utmpx.h",
+    "linux/bpf.h",
+    "linux/perf_event.h",
+    "linux/can/bcm.h",
+    "linux/videodev2.h",
+];
+
+#[test]
+fn structs_of_headers_lie_as_c_has_it() {
+    for header in HEADERS {
+        let all = headers::read(header, &[]).unwrap_or_else(|why| panic!("{header}: {why:?}"));
+        let named = |d: &headers::Definition| {
+            let first = d.names.first()?;
+            let name = first.strip_prefix("struct ").map(|n| (TypeTag::Struct, n));
+            let name = name.or_else(|| Some((TypeTag::Union, first.strip_prefix("union ")?)));
+            name.map(|(tag, name)| (tag, name.to_owned()))
+        };
+        let names: Vec<_> = all.iter().filter_map(named).collect();
+        assert!(!names.is_empty(), "{header} defines {names:?}");
+        let text: Vec<_> = all.iter().map(|d| d.text.as_str()).collect();
+        let types: Vec<_> = text.into_iter().filter(|t| !t.starts_with("#define")).collect();
+        let c = format!("#define _GNU_SOURCE\n#include <{header}>\n");
+        let what = format!("header-{}", header.replace(['/', '.'], "-"));
+        compare(&what, &checks(&types.join("\n"), &c, &names));
+    }
 }

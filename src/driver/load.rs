@@ -12,23 +12,30 @@ use std::path::{Path, PathBuf};
 use super::objects;
 use crate::builtins;
 use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::headers::{self, Wrong};
 use crate::parser::{self, ast::Script, cdef};
 use crate::sema::ObjectFile;
 use crate::source::{FileId, Source, Sources, Span, Spanned};
 
 /// Where other files are looked for, and what is included first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Search {
     /// `-I`.
     pub(super) folders: Vec<PathBuf>,
     /// `--include`: names of headers.
     pub(super) headers: Vec<String>,
+    /// Headers whose types the kernel describes are read too, for their constants.
+    pub(super) thoroughly: bool,
 }
 
 /// A script with all that belongs to it.
 pub(super) struct Loaded {
     pub(super) script: Script,
     pub(super) objects: Vec<ObjectFile>,
+    /// A header was included that was not read, since the kernel describes its types.
+    pub(super) unread: bool,
+    /// Headers that could not be read, and what to say if they are needed.
+    pub(super) refused: Vec<(String, Diagnostic)>,
     pub(super) diags: Diagnostics,
 }
 
@@ -39,6 +46,9 @@ pub(super) fn load(sources: &mut Sources, file: FileId, search: &Search) -> Load
         search,
         seen: HashSet::new(),
         objects: Vec::new(),
+        unread: false,
+        defined: HashSet::new(),
+        refused: Vec::new(),
         diags: Diagnostics::default(),
     };
     if let Ok(own) = fs::canonicalize(loader.sources.name(file)) {
@@ -53,7 +63,8 @@ pub(super) fn load(sources: &mut Sources, file: FileId, search: &Search) -> Load
         first.extend(loader.line(Spanned::new(text.clone(), span(file))));
     }
     script.cdefs.splice(0..0, first);
-    Loaded { script, objects: loader.objects, diags: loader.diags }
+    let Loader { objects, unread, refused, diags, .. } = loader;
+    Loaded { script, objects, unread, refused, diags }
 }
 
 struct Loader<'a> {
@@ -62,6 +73,10 @@ struct Loader<'a> {
     /// Files that were read, by their canonical paths.
     seen: HashSet<PathBuf>,
     objects: Vec<ObjectFile>,
+    unread: bool,
+    /// What headers that only a C compiler can read have defined so far.
+    defined: HashSet<String>,
+    refused: Vec<(String, Diagnostic)>,
     diags: Diagnostics,
 }
 
@@ -86,16 +101,77 @@ impl Loader<'_> {
     fn line(&mut self, line: Spanned<String>) -> Vec<Spanned<String>> {
         let Some((name, quoted)) = included(&line.node) else { return vec![line] };
         if !quoted && cdef::is_known_header(name) {
-            return vec![line];
+            let read = self.search.thoroughly.then(|| self.constants_of(name)).flatten();
+            self.unread |= read.is_none();
+            return std::iter::once(line).chain(read.into_iter().flatten()).collect();
         }
         let beside = quoted.then(|| self.folder(line.span.file));
         let folders = beside.iter().chain(&self.search.folders);
         let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-        let Some(path) = found else { return vec![line] };
+        let Some(path) = found else { return self.library_header(name, &line) };
         let Some(file) = self.read(&path, line.span) else { return Vec::new() };
         let header = self.parse(file);
         self.only_c(&header, &path, line.span);
         header.cdefs
+    }
+
+    /// What the script names of a header that only a C compiler can read.
+    fn library_header(&mut self, name: &str, line: &Spanned<String>) -> Vec<Spanned<String>> {
+        let failed = Diagnostic::error(line.span, format!("cannot include `{name}`"));
+        let d = match headers::read(name, &self.search.folders) {
+            Ok(all) => {
+                let named = self.named(all);
+                return self.definitions(name, named);
+            }
+            Err(Wrong::NoLibrary) => failed
+                .note("it is neither beside the script nor in a folder of `-I`; headers of libraries are read by libclang, which is not installed")
+                .help("install it (`apt install libclang-dev`), or write the types and constants that you need in the script"),
+            Err(Wrong::Refused(said)) => {
+                let failed = failed.at("libclang cannot read it");
+                let d = said.iter().take(3).fold(failed, |d, line| d.note(line.clone()));
+                d.help("give its folder by `-I`, or write the types and constants that you need in the script")
+            }
+        };
+        // It may stand where no condition leads.
+        self.refused.push((name.to_owned(), d));
+        vec![line.clone()]
+    }
+
+    /// Constants that the script names, of a header whose types the kernel describes.
+    fn constants_of(&mut self, name: &str) -> Option<Vec<Spanned<String>>> {
+        let all = headers::read(name, &self.search.folders).ok()?;
+        let mut named = self.named(all);
+        named.retain(|d| d.text.starts_with(['#', 'e']));
+        Some(self.definitions(name, named))
+    }
+
+    fn named(&self, all: Vec<headers::Definition>) -> Vec<headers::Definition> {
+        let texts: Vec<_> = self.sources.files.iter().map(|f| f.text.as_str()).collect();
+        headers::named_in(all, &texts.join("\n"))
+    }
+
+    /// Definitions as a text of their own.
+    fn definitions(
+        &mut self,
+        header: &str,
+        list: Vec<headers::Definition>,
+    ) -> Vec<Spanned<String>> {
+        let mut text = String::new();
+        let mut places = Vec::new();
+        // Headers include each other.
+        let new = list.into_iter().filter(|d| self.defined.insert(d.text.clone()));
+        let new: Vec<_> = new.collect();
+        for line in new.iter().flat_map(|d| d.text.lines()) {
+            places.push(text.len()..text.len() + line.len());
+            text.push_str(line);
+            text.push('\n');
+        }
+        let file = self.sources.add(Source { name: format!("<{header}>"), text: text.clone() });
+        let entry = |place: std::ops::Range<usize>| {
+            let text = text.get(place.clone()).unwrap_or_default().to_owned();
+            Spanned::new(text, Span::new(file, place.start, place.end))
+        };
+        places.into_iter().map(entry).collect()
     }
 
     fn import(&mut self, import: &Spanned<Vec<u8>>, into: &mut Script) {

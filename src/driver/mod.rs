@@ -138,7 +138,11 @@ pub fn build(build: &Build) -> u8 {
             ..sema::Options::default()
         };
         let (mut sources, file) = sources(source);
-        let search = Search { folders: build.include_dirs.clone(), headers: build.include.clone() };
+        let search = Search {
+            folders: build.include_dirs.clone(),
+            headers: build.include.clone(),
+            thoroughly: false,
+        };
         let checked = checked(&mut sources, file, &search, &host, &options, true)?;
         let elf = compile(&checked, &host)?;
         write(&build.output, &elf)?;
@@ -261,7 +265,27 @@ fn check(
 }
 
 fn search(cli: &Cli) -> Search {
-    Search { folders: cli.include_dirs.clone(), headers: cli.include.clone() }
+    Search { folders: cli.include_dirs.clone(), headers: cli.include.clone(), thoroughly: false }
+}
+
+/// Parses and checks a script with all that belongs to it; also tells whether headers
+/// were left unread.
+fn examine(
+    sources: &mut Sources,
+    file: FileId,
+    search: &Search,
+    host: &Host,
+    options: &sema::Options,
+) -> (Option<Checked>, Diagnostics, bool) {
+    let Loaded { script, objects, unread, refused, mut diags } = load(sources, file, search);
+    if diags.has_errors() {
+        return (None, diags, unread);
+    }
+    let options =
+        &sema::Options { objects: objects.into(), refused_headers: refused, ..options.clone() };
+    let (checked, found) = sema::check(&script, sources, host, options);
+    diags.append(found);
+    (checked, diags, unread)
 }
 
 fn checked(
@@ -272,13 +296,15 @@ fn checked(
     options: &sema::Options,
     warnings: bool,
 ) -> Result<Checked, Failed> {
-    let Loaded { script: tree, objects, mut diags } = load(sources, file, search);
-    let mut result = None;
-    let options = &sema::Options { objects: objects.into(), ..options.clone() };
-    if !diags.has_errors() {
-        let (checked, found) = sema::check(&tree, sources, host, options);
-        diags.append(found);
-        result = checked;
+    let mut again = sources.clone();
+    let (mut result, mut diags, unread) = examine(sources, file, search, host, options);
+    if result.is_none() && unread {
+        // What is missing may be a constant of a header that was not read.
+        let search = &Search { thoroughly: true, ..search.clone() };
+        let (found, said, _) = examine(&mut again, file, search, host, options);
+        if found.is_some() {
+            (result, diags, *sources) = (found, said, again);
+        }
     }
     shown(&diags, sources, warnings)?;
     let checked = result.ok_or(Failed(USAGE))?;

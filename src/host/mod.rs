@@ -10,6 +10,7 @@ pub mod btf;
 pub mod dwarf;
 pub mod elf;
 pub mod features;
+pub mod headers;
 mod libraries;
 pub mod markers;
 mod mount;

@@ -63,6 +63,8 @@ pub struct Options {
     pub probe_filter: Option<String>,
     /// `--test`, `--bench`.
     pub mode: Mode,
+    /// Headers that could not be read, and what to say if they are needed.
+    pub refused_headers: Vec<(String, Diagnostic)>,
     /// Objects whose functions the script may call.
     pub objects: Rc<[ObjectFile]>,
 }
@@ -90,7 +92,7 @@ pub fn check(
         // A string must fit a map key (512 bytes), beside others.
         config.max_strlen = SHORT_STRINGS;
     }
-    let cdefs = cdefs::Definitions::read(&script.cdefs, host, &mut diags);
+    let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let probes = of_mode(probes, options.mode, &mut diags);
     if diags.has_errors() {

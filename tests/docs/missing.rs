@@ -8,7 +8,6 @@ use crate::harness::{self, live, root};
 
 /// As the README names it, and a script that must not pass the check.
 const SCRIPTS: &[(&str, &str)] = &[
-    ("`#include` of headers of libraries", "#include <stdio.h>\nbegin { print(1); }"),
     ("`dw_ustack`", "profile:hz:99 { print(dw_ustack); }"),
 ];
 

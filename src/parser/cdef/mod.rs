@@ -60,6 +60,8 @@ pub struct Options<'a> {
     pub included: &'a [(&'a str, i64)],
     /// The kernel describes its types, so that its headers are not needed.
     pub kernel_types: bool,
+    /// What to say of headers that could not be read, if they are needed.
+    pub refused: &'a [(String, Diagnostic)],
 }
 
 /// Parses the entries of a script's C section.

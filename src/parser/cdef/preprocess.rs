@@ -112,6 +112,7 @@ pub(super) struct Preprocessor<'d> {
     included: &'d [(&'d str, i64)],
     /// `#include` of a kernel header is allowed.
     pub(super) kernel_types: bool,
+    refused: &'d [(String, Diagnostic)],
     pub(super) diags: &'d mut Diagnostics,
     open: Vec<Conditional>,
     pack: Vec<Option<u32>>,
@@ -138,6 +139,7 @@ impl<'d> Preprocessor<'d> {
             macros,
             included: options.included,
             kernel_types: options.kernel_types,
+            refused: options.refused,
             diags,
             open: Vec::new(),
             pack: vec![None],
@@ -356,6 +358,9 @@ impl<'d> Preprocessor<'d> {
             }
             return;
         }
+        if let Some((_, said)) = self.refused.iter().find(|(refused, _)| refused == name) {
+            return self.diags.push(said.clone());
+        }
         let error = Diagnostic::error(span, format!("cannot include `{name}`"));
         self.diags.push(if kernel {
             error
@@ -363,7 +368,7 @@ impl<'d> Preprocessor<'d> {
                 .help("define the types that you need in the script")
         } else {
             error
-                .note("it is neither beside the script nor in a folder of `-I`; only kernel headers are known without being read")
+                .note("it is neither beside the script nor in a folder of `-I`")
                 .help("write the types and constants that you need in the script")
         });
     }

@@ -64,7 +64,13 @@ struct Enumerator {
 
 impl Definitions {
     /// Reads the entries of a script's C section.
-    pub fn read(entries: &[Spanned<String>], host: &Host, diags: &mut Diagnostics) -> Definitions {
+    /// `refused` has what to say of headers that could not be read, if they are needed.
+    pub fn read(
+        entries: &[Spanned<String>],
+        refused: &[(String, Diagnostic)],
+        host: &Host,
+        diags: &mut Diagnostics,
+    ) -> Definitions {
         // Reading the kernel's types takes a moment that most scripts can save.
         if entries.is_empty() {
             return Definitions::default();
@@ -91,7 +97,8 @@ impl Definitions {
             predefined.extend([("BPFTRACE_HAVE_BTF", "1"), ("_LINUX_TYPES_H", "1")]);
         }
         let constants = well_known::CONSTANTS;
-        let options = cdef::Options { predefined: &predefined, included: constants, kernel_types };
+        let options =
+            cdef::Options { predefined: &predefined, included: constants, kernel_types, refused };
         let (section, found) = cdef::parse(entries, options);
         let broken = found.has_errors();
         diags.append(found);

@@ -17,7 +17,7 @@ fn read(text: &str) -> (Definitions, Diagnostics) {
     let (script, _) = crate::parser::parse(&sources, file, &|_| false);
     let mut diags = Diagnostics::default();
     let definitions =
-        Definitions::read(&script.cdefs, &Host::at(Path::new("/nowhere")), &mut diags);
+        Definitions::read(&script.cdefs, &[], &Host::at(Path::new("/nowhere")), &mut diags);
     // Every message must be printable.
     diags.render(&sources, false);
     (definitions, diags)
