@@ -57,6 +57,10 @@ pub struct Cli {
     #[arg(short = 'B', value_name = "MODE", default_value = "line")]
     pub buffering: Buffering,
 
+    /// Let bytes of traced programs reach a terminal as they are
+    #[arg(long)]
+    pub raw: bool,
+
     /// Do not say how many probes are attached
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -206,6 +210,10 @@ pub struct Run {
     /// When the output is flushed
     #[arg(short = 'B', value_name = "MODE", default_value = "line")]
     pub buffering: Buffering,
+
+    /// Let bytes of traced programs reach a terminal as they are
+    #[arg(long)]
+    pub raw: bool,
 
     /// Do not say how many probes are attached
     #[arg(short = 'q', long)]

@@ -8,6 +8,7 @@ use codespan_reporting::diagnostic as cs;
 use codespan_reporting::files::SimpleFiles;
 use codespan_reporting::term;
 
+use crate::guard;
 use crate::source::{Sources, Span};
 
 /// How bad it is. Only errors stop a run.
@@ -139,19 +140,21 @@ fn to_codespan(d: &Diagnostic) -> cs::Diagnostic<usize> {
     let mut labels = Vec::new();
     if let Some((span, text)) = &d.primary {
         let (file, range) = range(*span);
-        labels.push(cs::Label::primary(file, range).with_message(text));
+        labels.push(cs::Label::primary(file, range).with_message(guard::text(text)));
     }
     for (span, text) in &d.labels {
         let (file, range) = range(*span);
-        labels.push(cs::Label::secondary(file, range).with_message(text));
+        labels.push(cs::Label::secondary(file, range).with_message(guard::text(text)));
     }
-    let notes = d.notes.iter().map(|n| format!("note: {n}"));
-    let helps = d.helps.iter().map(|h| format!("help: {h}"));
+    let notes = d.notes.iter().map(|n| format!("note: {}", guard::text(n)));
+    let helps = d.helps.iter().map(|h| format!("help: {}", guard::text(h)));
     let base = match d.severity {
         Severity::Error => cs::Diagnostic::error(),
         Severity::Warning => cs::Diagnostic::warning(),
     };
-    base.with_message(&d.message).with_labels(labels).with_notes(notes.chain(helps).collect())
+    base.with_message(guard::text(&d.message))
+        .with_labels(labels)
+        .with_notes(notes.chain(helps).collect())
 }
 
 /// The candidate closest to `name`, if it is close enough to be a slip of the

@@ -5,6 +5,8 @@
 
 #[path = "harness/feed.rs"]
 mod feed;
+#[path = "cli/terminal.rs"]
+mod terminal;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;

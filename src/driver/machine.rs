@@ -47,12 +47,14 @@ pub(super) fn execute(
     style: &Style<'_>,
 ) -> Outcome {
     let object = Object::from_bytes(elf).map_err(fail)?;
-    let out: Box<dyn Write> = match style.output {
-        Some(path) => Box::new(
-            fs::File::create(path)
-                .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?,
-        ),
-        None => Box::new(io::stdout()),
+    let (out, terminal): (Box<dyn Write>, bool) = match style.output {
+        Some(path) => {
+            let file = fs::File::create(path)
+                .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?;
+            let terminal = file.is_terminal();
+            (Box::new(file), terminal)
+        }
+        None => (Box::new(io::stdout()), io::stdout().is_terminal()),
     };
     let looks = runtime::output::Options {
         json: style.format == cli::OutputFormat::Json,
@@ -61,7 +63,8 @@ pub(super) fn execute(
             cli::Buffering::Full => runtime::output::Buffering::Full,
             cli::Buffering::None => runtime::output::Buffering::None,
         },
-        terminal: style.output.is_none() && io::stdout().is_terminal(),
+        guarded: terminal && !style.raw,
+        guarded_errors: io::stderr().is_terminal() && !style.raw,
         color: color(),
         warnings: style.warnings,
     };

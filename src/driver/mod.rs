@@ -5,6 +5,7 @@ mod load;
 mod machine;
 mod objects;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::builtins;
 use crate::cli::{self, Build, Cli, DebugStage, Run, Stage};
 use crate::codegen;
 use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::guard;
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::info;
@@ -88,6 +90,7 @@ fn run(cli: &Cli) -> Outcome {
         format: cli.format,
         buffering: cli.buffering,
         warnings: !cli.no_warnings,
+        raw: cli.raw,
     };
     execute(elf, &setup, &host, &style)
 }
@@ -118,6 +121,7 @@ pub fn run_object(run: &Run) -> u8 {
             format: run.format,
             buffering: run.buffering,
             warnings: !run.no_warnings,
+            raw: run.raw,
         };
         execute(elf, &setup, &live(Path::new("/")), &style)
     };
@@ -159,6 +163,8 @@ struct Style<'a> {
     format: cli::OutputFormat,
     buffering: cli::Buffering,
     warnings: bool,
+    /// Bytes of traced programs go to terminals as they are.
+    raw: bool,
 }
 
 /// `-l`: probes by pattern, or those of a script.
@@ -179,7 +185,7 @@ fn list(cli: &Cli) -> Outcome {
             let (names, found) = sema::expand_names(&tree, &host, &options);
             diags.append(found);
             for name in names {
-                say(&format!("{name}\n"))?;
+                say(&listed(cli, &format!("{name}\n")))?;
             }
         }
         return shown(&diags, &sources, !cli.no_warnings).map(|()| 0);
@@ -192,9 +198,14 @@ fn list(cli: &Cli) -> Outcome {
     let mut diags = Diagnostics::default();
     let lines = probes::list(&host, pattern.as_deref(), options, &mut diags);
     if !lines.is_empty() {
-        say(&(lines.join("\n") + "\n"))?;
+        say(&listed(cli, &(lines.join("\n") + "\n")))?;
     }
     shown(&diags, &Sources::default(), !cli.no_warnings).map(|()| 0)
+}
+
+/// Names of probes as a terminal may have them: symbols of binaries are anybody's.
+fn listed<'t>(cli: &Cli, text: &'t str) -> Cow<'t, str> {
+    if io::stdout().is_terminal() && !cli.raw { guard::text(text) } else { Cow::Borrowed(text) }
 }
 
 /// `--emit`: a stage's result, for reading.

@@ -70,10 +70,17 @@ fn convert(out: &mut Vec<u8>, conversion: &Conversion, value: &Value<'_>, cx: &m
     let kind = conversion.kind;
     match (kind, bytes(value), bits(value)) {
         (ConversionKind::Text, _, _) => {
+            let Some(precision) = conversion.precision else {
+                text::value(out, value, 1, cx);
+                return pad(out, start, conversion);
+            };
+            // Bytes of the value are cut, not of what stands for some of them.
+            let guarded = std::mem::replace(&mut cx.guarded, false);
             text::value(out, value, 1, cx);
-            if let Some(precision) = conversion.precision {
-                out.truncate(start.saturating_add(precision as usize));
-            }
+            cx.guarded = guarded;
+            out.truncate(start.saturating_add(precision as usize));
+            let cut = out.split_off(start.min(out.len()));
+            text::foreign(out, &cut, guarded);
         }
         (ConversionKind::Bytes, Some(bytes), _) => text::escaped(out, bytes),
         (ConversionKind::EscapedBytes, Some(bytes), _) => {

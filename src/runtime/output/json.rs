@@ -113,34 +113,71 @@ pub fn message(out: &mut Vec<u8>, kind: &str, data: &[u8]) {
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends a quoted string: always valid UTF-8, bytes that are not are escaped.
+/// Where bytes that are no UTF-8 stand in the text: byte `b` is the character
+/// `RAW + b`, U+EF80 to U+EFFF, of a private use area.
+const RAW: u32 = 0xef00;
+
+/// Appends a quoted string. Bytes that are no UTF-8 become characters of a
+/// private use area ([`RAW`]), and so do the bytes of those characters
+/// themselves: nothing is lost, and every reader of JSON takes it.
 pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
-        // What needs no escape is copied in runs; all that does is one byte.
-        let valid = chunk.valid().as_bytes();
+        // What needs no escape is copied in runs.
+        let valid = chunk.valid();
         let mut copied = 0;
-        for (i, &byte) in valid.iter().enumerate() {
-            if byte >= b' ' && byte != b'"' && byte != b'\\' {
+        let mut rest = valid.as_bytes().iter().enumerate();
+        while let Some((i, &byte)) = rest.next() {
+            // Nearly everything; the others are the first bytes of what is looked for.
+            if byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f | 0xc2 | 0xee) {
                 continue;
             }
-            out.extend_from_slice(valid.get(copied..i).unwrap_or(&[]));
-            copied = i + 1;
-            match byte {
-                b'"' => out.extend_from_slice(b"\\\""),
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                other => write!(out, "\\u{other:04x}").expect(MEMORY),
+            let Some(character) = valid.get(i..).and_then(|v| v.chars().next()) else { continue };
+            let escape =
+                character.is_control() || matches!(character, '"' | '\\' | '\u{ef80}'..='\u{efff}');
+            if !escape {
+                continue;
+            }
+            let end = i + character.len_utf8();
+            out.extend_from_slice(valid.as_bytes().get(copied..i).unwrap_or(&[]));
+            copied = end;
+            match character {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                '\n' => out.extend_from_slice(b"\\n"),
+                '\r' => out.extend_from_slice(b"\\r"),
+                '\t' => out.extend_from_slice(b"\\t"),
+                '\u{ef80}'..='\u{efff}' => raw(out, valid.as_bytes().get(i..end).unwrap_or(&[])),
+                other => write!(out, "\\u{:04x}", u32::from(other)).expect(MEMORY),
+            }
+            for _ in 1..character.len_utf8() {
+                rest.next();
             }
         }
-        out.extend_from_slice(valid.get(copied..).unwrap_or(&[]));
-        for byte in chunk.invalid() {
-            write!(out, "\\u{byte:04x}").expect(MEMORY);
-        }
+        out.extend_from_slice(valid.as_bytes().get(copied..).unwrap_or(&[]));
+        raw(out, chunk.invalid());
     }
     out.push(b'"');
+}
+
+fn raw(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        write!(out, "\\u{:04x}", RAW + u32::from(byte)).expect(MEMORY);
+    }
+}
+
+/// The bytes that [`string`] wrote, of the text that a reader of JSON got.
+pub fn bytes(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{ef80}'..='\u{efff}' => {
+                out.push(u8::try_from(u32::from(character) - RAW).unwrap_or(0));
+            }
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
 }
 
 /// Appends a number; a string of its digits if a double cannot hold it.

@@ -15,6 +15,7 @@ pub mod text;
 pub mod time;
 pub mod trial;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,6 +25,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::guard;
 use crate::plan::{self, Action, Event, MapValue, Plan};
 use crate::runtime::decode::{Members, Value};
 use crate::runtime::ledger::{Notice, Warning, WarningKind};
@@ -45,9 +47,11 @@ const MEMORY: &str = "bug: memory takes every write";
 pub struct Options {
     pub json: bool,
     pub buffering: Buffering,
-    /// The output goes to a terminal: control bytes of traced programs are
-    /// shown, not sent.
-    pub terminal: bool,
+    /// The output goes to a terminal: what traced programs wrote is guarded
+    /// ([`guard`]).
+    pub guarded: bool,
+    /// So does the error stream.
+    pub guarded_errors: bool,
     /// Colours on the error stream.
     pub color: bool,
     /// Whether run-time warnings and `warnf` are shown.
@@ -107,7 +111,8 @@ impl Default for Options {
         Options {
             json: false,
             buffering: Buffering::Line,
-            terminal: false,
+            guarded: false,
+            guarded_errors: false,
             color: false,
             warnings: true,
         }
@@ -148,7 +153,7 @@ impl Output {
                 time_formats: plan.time_formats.clone(),
                 cgroup_filters: plan.cgroup_filters.clone(),
                 trailer: plan.config.str_trunc_trailer.clone(),
-                guarded: options.terminal && !options.json,
+                guarded: options.guarded && !options.json,
             },
             sources: plan.sources.clone(),
             max_cat_bytes: plan.config.max_cat_bytes,
@@ -456,7 +461,7 @@ impl Output {
             self.scratch = output.stdout;
             return self.message("syscall");
         }
-        self.out.buffer.extend_from_slice(&output.stdout);
+        text::foreign(&mut self.out.buffer, &output.stdout, self.cx.guarded);
         self.out.buffer.push(b'\n');
         self.out.piece_done()
     }
@@ -537,6 +542,7 @@ impl Output {
     /// # Errors
     /// If output cannot be written.
     pub fn remark(&mut self, text: &str) -> Result<(), Error> {
+        let text = self.for_errors(text);
         self.error_text(&format!("{text}\n"))
     }
 
@@ -546,6 +552,7 @@ impl Output {
     /// If output cannot be written.
     pub fn failure(&mut self, message: &str) -> Result<(), Error> {
         let tag = self.tag("ERROR");
+        let message = self.for_errors(message);
         self.error_text(&format!("{tag}: {message}\n"))
     }
 
@@ -607,7 +614,9 @@ impl Output {
         self.out.settle()?;
         let out = &mut self.errors.buffer;
         write!(out, "{}: {tag}: ", place(&self.sources, span)).expect(MEMORY);
+        let guarded = std::mem::replace(&mut self.cx.guarded, self.options.guarded_errors);
         format::format(out, format, values, &mut self.cx);
+        self.cx.guarded = guarded;
         if !out.ends_with(b"\n") {
             out.push(b'\n');
         }
@@ -648,6 +657,11 @@ impl Output {
         self.errors.buffer.extend_from_slice(text.as_bytes());
         self.errors_done();
         Ok(())
+    }
+
+    /// A message as the error stream may have it.
+    fn for_errors<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.options.guarded_errors { guard::text(text) } else { Cow::Borrowed(text) }
     }
 
     /// A closed error stream is no reason to stop: there is nowhere to say so.

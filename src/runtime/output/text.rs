@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use crate::guard;
 use crate::plan::{Map, MapValue};
 use crate::runtime::decode::{Number, Stack, Value};
 use crate::runtime::maps::{Entry, MapData, Merged};
@@ -35,7 +36,7 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>, div: u64, cx: &mut Context) {
     match *value {
         Value::Int(n) | Value::Enum { number: n, name: None } => number(out, n.divided(div)),
         Value::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
-        Value::Enum { name: Some(name), .. } => out.extend_from_slice(name.as_bytes()),
+        Value::Enum { name: Some(name), .. } => foreign(out, name.as_bytes(), cx.guarded),
         Value::Pointer(address) => hex(out, address),
         Value::Str { bytes, cut } => {
             foreign(out, bytes, cx.guarded);
@@ -65,7 +66,9 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>, div: u64, cx: &mut Context) {
             let mut empty = true;
             for (i, (name, member)) in members.iter().enumerate() {
                 separate(out, i, b",");
-                write!(out, " .{name} = ").expect(MEMORY);
+                out.extend_from_slice(b" .");
+                foreign(out, name.as_bytes(), cx.guarded);
+                out.extend_from_slice(b" = ");
                 self::value(out, &member, div, cx);
                 empty = false;
             }
@@ -164,19 +167,7 @@ pub(crate) fn foreign(out: &mut Vec<u8>, bytes: &[u8], guarded: bool) {
         out.extend_from_slice(bytes);
         return;
     }
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\n' | '\t' => out.push(character as u8),
-                // C0, DEL, and C1, which is how a terminal may read 0x80 to 0x9f.
-                c if c.is_control() => write!(out, "\\x{:02x}", u32::from(c)).expect(MEMORY),
-                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        for byte in chunk.invalid() {
-            write!(out, "\\x{byte:02x}").expect(MEMORY);
-        }
-    }
+    guard::append(out, bytes);
 }
 
 fn number(out: &mut Vec<u8>, number: Number) {
