@@ -117,7 +117,7 @@ pub static KEYS: &[Key] = &[
         name: "max_probes",
         default: "1024",
         values: INT,
-        doc: "Most locations that a script may attach to.",
+        doc: "Most links that a script may attach; one with many places, as of a pattern of kernel functions, counts once.",
         set: |c, v| set(&mut c.max_probes, integer(v)),
     },
     Key {

@@ -97,6 +97,11 @@ impl Tracing {
         self.wait_for(NOTIFY)
     }
 
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Makes it stand still.
     pub(crate) fn stop(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;

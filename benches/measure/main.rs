@@ -5,7 +5,9 @@
 //! - `events`: nanoseconds per event as the kernel counts them, against
 //!   programs in C that do the same ([`events`])
 //! - `compile`: how the time to compile grows with the script
-//! - `scale`: all system calls at once: time until attached, time to end
+//! - `scale`: many probes: time until attached, time to end, memory and files; kernel functions
+//!   next to the bare link that they need, where the kernel has them: in an emulated machine by
+//!   `tests/vm/run --kernel 6.12 -- env RTRACE=BINARY target/debug/deps/measure-* scale`
 //!
 //! `cargo bench -- startup events` runs two of them; `--rounds N` is how often
 //! everything is measured. Nothing is asserted: machines differ, and other

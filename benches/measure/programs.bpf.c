@@ -323,3 +323,10 @@ int paths(u64 *ctx)
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }
+
+/* For many functions at once; what the kernel takes for the link alone. */
+SEC("kprobe.multi")
+int functions(void *ctx)
+{
+	return 0;
+}

@@ -24,9 +24,9 @@ pub(super) fn by_arguments<T>(matches: Vec<Match<T>>, needs: &Needs) -> Vec<Vec<
 }
 
 /// The arguments that a block sees.
-type Shape = Result<Vec<Option<Argument>>, String>;
+pub(super) type Shape = Result<Vec<Option<Argument>>, String>;
 
-fn shape(args: &Result<Vec<Argument>, String>, needs: &Needs) -> Shape {
+pub(super) fn shape(args: &Result<Vec<Argument>, String>, needs: &Needs) -> Shape {
     if !needs.args() {
         return Ok(Vec::new());
     }

@@ -11,6 +11,7 @@ mod fentry;
 mod functions;
 mod group;
 mod iter;
+mod join;
 mod kprobe;
 mod list;
 mod operand;
@@ -33,6 +34,7 @@ use crate::plan::{self, MissingProbes};
 use crate::source::Span;
 use crate::types::{Space, Type};
 
+pub use join::join;
 pub use list::{ListOptions, list};
 use text::Part;
 

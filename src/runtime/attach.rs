@@ -193,12 +193,14 @@ fn is_special(mechanism: &Mechanism) -> bool {
 }
 
 fn check_count(plan: &Plan) -> Result<(), Error> {
-    let (count, limit) = (plan.probe_count() as u64, plan.config.max_probes);
+    // What takes time and descriptors are links, not the places of one.
+    let links: usize = plan.programs.iter().map(|p| p.attach.len()).sum();
+    let (count, limit) = (links as u64, plan.config.max_probes);
     if count <= limit {
         return Ok(());
     }
     Err(Error::usage(
-        Diagnostic::global(format!("the script attaches {count} probes, more than {limit}"))
+        Diagnostic::global(format!("the script takes {count} links to attach, more than {limit}"))
             .help("raise the config variable `max_probes`, or make patterns narrower"),
     ))
 }

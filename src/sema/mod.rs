@@ -94,7 +94,7 @@ pub fn check(
     }
     let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
-    let probes = of_mode(probes, options.mode, &mut diags);
+    let probes = joined(of_mode(probes, options.mode, &mut diags), host);
     if diags.has_errors() {
         return (None, diags);
     }
@@ -183,6 +183,25 @@ fn attach_points<'s>(
     }
     check_iterators(&list, diags);
     list
+}
+
+/// Probes with as few instances as they need.
+fn joined<'s>(
+    list: Vec<(&'s ast::Probe, Instance)>,
+    host: &Host,
+) -> Vec<(&'s ast::Probe, Instance)> {
+    let mut list = list.into_iter().peekable();
+    let mut joined = Vec::new();
+    while let Some((probe, first)) = list.next() {
+        let mut instances = vec![first];
+        while let Some((_, more)) = list.next_if(|(next, _)| std::ptr::eq(*next, probe)) {
+            instances.push(more);
+        }
+        let needs = needs::of(probe);
+        instances = probes::join(instances, &needs, host);
+        joined.extend(instances.into_iter().map(|instance| (probe, instance)));
+    }
+    joined
 }
 
 /// What is wanted of a script: its tests, its benchmarks, or all but these. What
