@@ -218,6 +218,35 @@ impl Mechanism {
             _ => None,
         }
     }
+
+    /// How the kernel attaches, as `-v` tells; nothing for what is run rather than attached.
+    pub fn way(&self) -> Option<&'static str> {
+        Some(match self {
+            Mechanism::Begin
+            | Mechanism::End
+            | Mechanism::Signal
+            | Mechanism::Test
+            | Mechanism::Bench => return None,
+            Mechanism::Kprobe { ret: false, .. } => "perf kprobe",
+            Mechanism::Kprobe { ret: true, .. } => "perf kretprobe",
+            Mechanism::KprobeMulti { ret: false, .. } => "kprobe.multi",
+            Mechanism::KprobeMulti { ret: true, .. } => "kretprobe.multi",
+            Mechanism::Trampoline { exit: false, .. }
+            | Mechanism::BpfTrampoline { exit: false, .. } => "trampoline (fentry)",
+            Mechanism::Trampoline { exit: true, .. }
+            | Mechanism::BpfTrampoline { exit: true, .. } => "trampoline (fexit)",
+            Mechanism::Tracepoint { .. } => "perf tracepoint",
+            Mechanism::RawTracepoint { btf: true, .. } => "raw tracepoint (tp_btf)",
+            Mechanism::RawTracepoint { btf: false, .. } => "raw tracepoint",
+            Mechanism::Uprobe { ret: false, .. } => "perf uprobe",
+            Mechanism::Uprobe { ret: true, .. } => "perf uretprobe",
+            Mechanism::UprobeMulti { ret: false, .. } => "uprobe.multi",
+            Mechanism::UprobeMulti { ret: true, .. } => "uretprobe.multi",
+            Mechanism::Iter { .. } => "iterator",
+            Mechanism::Watchpoint { .. } => "hardware breakpoint",
+            Mechanism::Perf { .. } => "perf event",
+        })
+    }
 }
 
 /// How often a perf event fires.

@@ -1,10 +1,12 @@
 //! Entry and exit of kernel functions through trampolines: typed arguments,
 //! and the lowest cost. A program is loaded for one function, so every match is
-//! an instance of its own.
+//! an instance of its own; many of them are one `kprobe.multi` link instead, if
+//! the block cannot tell the difference.
 
 use std::collections::HashSet;
 
 use super::functions;
+use super::kprobe;
 use super::list::{Line, Query};
 use super::text::Part;
 use super::{
@@ -37,6 +39,10 @@ pub(super) static FEXIT: Provider = Provider {
     expand,
     list,
 };
+
+/// Functions of a pattern for which trampolines, each with a program of its own, cost more than they
+/// save, if one link for all of them does as well.
+const MANY: usize = 10;
 
 /// Functions that our own programs may run into while they use maps.
 const LOCKS: [&str; 4] = [
@@ -94,7 +100,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     };
     match found {
         Some(found) => {
-            if LOCKS.contains(&function.text.as_str()) {
+            if takes_lock(&function.text) {
                 let message = format!("tracing `{}` may go wrong", function.text);
                 diags.push(
                     Diagnostic::warning(function.span, message)
@@ -209,7 +215,13 @@ fn all_matching(
         super::nothing_matches(request.point, &message, request.options, diags);
     }
     let mut instances = Vec::new();
+    let count: usize = found.iter().map(|(_, names)| names.len()).sum();
+    let many = count > MANY && kprobe::can_stand_for_trampolines(request);
     for (module, names) in found {
+        if many && module == "vmlinux" {
+            instances.extend(kprobe::for_trampolines(request, &names));
+            continue;
+        }
         let set: HashSet<&str> = names.iter().copied().collect();
         let mut described = btf.functions_in(module, &set);
         let known = names.iter().filter_map(|n| Some((*n, described.remove(*n)?)));
@@ -269,10 +281,7 @@ fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
         numbered: Err(named.into()),
         retval,
         ctx: Err(named.into()),
-        func: match request.host.has(Feature::FuncIp) {
-            true => Ok(Func::Helper { user: false }),
-            false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
-        },
+        func: func(request.host),
         stacks: true,
         ..Context::none(request.provider, Space::Kernel)
     };
@@ -288,6 +297,19 @@ fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
     }
 }
 
+/// How a trampoline's program learns its function.
+pub(super) fn func(host: &Host) -> Result<Func, String> {
+    match host.has(Feature::FuncIp) {
+        true => Ok(Func::Helper { user: false }),
+        false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
+    }
+}
+
+/// Whether programs themselves may run into a function while they use maps.
+pub(super) fn takes_lock(function: &str) -> bool {
+    LOCKS.contains(&function)
+}
+
 /// The section of a program for a function, as libbpf spells it.
 pub(super) fn section(provider: &str, module: &str, function: &str) -> String {
     match module {
@@ -298,7 +320,7 @@ pub(super) fn section(provider: &str, module: &str, function: &str) -> String {
 
 /// Parameters, and where the result follows them. Small structs by value take
 /// the words that they fill.
-fn arguments(function: &Function) -> (Vec<Argument>, u32) {
+pub(super) fn arguments(function: &Function) -> (Vec<Argument>, u32) {
     let mut offset = 0;
     let mut list = Vec::new();
     for param in &function.params {

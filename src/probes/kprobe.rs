@@ -3,10 +3,8 @@
 //! A name is one perf kprobe. A pattern is one `kprobe.multi` link if the
 //! kernel has that, else many perf kprobes with the same program.
 //!
-//! A kretprobe keeps something for each call that has not returned yet, and
-//! kernels before `kprobe.multi` keep as few as they have CPUs, and drop other
-//! calls in silence (`maxactive`, kernel/kprobes.c): there a trampoline watches
-//! the return if one can.
+//! Where a block cannot tell the difference, a trampoline takes the place of a
+//! name's kprobe ([`super::cheapest`]).
 
 use std::collections::{HashMap, HashSet};
 
@@ -78,10 +76,10 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Err(unknown) => return request.missing(unknown, diags),
         }
     };
-    if let [target] = targets.as_slice()
-        && let Some(instance) = by_trampoline(request, target)
-    {
-        return Ok(vec![instance]);
+    if request.provider.name == KRETPROBE.name && request.needs.args() {
+        // Trampolines keep the arguments, one function each.
+        let alone = |target| instances(request, vec![target], false);
+        return Ok(targets.into_iter().flat_map(alone).collect());
     }
     let plain = module.is_none() && pattern;
     Ok(instances(request, targets, plain && request.host.has(Feature::KprobeMulti)))
@@ -232,47 +230,41 @@ fn by_address(request: &Request<'_>, part: &Part) -> Result<Target, Box<Diagnost
     Ok(Target { module: None, function, offset, name })
 }
 
-/// Parameters that a trampoline of the kernels in question can pass on: as many
-/// as there are registers (`MAX_BPF_FUNC_REG_ARGS`, arch/x86/net/bpf_jit_comp.c).
-const TRAMPOLINE_PARAMS: usize = 6;
+/// Whether the block of a pattern of `fentry` or `fexit` gets all that it asks for from kprobes, too.
+pub(super) fn can_stand_for_trampolines(request: &Request<'_>) -> bool {
+    let Request { needs, host, .. } = request;
+    let entry = request.provider.name == "fentry";
+    host.has(Feature::KprobeMulti)
+        && (host.has(Feature::AttachCookie) || !needs.probe_name)
+        && (entry || !needs.retval && !needs.args())
+        && !needs.typed_pointers
+        && !needs.raw_context
+}
 
-/// The return of a function by a trampoline, where kretprobes are scarce and
-/// the script cannot tell the difference.
-fn by_trampoline(request: &Request<'_>, target: &Target) -> Option<Instance> {
-    let Request { host, needs, .. } = request;
-    let scarce = request.provider.name == KRETPROBE.name && !host.has(Feature::KprobeMulti);
-    if !scarce || needs.raw_context || !host.has(Feature::Fentry) {
-        return None;
+/// Programs of kprobes for functions of the kernel itself that were asked for as `fentry` or `fexit`.
+pub(super) fn for_trampolines(request: &Request<'_>, functions: &[&str]) -> Vec<Instance> {
+    let provider = request.provider.name;
+    let (own, ret) = match provider {
+        "fentry" => (&KPROBE, false),
+        _ => (&KRETPROBE, true),
+    };
+    let targets = functions.iter().map(|function| {
+        let name = format!("{provider}:vmlinux:{function}");
+        Target { module: None, function: (*function).to_owned(), offset: 0, name }
+    });
+    let stand_in = Request { provider: own, ..request.clone() };
+    let named = "arguments have names here; use `args.<name>`";
+    let mut instances = instances(&stand_in, targets.collect(), true);
+    for Instance { context, .. } in &mut instances {
+        context.provider = provider;
+        context.numbered = Err(named.into());
+        context.ctx = Err(named.into());
+        context.registers = None;
+        if !ret {
+            context.retval = Err("the function has not run yet; use `fexit`".into());
+        }
     }
-    let Target { module, function: name, .. } = target;
-    let module = module.as_deref().unwrap_or("vmlinux");
-    let function = host.btf().ok()?.function_in(module, name)?;
-    let in_word = |ty: &Type| !matches!(ty, Type::Struct(_) | Type::Unsupported(_));
-    let fits = function.params.len() <= TRAMPOLINE_PARAMS
-        && function.params.iter().all(|p| in_word(&p.ty))
-        && (function.result != Type::Void || !needs.retval);
-    let traceable = host
-        .traceable_functions()
-        .is_ok_and(|mut l| l.any(|f| f.name == name && f.module.unwrap_or("vmlinux") == module));
-    if !fits || !traceable {
-        return None;
-    }
-    let mut context = context(request, Ok(Vec::new()));
-    if let Ok(Argument { access, .. }) = &mut context.retval {
-        // The result follows the parameters.
-        *access = Access::Context { offset: 8 * function.params.len() as u32, size: 8 };
-    }
-    let no = "nothing here needs registers";
-    let section = super::fentry::section("fexit", module, name);
-    let mechanism =
-        Mechanism::Trampoline { function: name.clone(), module: module.to_owned(), exit: true };
-    Some(Instance {
-        kind: ProgramKind::Trampoline,
-        section,
-        context: Context { ctx: Err(no.into()), registers: None, ..context },
-        attach: vec![request.attach(vec![target.name.clone()], mechanism)],
-        syscalls: None,
-    })
+    instances
 }
 
 fn instances(request: &Request<'_>, targets: Vec<Target>, multi: bool) -> Vec<Instance> {
@@ -351,16 +343,13 @@ fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Contex
             ..base
         };
     }
-    let gone = "arguments are gone when a function returns; \
+    let gone = "arguments are gone when a function returns, and nothing can keep them here; \
                 keep them in a map at its `kprobe`, by `tid`";
     Context {
         args: Err(gone.into()),
         numbered: Err(gone.into()),
         retval: result(arch, Space::Kernel).ok_or("the register is not known".into()),
-        func: match host.has(Feature::FuncIp) {
-            true => Ok(Func::Helper { user: false }),
-            false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
-        },
+        func: super::fentry::func(host),
         ..base
     }
 }

@@ -7,6 +7,7 @@
 //! Adding a provider: a file with its row, and the row in [`PROVIDERS`].
 
 mod binaries;
+mod cheapest;
 mod fentry;
 mod functions;
 mod group;
@@ -34,6 +35,7 @@ use crate::plan::{self, MissingProbes};
 use crate::source::Span;
 use crate::types::{Space, Type};
 
+pub use cheapest::cheapest;
 pub use join::join;
 pub use list::{ListOptions, list};
 use text::Part;
@@ -110,6 +112,7 @@ type Expanded = Result<Vec<Instance>, Box<Diagnostic>>;
 type Looked<T> = Result<Result<T, Box<Diagnostic>>, Box<Diagnostic>>;
 
 /// An attach point to be expanded by its provider.
+#[derive(Clone)]
 struct Request<'a> {
     provider: &'static Provider,
     point: &'a AttachPoint,
@@ -328,8 +331,10 @@ pub struct Needs {
     pub retval: bool,
     /// `func` is used.
     pub func: bool,
-    /// The raw context is used: `ctx`, `reg()`, `argN`, `kstack`, `ustack`.
+    /// The raw context is used: `ctx`, `reg()`, `kstack`, `ustack`, `override()`.
     pub raw_context: bool,
+    /// Something wants pointers whose type the verifier knows: `path()` and the like.
+    pub typed_pointers: bool,
     /// Numbers N of `argN`, sorted.
     pub numbered: Vec<usize>,
 }
@@ -409,6 +414,8 @@ pub enum Access {
     /// At this offset of the context; `size` bytes are loaded (or copied, if
     /// the type is not a scalar) and a scalar is then cut to its type.
     Context { offset: u32, size: u32 },
+    /// A word at this offset of the context as a plain number, whatever the verifier knows of it.
+    Number { offset: u32 },
     /// `__data_loc` (or, relative to its own end, `__rel_loc`): a `u32` at the
     /// offset whose low half is the distance of the data from the context.
     DataLocation { offset: u32, relative: bool },

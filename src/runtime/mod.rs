@@ -39,7 +39,7 @@ use std::os::fd::AsFd;
 use crate::diag::Diagnostic;
 use crate::host::Host;
 use crate::object::Object;
-use crate::plan::Mode;
+use crate::plan::{Mode, Plan};
 
 use attach::{Attached, Attaching};
 use child::{Child, Target};
@@ -122,6 +122,9 @@ fn run_to_end(
 
     if options.verbose {
         events.output().remark(&format!("attaching {} probes", loaded.plan.probe_count()))?;
+        for line in ways(&loaded.plan) {
+            events.output().remark(&line)?;
+        }
     }
     attach::run_begin(&loaded)?;
     match options.mode {
@@ -270,6 +273,30 @@ fn tracepoint_id(host: &Host, category: &str, event: &str) -> Result<u64, String
 }
 
 /// Says that everything is attached.
+/// How each program is attached, a line for each way of it.
+fn ways(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for program in &plan.programs {
+        let mut ways: Vec<(&str, &str, usize)> = Vec::new();
+        for attach in &program.attach {
+            let Some(way) = attach.mechanism.way() else { continue };
+            match ways.iter_mut().find(|(known, ..)| *known == way) {
+                Some((.., count)) => *count += attach.probes.len(),
+                None => {
+                    let first = attach.probes.first().map_or("", String::as_str);
+                    ways.push((way, first, attach.probes.len()));
+                }
+            }
+        }
+        lines.extend(ways.into_iter().map(|(way, first, count)| match count {
+            0 | 1 => format!("{first}: {way}"),
+            2 => format!("{first} and another: {way}"),
+            n => format!("{first} and {} others: {way}", n - 1),
+        }));
+    }
+    lines
+}
+
 fn announce(attached: &Attached, options: &Options, output: &mut Output) -> Result<(), Stop> {
     if std::env::var_os(NOTIFY).is_some() {
         let mut stdout = io::stdout();

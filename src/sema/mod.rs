@@ -94,7 +94,8 @@ pub fn check(
     }
     let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
-    let probes = joined(of_mode(probes, options.mode, &mut diags), host);
+    let probes = of_mode(probes, options.mode, &mut diags);
+    let probes = joined(cheapest(probes, host, options, &config), host);
     if diags.has_errors() {
         return (None, diags);
     }
@@ -136,6 +137,17 @@ pub fn expand_names(
     (names, diags)
 }
 
+/// What the flags and the configuration say of attach points.
+fn expansion(options: &Options, config: &Config) -> probes::Options {
+    probes::Options {
+        params: options.params.clone(),
+        unsafe_mode: options.unsafe_mode,
+        pid: options.pid,
+        missing_probes: config.missing_probes,
+        no_feature: options.no_feature.clone(),
+    }
+}
+
 /// Every probe of the script with every instance of its attach points.
 fn attach_points<'s>(
     script: &'s ast::Script,
@@ -153,13 +165,7 @@ fn attach_points<'s>(
             None
         }
     };
-    let expansion = probes::Options {
-        params: options.params.clone(),
-        unsafe_mode: options.unsafe_mode,
-        pid: options.pid,
-        missing_probes: config.missing_probes,
-        no_feature: options.no_feature.clone(),
-    };
+    let expansion = expansion(options, config);
     let mut list: Vec<(&ast::Probe, Instance)> = Vec::new();
     for item in &script.items {
         let Item::Probe(probe) = item else { continue };
@@ -183,6 +189,22 @@ fn attach_points<'s>(
     }
     check_iterators(&list, diags);
     list
+}
+
+/// Probes by the mechanisms that cost least.
+fn cheapest<'s>(
+    list: Vec<(&'s ast::Probe, Instance)>,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> Vec<(&'s ast::Probe, Instance)> {
+    let blocks: Vec<&ast::Probe> = list.iter().map(|(probe, _)| *probe).collect();
+    let first = |probe: &ast::Probe| blocks.iter().position(|b| std::ptr::eq(*b, probe));
+    let keyed = list.into_iter().map(|(p, i)| (first(p).unwrap_or_default(), i)).collect();
+    let block = |key: usize| blocks.get(key).copied().expect("bug: a block that was not there");
+    let expansion = expansion(options, config);
+    let chosen = probes::cheapest(keyed, &|key| needs::of(block(key)), host, &expansion);
+    chosen.into_iter().map(|(key, instance)| (block(key), instance)).collect()
 }
 
 /// Probes with as few instances as they need.

@@ -67,11 +67,11 @@ fn word(name: &str, needs: &mut Needs) {
             needs.func = true;
             needs.probe_name = true;
         }
-        "ctx" | "reg" | "kstack" | "ustack" => needs.raw_context = true,
+        "ctx" | "reg" | "kstack" | "ustack" | "override" => needs.raw_context = true,
+        "path" | "skboutput" | "socket_cookie" => needs.typed_pointers = true,
         _ => {
             let digits = name.strip_prefix("arg").unwrap_or("");
             if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-                needs.raw_context = true;
                 let number = digits.parse().unwrap_or(usize::MAX);
                 if let Err(at) = needs.numbered.binary_search(&number) {
                     needs.numbered.insert(at, number);

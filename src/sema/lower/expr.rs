@@ -336,6 +336,10 @@ impl Lower<'_> {
             Access::Context { offset, size: 8 } if self.must_copy(ty) => {
                 Val::Word(self.context_copy(offset))
             }
+            Access::Number { offset } => {
+                let word = self.context_copy(offset);
+                Val::Word(convert(word, &Type::UINT64, ty))
+            }
             Access::Context { offset, size } if ty.is_scalar() => {
                 let word = self.context_word(offset, size, ty.is_signed());
                 Val::Word(convert(word, &Type::int(cut_size(size), ty.is_signed()), ty))

@@ -1,0 +1,211 @@
+//! Kprobes by trampolines: what costs least and means the same.
+//!
+//! A trampoline is several times cheaper than a breakpoint, and knows at the
+//! return what a function was called with. It has no registers, though, and
+//! calls programs of one spot in another order than kprobes do: so it takes
+//! the place of a kprobe if the block asks for nothing else, and no other
+//! block keeps a kprobe on the function. A long list of functions stays one
+//! program on many places, since every trampoline needs a program of its own.
+//!
+//! It also makes kretprobes reliable on kernels before `kprobe.multi`, which
+//! drop calls in silence if too many have not returned yet (`maxactive`,
+//! kernel/kprobes.c). `--no-feature fentry` does without all of this.
+
+use std::collections::HashSet;
+
+use super::{Access, Argument, Context, Instance, Needs, Options, fentry, in_register};
+use crate::host::Host;
+use crate::host::btf::Function;
+use crate::host::features::Feature;
+use crate::ir::ProgramKind;
+use crate::plan::{Attach, Mechanism};
+use crate::types::{Space, Type};
+
+/// Programs of one block that trampolines are made for.
+const FEW: usize = 8;
+
+/// Parameters that a trampoline of all kernels can pass on: as many as there are registers
+/// (`MAX_BPF_FUNC_REG_ARGS`, arch/x86/net/bpf_jit_comp.c).
+const PARAMS: usize = 6;
+
+/// Functions that the kernel does not let trampolines be made for (`btf_id_deny`, kernel/bpf/verifier.c),
+/// by parts of their names.
+const DENIED: [&str; 5] =
+    ["migrate_enable", "migrate_disable", "rcu_read_", "preempt_count_", "bpf_"];
+
+/// Functions that do not return.
+const ENDLESS: [&str; 10] = [
+    "__module_put_and_kthread_exit",
+    "__x64_sys_exit",
+    "__x64_sys_exit_group",
+    "do_exit",
+    "do_group_exit",
+    "kthread_complete_and_exit",
+    "kthread_exit",
+    "make_task_dead",
+    "rewind_stack_and_make_dead",
+    "stop_this_cpu",
+];
+
+/// The instances of all blocks, each with the key of its block and what the block needs, with
+/// trampolines where they do.
+pub fn cheapest<K: Copy + Eq>(
+    list: Vec<(K, Instance)>,
+    needs: &dyn Fn(K) -> Needs,
+    host: &Host,
+    options: &Options,
+) -> Vec<(K, Instance)> {
+    let candidates = list.iter().any(|(_, i)| kprobe(i).is_some());
+    if !candidates || !host.has(Feature::Fentry) || options.unsafe_mode {
+        return list;
+    }
+    let of_block = |key: K| list.iter().filter(|(k, _)| *k == key).count();
+    let instead: Vec<Option<Instance>> = list
+        .iter()
+        .map(|(key, instance)| {
+            kprobe(instance)?;
+            let needs = needs(*key);
+            let few = of_block(*key) <= FEW || kept_arguments(instance, &needs);
+            if few { by_trampoline(instance, &needs, host) } else { None }
+        })
+        .collect();
+    let mut kept: HashSet<&str> = HashSet::new();
+    for ((_, instance), instead) in list.iter().zip(&instead) {
+        if instead.is_none() {
+            kept.extend(instance.attach.iter().flat_map(functions));
+        }
+    }
+    let stays = |key: K, instance: &Instance| {
+        !kept_arguments(instance, &needs(key))
+            && instance.attach.iter().flat_map(functions).any(|f| kept.contains(f))
+    };
+    let stays: Vec<bool> = list.iter().map(|(key, i)| stays(*key, i)).collect();
+    // Of a pattern, those that have no arguments at their return are left out.
+    let left_out: Vec<bool> =
+        list.iter().map(|(key, i)| kept_arguments(i, &needs(*key)) && of_block(*key) > 1).collect();
+    let chosen = list.into_iter().zip(instead).zip(stays.into_iter().zip(left_out));
+    chosen
+        .filter_map(|(((key, instance), instead), (stays, left_out))| match instead {
+            Some(instead) if !stays => Some((key, instead)),
+            _ => (!left_out).then_some((key, instance)),
+        })
+        .collect()
+}
+
+/// Arguments are wanted when the function returns, which only a trampoline has.
+fn kept_arguments(instance: &Instance, needs: &Needs) -> bool {
+    instance.context.provider == "kretprobe" && needs.args()
+}
+
+/// Kernel functions that a link attaches to by kprobes.
+fn functions(link: &Attach) -> impl Iterator<Item = &str> {
+    let (one, many) = match &link.mechanism {
+        Mechanism::Kprobe { function, .. } => (Some(function), None),
+        Mechanism::KprobeMulti { functions, .. } => (None, Some(functions)),
+        _ => (None, None),
+    };
+    one.into_iter().chain(many.into_iter().flatten()).map(String::as_str)
+}
+
+/// The one kprobe of an instance: module, function, whether at the return.
+fn kprobe(instance: &Instance) -> Option<(&str, &str, bool)> {
+    let [link] = instance.attach.as_slice() else { return None };
+    match &link.mechanism {
+        Mechanism::Kprobe { function, module, offset: 0, ret } if !function.is_empty() => {
+            Some((module.as_deref().unwrap_or("vmlinux"), function, *ret))
+        }
+        _ => None,
+    }
+}
+
+/// The same by a trampoline, if the block cannot tell.
+fn by_trampoline(instance: &Instance, needs: &Needs, host: &Host) -> Option<Instance> {
+    let (module, name, exit) = kprobe(instance)?;
+    if needs.raw_context
+        || needs.typed_pointers
+        || needs.func && !host.has(Feature::FuncIp)
+        || DENIED.iter().any(|part| name.contains(part))
+        || exit && ENDLESS.contains(&name)
+        || fentry::takes_lock(name)
+    {
+        return None;
+    }
+    let function = host.btf().ok()?.function_in(module, name)?;
+    let in_word = |ty: &Type| !matches!(ty, Type::Struct(_) | Type::Unsupported(_));
+    let fits = function.params.len() <= PARAMS
+        && function.params.iter().all(|p| in_word(&p.ty))
+        && (function.result != Type::Void || !needs.retval);
+    if !fits {
+        return None;
+    }
+    let numbered = numbered(&function, needs)?;
+    let is_it = |m: Option<&str>, n: &str| n == name && m.unwrap_or("vmlinux") == module;
+    let traceable =
+        host.traceable_functions().is_ok_and(|mut all| all.any(|f| is_it(f.module, f.name)));
+    if !traceable {
+        return None;
+    }
+    let (args, end) = fentry::arguments(&function);
+    let args = match args.is_empty() {
+        true => Err(format!("`{name}` has no parameters")),
+        false => Ok(args),
+    };
+    let mut context = instance.context.clone();
+    if let Ok(Argument { access, .. }) = &mut context.retval {
+        *access = match function.result {
+            Type::Ptr { .. } => Access::Number { offset: end },
+            _ => Access::Context { offset: end, size: 8 },
+        };
+    }
+    let provider = if exit { "fexit" } else { "fentry" };
+    let mechanism =
+        Mechanism::Trampoline { function: name.to_owned(), module: module.to_owned(), exit };
+    Some(Instance {
+        kind: ProgramKind::Trampoline,
+        section: fentry::section(provider, module, name),
+        context: Context {
+            args,
+            numbered: if exit { context.numbered } else { Ok(numbered) },
+            ctx: Err("nothing here needs registers".into()),
+            registers: None,
+            func: fentry::func(host),
+            ..context
+        },
+        attach: instance
+            .attach
+            .iter()
+            .map(|link| Attach {
+                mechanism: mechanism.clone(),
+                cookies: Vec::new(),
+                ..link.clone()
+            })
+            .collect(),
+        syscalls: None,
+    })
+}
+
+/// `argN`, the words in registers, as far as a trampoline has them whole; nothing if the block uses
+/// another.
+fn numbered(function: &Function, needs: &Needs) -> Option<Vec<Argument>> {
+    let whole = |n: usize| {
+        let param = function.params.get(n)?;
+        let offset = u32::try_from(8 * n).ok()?;
+        let access = match &param.ty {
+            Type::Ptr { .. } | Type::Array { .. } => Access::Number { offset },
+            ty if ty.size() == 8 => Access::Context { offset, size: 8 },
+            _ => return None,
+        };
+        let ty = in_register(Type::UINT64, Space::Kernel);
+        Some(Argument { name: format!("arg{n}"), ty, access })
+    };
+    if !needs.numbered.iter().all(|n| whole(*n).is_some()) {
+        return None;
+    }
+    // Those that are not used, and not whole, are only counted.
+    let none = |n: usize| Argument {
+        name: format!("arg{n}"),
+        ty: Type::UINT64,
+        access: Access::Number { offset: 0 },
+    };
+    Some((0..function.params.len()).map(|n| whole(n).unwrap_or_else(|| none(n))).collect())
+}
