@@ -199,8 +199,9 @@ fn check_count(plan: &Plan) -> Result<(), Error> {
     if count <= limit {
         return Ok(());
     }
+    let s = if count == 1 { "" } else { "s" };
     Err(Error::usage(
-        Diagnostic::global(format!("the script takes {count} links to attach, more than {limit}"))
+        Diagnostic::global(format!("the script takes {count} link{s} to attach, more than {limit}"))
             .help("raise the config variable `max_probes`, or make patterns narrower"),
     ))
 }

@@ -558,7 +558,7 @@ fn verifier_log() -> Result<(), Failed> {
 fn too_many_probes() -> Result<(), Failed> {
     let mut plan = single("raw_tp", nowhere());
     plan.config.max_probes = 0;
-    run_object("probes", &plan, &[]).expect_error(1, &["1 probe", "`max_probes`"])
+    run_object("probes", &plan, &[]).expect_error(1, &["1 link", "`max_probes`"])
 }
 
 fn damaged() -> Result<(), Failed> {
