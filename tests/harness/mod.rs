@@ -10,6 +10,7 @@ pub(crate) mod feed;
 pub(crate) mod live;
 pub(crate) mod programs;
 pub(crate) mod random;
+pub(crate) mod schema;
 
 use std::path::{Path, PathBuf};
 

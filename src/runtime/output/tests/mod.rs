@@ -6,6 +6,9 @@ mod map_forms;
 mod stacks;
 mod values;
 
+#[path = "../../../../tests/harness/schema.rs"]
+mod schema;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -157,9 +160,7 @@ fn streams(
     output.flush().unwrap();
     let shown = out.0.take().concat();
     if options.json {
-        for line in shown.lines() {
-            serde_json::from_str::<serde_json::Value>(line).expect(line);
-        }
+        schema::check(&shown).unwrap();
     }
     (shown, errors.0.take().concat())
 }
