@@ -4,6 +4,7 @@ mod events;
 mod losses;
 mod map_forms;
 mod stacks;
+mod trials;
 mod values;
 
 #[path = "../../../../tests/harness/schema.rs"]
