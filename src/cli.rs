@@ -17,7 +17,8 @@ use clap::{Parser, ValueEnum};
                       rtrace [OPTIONS] -e 'PROGRAM' [PARAMS...]\n       \
                       rtrace -l [PATTERN | FILE]\n       \
                       rtrace build [OPTIONS] FILE -o OBJECT\n       \
-                      rtrace run [OPTIONS] OBJECT",
+                      rtrace run [OPTIONS] OBJECT\n       \
+                      rtrace flame [OPTIONS] FILE -o GRAPH",
     after_help = EXAMPLES,
     infer_long_args = true,
     disable_version_flag = true,
@@ -50,7 +51,7 @@ pub struct Cli {
     pub output: Option<PathBuf>,
 
     /// Format of the output
-    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    #[arg(short = 'f', long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
 
     /// When the output is flushed
@@ -187,6 +188,34 @@ pub struct Build {
     pub more: Vec<String>,
 }
 
+/// `rtrace flame FILE -o GRAPH`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace flame",
+    about = "Draw a flame graph of what `rtrace -f json` or `rtrace -f folded` wrote",
+    styles = Styles::plain()
+)]
+pub struct Flame {
+    /// Where the graph goes, an SVG (`-` for standard output)
+    #[arg(short = 'o', long, value_name = "GRAPH", default_value = "-")]
+    pub output: PathBuf,
+
+    /// What stands above it
+    #[arg(long, value_name = "TEXT", default_value = "Flame graph")]
+    pub title: String,
+
+    /// Of JSON, the stacks of this map only
+    #[arg(long, value_name = "NAME")]
+    pub map: Option<String>,
+
+    /// The outermost functions on top
+    #[arg(long)]
+    pub icicle: bool,
+
+    /// What to draw (`-` for standard input)
+    pub file: PathBuf,
+}
+
 /// `rtrace run OBJECT`.
 #[derive(Debug, Parser)]
 #[command(name = "rtrace run", about = "Run a compiled script", styles = Styles::plain())]
@@ -204,7 +233,7 @@ pub struct Run {
     pub output: Option<PathBuf>,
 
     /// Format of the output
-    #[arg(short = 'f', value_name = "FORMAT", default_value = "text")]
+    #[arg(short = 'f', long, value_name = "FORMAT", default_value = "text")]
     pub format: OutputFormat,
 
     /// When the output is flushed
@@ -237,8 +266,23 @@ pub struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
+    /// Text as bpftrace has it
     Text,
+    /// A JSON object for each line and map
     Json,
+    /// Stacks and their numbers, for flame graphs
+    Folded,
+    /// Stacks for pprof
+    Pprof,
+    /// Events and counters for Perfetto
+    Perfetto,
+}
+
+impl OutputFormat {
+    /// Not for people to read.
+    pub fn is_binary(self) -> bool {
+        matches!(self, OutputFormat::Pprof | OutputFormat::Perfetto)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -297,6 +341,7 @@ pub enum Invocation {
     Script(Box<Cli>),
     Build(Build),
     Run(Run),
+    Flame(Flame),
 }
 
 impl Invocation {
@@ -309,6 +354,7 @@ impl Invocation {
         let rest = || args.iter().take(1).chain(args.iter().skip(2));
         match args.get(1).map(String::as_str) {
             Some("build") => Build::try_parse_from(rest()).map(Invocation::Build),
+            Some("flame") => Flame::try_parse_from(rest()).map(Invocation::Flame),
             Some("run") => Run::try_parse_from(rest()).map(Invocation::Run),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),
         }

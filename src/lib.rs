@@ -6,6 +6,7 @@ pub mod codegen;
 pub mod config;
 pub mod diag;
 pub mod driver;
+pub mod flame;
 pub mod guard;
 pub mod host;
 pub mod info;

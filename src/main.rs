@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let status = match Invocation::parse(&args) {
         Ok(Invocation::Script(cli)) => driver::script(&cli),
         Ok(Invocation::Build(build)) => driver::build(&build),
+        Ok(Invocation::Flame(flame)) => driver::flame(&flame),
         Ok(Invocation::Run(run)) => driver::run_object(&run),
         Err(error) => {
             // Help goes to standard output, wrong use to standard error.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+#[path = "cli/exports.rs"]
+mod exports;
 #[path = "harness/feed.rs"]
 mod feed;
 #[path = "cli/terminal.rs"]

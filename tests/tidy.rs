@@ -23,7 +23,7 @@ struct Wall {
 }
 
 /// Every foreign library has one wall; so have the file system, processes and the environment.
-const WALLS: [Wall; 20] = [
+const WALLS: [Wall; 24] = [
     wall("logos", &["lexer/"], "only the lexer knows how text becomes tokens"),
     wall("lalrpop_util", &["parser/"], "only the parser knows its generator"),
     wall("codespan_reporting", &["diag.rs"], "diagnostics are drawn in one place"),
@@ -33,6 +33,10 @@ const WALLS: [Wall; 20] = [
     wall("libbpf_rs", &["runtime/"], "BPF is loaded by the run side only"),
     wall("libbpf_sys", &["runtime/"], "BPF is loaded by the run side only"),
     wall("blazesym", &["runtime/"], "addresses become names when results are read"),
+    wall("prost", &["runtime/"], "formats of other tools"),
+    wall("flate2", &["runtime/"], "formats of other tools"),
+    wall("inferno", &["flame.rs"], "flame graphs are drawn in one place"),
+    wall("clap_complete", &["cli/", "driver/"], "completions are made from the flags"),
     wall("ctrlc", &["runtime/"], "signals end a session"),
     wall(
         "object",

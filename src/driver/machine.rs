@@ -11,7 +11,8 @@ use crate::host::Host;
 use crate::host::features::Features;
 use crate::object::Object;
 pub(super) use crate::runtime::Options as Setup;
-use crate::runtime::{self, features, output::Output};
+use crate::runtime::output::{self, Output, export};
+use crate::runtime::{self, features};
 use crate::sema::ObjectFile;
 use crate::source::Sources;
 
@@ -56,6 +57,15 @@ pub(super) fn execute(
         }
         None => (Box::new(io::stdout()), io::stdout().is_terminal()),
     };
+    if terminal && style.format.is_binary() {
+        return Err(fail("this format is not for a terminal; give a file with `-o`"));
+    }
+    let exported = match style.format {
+        cli::OutputFormat::Text | cli::OutputFormat::Json => None,
+        cli::OutputFormat::Folded => Some(export::Format::Folded),
+        cli::OutputFormat::Pprof => Some(export::Format::Pprof),
+        cli::OutputFormat::Perfetto => Some(export::Format::Perfetto),
+    };
     let looks = runtime::output::Options {
         json: style.format == cli::OutputFormat::Json,
         buffering: match style.buffering {
@@ -63,20 +73,33 @@ pub(super) fn execute(
             cli::Buffering::Full => runtime::output::Buffering::Full,
             cli::Buffering::None => runtime::output::Buffering::None,
         },
-        guarded: terminal && !style.raw,
+        guarded: !style.raw
+            && if exported.is_some() { io::stderr().is_terminal() } else { terminal },
         guarded_errors: io::stderr().is_terminal() && !style.raw,
         color: color(),
         warnings: style.warnings,
     };
     let sources = object.plan.sources.clone();
-    let mut output = Output::new(&object.plan, out, Box::new(io::stderr()), looks);
-    runtime::run(object, setup, host, &mut output).map_err(|error| {
+    // What is exported has the output for itself; everything else is shown beside it.
+    let (shown, file): (Box<dyn Write>, _) = match exported {
+        Some(format) => (Box::new(io::stderr()), Some((format, out))),
+        None => (out, None),
+    };
+    let mut output = Output::new(&object.plan, shown, Box::new(io::stderr()), looks);
+    if let Some((format, out)) = file {
+        output.export(&object.plan, format, out);
+    }
+    let status = runtime::run(object, setup, host, &mut output).map_err(|error| {
         eprint!("{}", error.diagnostics.render(&sources, color()));
         if let (Some(log), true) = (&error.log, setup.verbose) {
             eprintln!("{log}");
         }
         Failed(error.status)
-    })
+    })?;
+    match output.finish() {
+        Ok(()) | Err(output::Error::Closed) => Ok(status),
+        Err(error) => Err(fail(error.to_string())),
+    }
 }
 
 /// The machine that we run on.

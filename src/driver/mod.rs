@@ -11,9 +11,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use crate::builtins;
-use crate::cli::{self, Build, Cli, DebugStage, Run, Stage};
+use crate::cli::{self, Build, Cli, DebugStage, Flame, Run, Stage};
 use crate::codegen;
 use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::flame;
 use crate::guard;
 use crate::host::Host;
 use crate::host::features::Feature;
@@ -150,6 +151,33 @@ pub fn build(build: &Build) -> u8 {
         let checked = checked(&mut sources, file, &search, &host, &options, true)?;
         let elf = compile(&checked, &host)?;
         write(&build.output, &elf)?;
+        Ok(0)
+    };
+    let outcome: Outcome = start();
+    outcome.unwrap_or_else(|Failed(status)| status)
+}
+
+/// Draws a flame graph.
+pub fn flame(flame: &Flame) -> u8 {
+    let start = || {
+        let name = flame.file.display();
+        let mut text = String::new();
+        let read = match flame.file.as_os_str() == "-" {
+            true => io::stdin().read_to_string(&mut text),
+            false => fs::File::open(&flame.file).and_then(|mut f| f.read_to_string(&mut text)),
+        };
+        read.map_err(|e| fail(format!("cannot read `{name}`: {e}")))?;
+        let options = flame::Options {
+            title: flame.title.clone(),
+            map: flame.map.clone(),
+            icicle: flame.icicle,
+        };
+        let mut svg = Vec::new();
+        flame::draw(&text, &options, &mut svg).map_err(|e| fail(format!("`{name}`: {e}")))?;
+        if flame.output.as_os_str() == "-" {
+            return io::stdout().write_all(&svg).map(|()| 0).map_err(|_| Failed(0));
+        }
+        write(&flame.output, &svg)?;
         Ok(0)
     };
     let outcome: Outcome = start();
@@ -397,6 +425,7 @@ fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Opt
         no_feature: cli.no_feature.clone(),
         environment: environment(),
         probe_filter: cli.probe_filter.clone(),
+        stamped: cli.format == cli::OutputFormat::Perfetto,
         mode: match (cli.test, cli.bench, cli.mode) {
             (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,

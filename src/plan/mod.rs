@@ -60,6 +60,10 @@ pub const PARAMS_SECTION: &str = ".rodata.params";
 /// [`Plan::events`] and a `u32` that is zero.
 pub const EVENT_HEADER: u32 = 8;
 
+/// Bytes of a stamp: the boot clock (`u64`), process and thread as
+/// `bpf_get_current_pid_tgid` has them (`u64`), and the thread's name.
+pub const STAMP: u32 = 32;
+
 /// Bytes of one loss counter: a `u64` count and an `i64` last error (as the
 /// kernel returned it, or the helper's zero).
 pub const LOSS_CELL: u32 = 16;
@@ -315,6 +319,9 @@ pub struct Event {
     pub fields: Vec<Field>,
     /// Bytes of the whole record.
     pub size: u32,
+    /// Where the record says when and for whom it was sent ([`STAMP`]), if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<u32>,
 }
 
 /// What the run side does with an event.

@@ -343,6 +343,6 @@ mod tests {
 
     /// The event of an `exit()`.
     pub(super) fn exit_event() -> Event {
-        Event { span: Span::default(), action: Action::Exit, fields: vec![], size: 16 }
+        Event { span: Span::default(), action: Action::Exit, fields: vec![], size: 16, stamp: None }
     }
 }

@@ -61,6 +61,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// `--probe-filter`.
     pub probe_filter: Option<String>,
+    /// Events say when and for whom they were sent.
+    pub stamped: bool,
     /// `--test`, `--bench`.
     pub mode: Mode,
     /// Headers that could not be read, and what to say if they are needed.

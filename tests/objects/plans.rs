@@ -19,7 +19,13 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         span: line(i),
         attach: attach.into_iter().map(|a| Attach { span: line(i), ..a }).collect(),
     });
-    let event = |action| Event { span: line(0), action, fields: vec![number.clone()], size: 16 };
+    let event = |action| Event {
+        span: line(0),
+        action,
+        fields: vec![number.clone()],
+        size: 16,
+        stamp: None,
+    };
     Plan {
         version: VERSION,
         arch: std::env::consts::ARCH.into(),

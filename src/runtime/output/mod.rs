@@ -5,6 +5,7 @@
 //! there until [`Output::settle`], which the poll loop calls when the ring
 //! buffer is empty, so that a burst of events costs one write.
 
+pub mod export;
 pub mod format;
 pub mod histogram;
 pub mod json;
@@ -36,6 +37,7 @@ use crate::runtime::stacks::{NoStacks, Stacks};
 use crate::runtime::symbols::Symbols;
 use crate::source::{Sources, Span};
 
+use export::perfetto::Stamp;
 pub use sink::{Buffering, Error, Sink};
 use text::Context;
 use time::{Clock, Wall};
@@ -69,6 +71,10 @@ pub struct Output {
     /// For texts on their way into JSON, a file name or a command.
     scratch: Vec<u8>,
     packets: pcap::Files,
+    /// Where results go that have another program's format.
+    export: Option<export::Export>,
+    /// Of the event at hand.
+    now: u64,
 }
 
 /// Text that is kept.
@@ -159,7 +165,24 @@ impl Output {
             max_cat_bytes: plan.config.max_cat_bytes,
             scratch: Vec::new(),
             packets: pcap::Files::default(),
+            export: None,
+            now: 0,
         }
+    }
+
+    /// Writes results to `out` in another program's format, when the run has
+    /// ended. What has no place in it is shown as before.
+    pub fn export(&mut self, plan: &Plan, format: export::Format, out: Box<dyn Write>) {
+        self.export = Some(export::Export::new(format, out, plan));
+    }
+
+    /// Writes what is to be exported.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.out.flush()?;
+        self.export.as_mut().map_or(Ok(()), export::Export::finish)
     }
 
     /// Where the frames of stacks are found; without it stacks have none.
@@ -179,6 +202,55 @@ impl Output {
     /// If output cannot be written; failures of the action itself (a missing
     /// file, a map that cannot be read) are shown on the error stream.
     pub fn event(
+        &mut self,
+        event: &Event,
+        record: &[u8],
+        maps: &mut dyn Maps,
+    ) -> Result<Option<u8>, Error> {
+        if self.export.is_some() {
+            self.export_event(event, record, maps)
+        } else {
+            self.act(event, record, maps)
+        }
+    }
+
+    /// The same if there is an export.
+    fn export_event(
+        &mut self,
+        event: &Event,
+        record: &[u8],
+        maps: &mut dyn Maps,
+    ) -> Result<Option<u8>, Error> {
+        let stamp = Stamp::of(event, record);
+        self.now = stamp.time;
+        let takes = self.export.as_ref().is_some_and(export::Export::takes_events);
+        let status = match &event.action {
+            Action::Printf(_)
+            | Action::Print
+            | Action::Time { .. }
+            | Action::Join { .. }
+            | Action::Cat(_)
+            | Action::System(_)
+                if takes =>
+            {
+                let (done, text) = self.captured(|output| output.act(event, record, maps));
+                if let Some(export) = &mut self.export {
+                    export.event(&stamp, &text)?;
+                }
+                done?
+            }
+            _ => self.act(event, record, maps)?,
+        };
+        if let (Action::Clear { map } | Action::Zero { map }, Some(export)) =
+            (&event.action, &mut self.export)
+        {
+            export.cleared(*map);
+        }
+        self.now = 0;
+        Ok(status)
+    }
+
+    fn act(
         &mut self,
         event: &Event,
         record: &[u8],
@@ -346,7 +418,7 @@ impl Output {
     /// # Errors
     /// If output cannot be written.
     pub fn end_of_events(&mut self) -> Result<(), Error> {
-        if !self.options.json {
+        if !self.options.json && self.export.is_none() {
             self.out.buffer.extend_from_slice(b"\n\n");
         }
         self.out.piece_done()
@@ -575,6 +647,12 @@ impl Output {
     }
 
     fn filled_map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
+        if let Some(export) = &mut self.export {
+            let at = if self.now == 0 { Stamp::now().time } else { self.now };
+            if export.map(data, at, &mut self.cx) {
+                return Ok(());
+            }
+        }
         let show = if self.options.json { json::map } else { text::map };
         show(&mut self.out.buffer, data, top, div, &mut self.cx);
         self.out.piece_done()

@@ -72,6 +72,7 @@ impl Lower<'_> {
             action: Action::Packet { file: file.to_owned() },
             fields: Vec::new(),
             size: plan::PACKET_HEADER,
+            stamp: None,
         };
         let id = self.event_id(event);
         let known = self.shared.maps.iter().position(|m| m.name == plan::PACKETS_MAP);
@@ -125,9 +126,13 @@ impl Lower<'_> {
             fields.push(layout::field("", offset, layout::of(ty, self.host, &self.shared.cdefs)));
             offset += ty.size();
         }
-        let size = offset.next_multiple_of(8);
+        let mut size = offset.next_multiple_of(8);
         let is_exit = matches!(action, Action::Exit);
-        let event = plan::Event { span: self.span, action, fields, size };
+        let stamp = (self.options.stamped && !is_exit).then_some(size);
+        if stamp.is_some() {
+            size += plan::STAMP;
+        }
+        let event = plan::Event { span: self.span, action, fields, size, stamp };
         let offsets: Vec<u32> = event.fields.iter().map(|f| f.offset).collect();
         let id = self.event_id(event);
         let record = self.ptr();
@@ -135,6 +140,9 @@ impl Lower<'_> {
         let body = self.block(|l| {
             let value = Expr::Const(i64::from(id));
             l.emit(StmtKind::Store { to: place.clone(), size: 8, value });
+            if let Some(stamp) = stamp {
+                l.stamp(&place.at(stamp));
+            }
             for (part, offset) in parts.iter().zip(offsets) {
                 let to = place.at(offset);
                 match part {
@@ -172,6 +180,18 @@ impl Lower<'_> {
             _ => l.loss(Cause::RingBufferFull, None),
         });
         self.emit(StmtKind::Event { map: super::map::EVENTS, size, record, body, lost });
+    }
+
+    /// Writes when it is, and which thread runs ([`plan::STAMP`]).
+    fn stamp(&mut self, to: &Place) {
+        for (at, helper) in [(0, Helper::KtimeGetBootNs), (8, Helper::GetCurrentPidTgid)] {
+            let value = self.call(helper, vec![]);
+            self.emit(StmtKind::Store { to: to.at(at), size: 8, value });
+        }
+        let size = plan::STAMP - 16;
+        self.emit(StmtKind::Zero { to: to.at(16), size });
+        let args = vec![Arg::Address(to.at(16)), Arg::Value(Expr::Const(i64::from(size)))];
+        self.checked_call(Helper::GetCurrentComm, args);
     }
 
     /// The number of an event; copies of a block for several attach points

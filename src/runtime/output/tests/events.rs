@@ -6,7 +6,7 @@ fn text_piece(text: &str) -> Piece {
     Piece::Text(text.into())
 }
 
-fn string_conversion() -> Piece {
+pub(super) fn string_conversion() -> Piece {
     Piece::Value(Conversion {
         left: false,
         zero: false,
@@ -26,11 +26,11 @@ fn string_event(action: Action, text: &str) -> (Event, Vec<u8>) {
     let mut record = vec![0; 8];
     record.extend(text.as_bytes());
     record.push(0);
-    (Event { span: Span::default(), action, fields, size: 8 + size }, record)
+    (Event { span: Span::default(), action, fields, size: 8 + size, stamp: None }, record)
 }
 
 /// No script has maps here.
-struct NoMaps;
+pub(super) struct NoMaps;
 
 impl Maps for NoMaps {
     fn read(&mut self, _: u32) -> io::Result<MapData<'_>> {
@@ -197,6 +197,7 @@ fn exit_gives_a_status_of_one_byte() {
         action: Action::Exit,
         fields: vec![field("", 8, I32)],
         size: 12,
+        stamp: None,
     };
     let (mut output, ..) = output("", Options::default());
     let mut status = |n: i32| {

@@ -1,6 +1,7 @@
 //! Every example of output.md, byte for byte, by subject; here is what they share.
 
 mod events;
+mod exports;
 mod losses;
 mod map_forms;
 mod stacks;
