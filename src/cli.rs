@@ -74,6 +74,10 @@ pub struct Cli {
     #[arg(long)]
     pub no_warnings: bool,
 
+    /// Exit with status 3 if anything got lost
+    #[arg(long)]
+    pub strict: bool,
+
     /// Allow functions that change the traced system
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
@@ -255,6 +259,10 @@ pub struct Run {
     /// Suppress all warnings
     #[arg(long)]
     pub no_warnings: bool,
+
+    /// Exit with status 3 if anything got lost
+    #[arg(long)]
+    pub strict: bool,
 
     /// End as soon as everything is attached
     #[arg(long)]

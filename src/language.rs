@@ -364,13 +364,13 @@ pub static SECTIONS: &[Section] = &[
     Section {
         title: "Structs and pointers",
         text: "`p->x`, `p.x`, `*p` and `p[i]` read memory of the kernel or the process, safely: a read that \
-               fails gives zeroes, and a warning with `-k`. Each pointer on the way is followed. `p + 1` \
+               fails gives zeroes, and is counted for the end. Each pointer on the way is followed. `p + 1` \
                and `p++` count by what is pointed to. Bit fields and members of anonymous structs and \
                unions are read by name; a whole struct can be kept and printed. `&$v` and `&@m` are the \
                addresses of a variable and a map.",
         examples: &[prints(
             "begin {\n  $t = (struct task_struct *)curtask;\n  print(($t->pid == tid, $t.parent->parent.pid >= 0, ((int32 *)0)[3]));\n  $n = 5;\n  $p = &$n;\n  $n = 6;\n  print(*$p);\n  print((uint64)((int64 *)16 + 2));\n}",
-            "(true, true, 0)\n6\n32\n",
+            "(true, true, 0)\n6\n32\n\n\nWARNING: the output lacks something\n       1  stdin:3:3  reads: no address of the kernel\n",
         )],
         cases: &[
             ("runtime/structs/pointers", "*"),
@@ -527,7 +527,7 @@ pub static SECTIONS: &[Section] = &[
                record, `lhist` makes up to 1000 buckets, a script up to `max_bpf_progs` programs. What \
                a kernel cannot do is told before anything is attached.",
         examples: &[prints(
-            "config = { max_strlen = 4000 }\nbegin {\n  $a = str(0);\n  $b = ($a, \"next to it\", $a);\n  print((sizeof($b), $b.1));\n}",
+            "config = { max_strlen = 4000 }\nbegin {\n  $a = str(curtask.comm);\n  $b = ($a, \"next to it\", $a);\n  print((sizeof($b), $b.1));\n}",
             "(8011, next to it)\n",
         )],
         cases: &[

@@ -40,41 +40,18 @@ pub(super) const ROWS: &[Builtin] = &[
                     l.clamp(n, size)
                 }
             };
+            let address = Lower::address(&remote);
+            if call.args.len() == 1 {
+                let marked = marks_cut(l.config, size);
+                return l.read_text(remote.space, address, to, size, marked);
+            }
+            // A length that was asked for cuts nothing.
             let helper = match remote.space {
                 Space::User => Helper::ProbeReadUserStr,
                 Space::Kernel | Space::None => Helper::ProbeReadKernelStr,
             };
-            let marks = call.args.len() == 1 && marks_cut(l.config, size);
-            let address = match Lower::address(&remote) {
-                address if marks => l.spill("from", address),
-                address => address,
-            };
-            let args = vec![
-                Arg::Address(to.clone()),
-                Arg::size(length, size),
-                Arg::Value(address.clone()),
-            ];
-            if !marks {
-                l.checked_call(helper, args);
-                return;
-            }
-            // The helper puts its NUL even where it cuts. Overwritten by what the string has
-            // there, it marks the cut; where the string just fits, that is a NUL too.
-            let read = l.checked_result(helper, args);
-            let whole = Expr::binary(B::Eq, read, Expr::Const(i64::from(size)));
-            l.when(whole, |l| {
-                let last = Expr::binary(B::Add, address, Expr::Const(i64::from(size) - 1));
-                let helper = match remote.space {
-                    Space::User => Helper::ProbeReadUser,
-                    Space::Kernel | Space::None => Helper::ProbeReadKernel,
-                };
-                let args = vec![
-                    Arg::Address(to.clone().at(size - 1)),
-                    Arg::Value(Expr::Const(1)),
-                    Arg::Value(last),
-                ];
-                l.checked_call(helper, args);
-            });
+            let args = vec![Arg::Address(to.clone()), Arg::size(length, size), Arg::Value(address)];
+            l.checked_call(helper, args);
         }),
         ..BASE
     },

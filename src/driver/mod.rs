@@ -82,6 +82,7 @@ fn run(cli: &Cli) -> Outcome {
         verbose: cli.verbose,
         show_libbpf: shows(cli, DebugStage::Libbpf),
         show_verifier: shows(cli, DebugStage::Verifier),
+        strict: cli.strict,
         dry_run: cli.dry_run,
         mode: options.mode,
         on_stdout: cli.output.is_none(),
@@ -113,6 +114,7 @@ pub fn run_object(run: &Run) -> u8 {
             command: run.command.clone(),
             quiet: run.quiet,
             verbose: run.verbose,
+            strict: run.strict,
             dry_run: run.dry_run,
             on_stdout: run.output.is_none(),
             ..Setup::default()

@@ -214,6 +214,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 impl Mechanism {
     /// The binary in which it attaches, if that is user code.
     pub fn binary(&self) -> Option<&str> {
@@ -433,6 +438,10 @@ pub enum ConversionKind {
 pub struct Loss {
     pub span: Span,
     pub cause: Cause,
+    /// Whether only the table at the end tells it: a failed read is no warning
+    /// without `-k`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -452,9 +461,13 @@ pub enum Cause {
     LookupMissing {
         map: u32,
     },
-    /// A failed helper, by its name; probe reads only with `-k`.
+    /// A failed helper, by its name.
     Helper {
         name: String,
+    },
+    /// A string was longer than the room for it, `room` bytes with its NUL.
+    StringCut {
+        room: u32,
     },
     DivisionByZero,
     IndexOutOfBounds,
@@ -463,6 +476,11 @@ pub enum Cause {
     /// A stack could not be captured.
     Stack {
         user: bool,
+    },
+    /// A stack had as many frames as are taken at most, and perhaps more.
+    StackCut {
+        user: bool,
+        limit: u32,
     },
     /// The frames of a stack could not be kept for the user side.
     StackTable {

@@ -311,7 +311,7 @@ fn attach_one(
             // Without a function the offset is an address.
             let name = (!function.is_empty()).then(|| perf::c_string(&name)).transpose();
             name.and_then(|name| perf::kprobe(program, name.as_deref(), *offset, *ret, cpu, cookie))
-                .map(|link| links.add_perf(link))
+                .map(|link| links.add_kprobe(attach.span, link))
         }
         Mechanism::KprobeMulti { functions, ret } => {
             return attach_many(attach, functions.len(), links, &mut |chosen| {
@@ -429,6 +429,9 @@ fn attach_many(
     while let Some(range) = todo.pop() {
         let chosen: Vec<bool> = (0..places).map(|i| range.contains(&i)).collect();
         match link(&chosen) {
+            Ok(fd) if matches!(attach.mechanism, Mechanism::KprobeMulti { .. }) => {
+                made.add_kprobes(attach.span, fd);
+            }
             Ok(fd) => made.add_slow(fd),
             Err(e) if range.len() <= 1 || !is_about_a_place(&e) => refused.push((range.start, e)),
             Err(_) => {

@@ -1,9 +1,12 @@
 //! What got lost: counters of the kernel side to messages.
 //!
 //! Every place in the script that can lose something has a counter per CPU.
-//! Lost events are reported each time their counters grow. Everything else is
-//! a warning that points at its statement: once when it first happens, and
-//! once more at the end if it happened again.
+//! Lost events are reported each time their counters grow. Other failures are
+//! a warning that points at its statement, when it first happens. What the output
+//! lacks at the end is in one [`table`]; warnings that are about nothing that is
+//! missing come once more instead, if they happened again.
+
+pub mod table;
 
 use std::io;
 
@@ -11,6 +14,8 @@ use crate::diag::Diagnostic;
 use crate::plan::{Cause, LOSS_CELL, MAX_ROUNDS, Map, Plan};
 use crate::runtime::decode::word;
 use crate::source::Span;
+
+pub use table::{Row, Shortfall, Sizes};
 
 /// A loss counter, summed over the CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,12 +67,16 @@ pub enum WarningKind {
 pub struct Ledger {
     places: Vec<Place>,
     lost: u64,
+    /// What no counter of the kernel side is about.
+    shortfalls: Vec<(Option<Span>, Shortfall, u64)>,
 }
 
 #[derive(Debug, Clone)]
 struct Place {
     span: Span,
     cause: Cause,
+    /// Whether it is no warning.
+    quiet: bool,
     /// Where the cause is about a map.
     map: Option<Full>,
     seen: Tally,
@@ -104,11 +113,12 @@ impl Ledger {
         let places = plan.losses.iter().map(|loss| Place {
             span: loss.span,
             cause: loss.cause.clone(),
+            quiet: loss.quiet,
             map: map_of(&loss.cause).and_then(|i| plan.maps.get(i as usize)).map(Full::of),
             seen: Tally::default(),
             reported: 0,
         });
-        Ledger { places: places.collect(), lost: 0 }
+        Ledger { places: places.collect(), lost: 0, shortfalls: Vec::new() }
     }
 
     /// Takes the counters as they are now, in the plan's order.
@@ -120,7 +130,7 @@ impl Ledger {
             place.seen = *now;
             if place.cause == Cause::RingBufferFull {
                 lost = lost.saturating_add(more);
-            } else if place.cause != Cause::Exit && more > 0 && place.reported == 0 {
+            } else if place.is_warning() && more > 0 && place.reported == 0 {
                 notices.push(place.report());
             }
         }
@@ -134,7 +144,7 @@ impl Ledger {
     /// The last word, after a last [`Ledger::update`].
     pub fn finish(&mut self) -> Vec<Notice> {
         let again = self.places.iter_mut().filter(|p| p.reported > 0 && p.seen.count > p.reported);
-        let mut notices: Vec<Notice> = again.map(Place::report).collect();
+        let mut notices: Vec<Notice> = again.filter(|p| !p.is_loss()).map(Place::report).collect();
         if self.lost > 0 {
             notices.push(Notice::LostInAll { events: self.lost });
         }
@@ -147,6 +157,13 @@ impl Ledger {
         asked.map(|p| p.seen.error)
     }
 
+    /// Counts packets that were lost, which are events, too.
+    pub fn lost_packets(&mut self, span: Option<Span>, count: u64) -> Notice {
+        self.lost = self.lost.saturating_add(count);
+        self.add(span, Shortfall::Packets, count);
+        Notice::Lost { events: count }
+    }
+
     /// Events that were lost so far.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -154,6 +171,30 @@ impl Ledger {
 }
 
 impl Place {
+    fn is_warning(&self) -> bool {
+        !self.quiet && self.cause != Cause::Exit
+    }
+
+    /// Whether the table at the end has it.
+    fn is_loss(&self) -> bool {
+        match self.cause {
+            Cause::RingBufferFull
+            | Cause::MapUpdate { .. }
+            | Cause::Helper { .. }
+            | Cause::StringCut { .. }
+            | Cause::LoopLimit
+            | Cause::Stack { .. }
+            | Cause::StackCut { .. }
+            | Cause::StackTable { .. } => true,
+            Cause::Exit
+            | Cause::DeleteMissing { .. }
+            | Cause::LookupMissing { .. }
+            | Cause::DivisionByZero
+            | Cause::IndexOutOfBounds
+            | Cause::NoChild => false,
+        }
+    }
+
     fn report(&mut self) -> Notice {
         self.reported = self.seen.count;
         let Tally { count, error } = self.seen;
@@ -194,6 +235,13 @@ impl Place {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("the frames of a {name} could not be kept"), WarningKind::Other)
             }
+            Cause::StringCut { room } => {
+                (format!("a string is longer than {} bytes", room - 1), WarningKind::Other)
+            }
+            Cause::StackCut { user, limit } => {
+                let name = if *user { "ustack" } else { "kstack" };
+                (format!("a {name} has more than {limit} frames"), WarningKind::Other)
+            }
             Cause::NoChild => {
                 ("`cpid` is 0: there is no child process".to_string(), WarningKind::Other)
             }
@@ -230,9 +278,21 @@ impl Full {
     }
 
     fn help(&self) -> String {
+        format!("raise `max_map_keys`, or declare the map: `{}`", self.declaration())
+    }
+
+    fn table_help(&self) -> String {
+        let (more, declaration) = (self.more(), self.declaration());
+        format!("write `config = {{ max_map_keys = {more} }}` or `{declaration}`")
+    }
+
+    fn declaration(&self) -> String {
         let kind = if self.per_cpu { "percpuhash" } else { "hash" };
-        let more = u64::from(self.room).saturating_mul(2).max(1);
-        format!("raise `max_map_keys`, or declare the map: `let {} = {kind}({more});`", self.name)
+        format!("let {} = {kind}({});", self.name, self.more())
+    }
+
+    fn more(&self) -> u64 {
+        u64::from(self.room).saturating_mul(2).max(1)
     }
 }
 
@@ -244,10 +304,12 @@ fn map_of(cause: &Cause) -> Option<u32> {
         Cause::RingBufferFull
         | Cause::Exit
         | Cause::Helper { .. }
+        | Cause::StringCut { .. }
         | Cause::DivisionByZero
         | Cause::IndexOutOfBounds
         | Cause::LoopLimit
         | Cause::Stack { .. }
+        | Cause::StackCut { .. }
         | Cause::StackTable { .. }
         | Cause::NoChild => None,
     }
@@ -273,8 +335,10 @@ mod tests {
 
     fn ledger(script: &str, losses: Vec<(&str, Cause)>) -> Ledger {
         let mut plan = plan(script);
-        plan.losses =
-            losses.into_iter().map(|(at, cause)| Loss { span: span(script, at), cause }).collect();
+        plan.losses = losses
+            .into_iter()
+            .map(|(at, cause)| Loss { span: span(script, at), cause, quiet: false })
+            .collect();
         Ledger::of(&plan)
     }
 

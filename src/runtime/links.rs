@@ -8,10 +8,13 @@
 //! at once.
 
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::thread;
 
+use super::ledger::Shortfall;
 use super::perf::PerfLink;
+use super::sys;
+use crate::source::Span;
 
 /// What is attached. Dropping it detaches.
 #[derive(Debug, Default)]
@@ -22,6 +25,8 @@ pub(super) struct Links {
     slow: Vec<OwnedFd>,
     /// Perf events whose programs hang on a link of their own.
     events: Vec<OwnedFd>,
+    /// Links, all of them among the slow ones, that count what they miss.
+    counting: Vec<(Span, RawFd)>,
 }
 
 /// Threads that close links; more would only wait for the same grace period.
@@ -38,7 +43,26 @@ impl Links {
         self.slow.push(link);
     }
 
-    /// Adds a program on a kprobe, uprobe or tracepoint.
+    /// Adds a link of many kprobes, of the attach point there.
+    pub(super) fn add_kprobes(&mut self, span: Span, link: OwnedFd) {
+        self.counting.push((span, link.as_raw_fd()));
+        self.slow.push(link);
+    }
+
+    /// Adds a kprobe, of the attach point there.
+    pub(super) fn add_kprobe(&mut self, span: Span, perf: PerfLink) {
+        self.counting.extend(perf.link.as_ref().map(|link| (span, link.as_raw_fd())));
+        self.add_perf(perf);
+    }
+
+    /// What kprobes did not run for, as far as the kernel tells (from 6.7 on).
+    pub(super) fn missed(&self) -> Vec<(Span, Shortfall, u64)> {
+        let here = |fd: RawFd| self.slow.iter().find(|link| link.as_raw_fd() == fd);
+        let count = |fd| here(fd).map_or(0, |link| sys::missed(link.as_fd()));
+        self.counting.iter().map(|&(span, fd)| (span, Shortfall::Nested, count(fd))).collect()
+    }
+
+    /// Adds a program on a uprobe or tracepoint.
     pub(super) fn add_perf(&mut self, perf: PerfLink) {
         match perf.link {
             Some(link) => {
@@ -60,6 +84,7 @@ impl Links {
         self.fast.append(&mut other.fast);
         self.slow.append(&mut other.slow);
         self.events.append(&mut other.events);
+        self.counting.append(&mut other.counting);
     }
 
     /// Takes all programs off. When this returns none of them runs any more.

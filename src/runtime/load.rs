@@ -17,11 +17,13 @@ use nix::time::ClockId;
 use super::attach;
 use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
+use super::ledger::Shortfall;
 use super::stacks::Tables;
 use super::verifier;
 use crate::diag::Diagnostic;
 use crate::object::Object;
 use crate::plan::{self, Mechanism, MissingProbes, Param, Plan};
+use crate::source::Span;
 
 /// What loading depends on beside the object.
 pub(super) struct Setup<'a> {
@@ -96,22 +98,12 @@ impl Loaded {
     /// What the kernel kept from programs: it does not run one while it still
     /// runs on the same CPU (`recursion_misses`, linux/bpf.h), which happens
     /// where one interrupts itself, or is preempted on newer kernels.
-    pub(super) fn missed(&self) -> Vec<Diagnostic> {
+    pub(super) fn missed(&self) -> Vec<(Span, Shortfall, u64)> {
         let programs = self.programs();
-        let mut list = Vec::new();
-        for plan in &self.plan.programs {
-            let Some(program) = programs.get(OsStr::new(&plan.name)) else { continue };
-            let missed = recursion_misses(program.as_fd());
-            if missed > 0 {
-                let events = if missed == 1 { "event was" } else { "events were" };
-                list.push(
-                    Diagnostic::warning(plan.span, format!("{missed} {events} missed"))
-                        .at("what this probe shows lacks them")
-                        .note("the kernel does not run a program that is still running on the CPU"),
-                );
-            }
-        }
-        list
+        let count =
+            |name: &str| programs.get(OsStr::new(name)).map(|p| recursion_misses(p.as_fd()));
+        let all = self.plan.programs.iter().filter_map(|p| Some((p.span, count(&p.name)?)));
+        all.map(|(span, count)| (span, Shortfall::Busy, count)).collect()
     }
 
     /// The programs that are in the kernel, by name.

@@ -68,11 +68,16 @@ pub struct Options {
     pub show_verifier: bool,
     /// `--test`, `--bench`: what to do with the script.
     pub mode: Mode,
+    /// `--strict`: a run whose output lacks anything has failed.
+    pub strict: bool,
     /// `--dry-run`: ends when everything is attached.
     pub dry_run: bool,
     /// Output goes to standard output: the run ends when nobody reads it.
     pub on_stdout: bool,
 }
+
+/// Exit status of a run with `--strict` whose output lacks something.
+const STATUS_LOSSES: u8 = 3;
 
 /// Wrappers and test harnesses wait for a line with this name, if an
 /// environment variable of this name is set.
@@ -164,6 +169,7 @@ fn run_to_end(
     for path in &attached.pinned {
         events.output().pinned(path)?;
     }
+    let missed = attached.links.missed();
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
         events.skip();
@@ -171,11 +177,10 @@ fn run_to_end(
     attach::run_end(&loaded, &detached)?;
     // `exit()` in one `end` probe does not silence the others.
     while events.drain()? == End::Exit {}
-    for warning in loaded.missed() {
-        events.output().diagnostic(&warning)?;
-    }
+    events.missed(&missed);
+    events.missed(&loaded.missed());
     events.finish()?;
-    let status = events.status();
+    let status = if options.strict && events.lost() { STATUS_LOSSES } else { events.status() };
     drop(watched);
     if let Some(child) = child {
         let ended = child.finish();

@@ -10,8 +10,8 @@ use libbpf_rs::MapCore;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::error::Error;
-use super::ledger::{Ledger, Notice, Tally};
-use super::load::{Loaded, damaged};
+use super::ledger::{Ledger, Shortfall, Sizes, Tally};
+use super::load::{Loaded, damaged, page_size};
 use super::maps::{KernelMap, MapData, MapReader, Merged};
 use super::output::{self, Maps, Output};
 use super::packets::Packets;
@@ -19,6 +19,7 @@ use super::ring::Ring;
 use super::signals::OwnSignal;
 use crate::diag::Diagnostic;
 use crate::plan::{self, Action, Layout, MapValue, Plan};
+use crate::source::Span;
 
 /// How long an event may wait if the kernel does not wake us.
 const LATENCY: u16 = 100;
@@ -51,9 +52,13 @@ impl From<output::Error> for Stop {
     fn from(error: output::Error) -> Stop {
         match error {
             output::Error::Closed => Stop::Closed,
-            output::Error::Io(e) => {
-                let message = format!("cannot write the output: {e}");
-                Stop::Error(Error::run(Diagnostic::global(message)))
+            output::Error::Io(e, bytes) => {
+                let mut diagnostic = Diagnostic::global(format!("cannot write the output: {e}"));
+                if bytes > 0 {
+                    let lost = format!("{bytes} bytes are lost, and all that would follow");
+                    diagnostic = diagnostic.note(lost);
+                }
+                Stop::Error(Error::run(diagnostic))
             }
         }
     }
@@ -96,6 +101,8 @@ pub(super) struct Events<'s, 'o> {
     output: &'o mut Output,
     /// The status that `exit()` gave.
     status: u8,
+    /// Whether the table of losses has rows.
+    lost: bool,
 }
 
 /// What came of something that was run on trial.
@@ -151,7 +158,7 @@ impl<'s, 'o> Events<'s, 'o> {
         let packets = opened.packets.as_ref().map(Packets::open).transpose()?;
         let maps = ScriptMaps { plan, maps: &opened.script };
         let losses = Losses::of(plan, opened.losses.as_ref());
-        Ok(Events { plan, ring, packets, maps, losses, output, status: 0 })
+        Ok(Events { plan, ring, packets, maps, losses, output, status: 0, lost: false })
     }
 
     /// The output, between events.
@@ -298,11 +305,30 @@ impl<'s, 'o> Events<'s, 'o> {
                 }
             }
         }
+        for (span, shortfall, count) in self.output.take_shortfalls() {
+            self.losses.ledger.add(Some(span), shortfall, count);
+        }
         for notice in self.losses.ledger.finish() {
             self.output.notice(&notice)?;
         }
+        let buffer = self.ring.as_ref().map_or(0, Ring::size);
+        let table = self.losses.ledger.table(Sizes { buffer, page: page_size() });
+        self.lost = !table.is_empty();
+        self.output.losses(&table)?;
         self.output.flush()?;
         Ok(())
+    }
+
+    /// Takes into account what the kernel kept from probes.
+    pub(super) fn missed(&mut self, missed: &[(Span, Shortfall, u64)]) {
+        for (span, shortfall, count) in missed {
+            self.losses.ledger.add(Some(*span), *shortfall, *count);
+        }
+    }
+
+    /// Whether the output lacks anything. Known at the end.
+    pub(super) fn lost(&self) -> bool {
+        self.lost
     }
 
     /// Processes up to `limit` records.
@@ -328,7 +354,10 @@ impl<'s, 'o> Events<'s, 'o> {
             self.output.event(event, &record, &mut self.maps)?;
         }
         if arrived.lost > 0 {
-            self.output.notice(&Notice::Lost { events: arrived.lost })?;
+            let packet = |e: &&plan::Event| matches!(e.action, Action::Packet { .. });
+            let span = self.plan.events.iter().find(packet).map(|e| e.span);
+            let notice = self.losses.ledger.lost_packets(span, arrived.lost);
+            self.output.notice(&notice)?;
         }
         Ok(())
     }

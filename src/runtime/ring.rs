@@ -45,6 +45,11 @@ impl<'m> Ring<'m> {
         Ok(ring)
     }
 
+    /// Bytes that it has room for.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Becomes readable when there are records.
     pub(super) fn fd(&self) -> BorrowedFd<'m> {
         self.map

@@ -318,6 +318,36 @@ pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     owned(unsafe { c::bpf_prog_get_fd_by_id(id) })
 }
 
+/// How often a link of kprobes did not run its program since the CPU was busy with
+/// another one; zero where the kernel does not tell (before 6.7).
+pub(super) fn missed(link: BorrowedFd<'_>) -> u64 {
+    let mut info = c::bpf_link_info::default();
+    let mut size = size_of::<c::bpf_link_info>() as u32;
+    // SAFETY: the kernel writes at most `size` bytes to `info`, whose pointers are null.
+    let done = unsafe {
+        c::bpf_obj_get_info_by_fd(link.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
+    };
+    if done < 0 {
+        return 0;
+    }
+    // SAFETY: all members of the unions are integers, and what the kernel left out is zero.
+    unsafe {
+        let of = info.__bindgen_anon_1;
+        match info.type_ {
+            c::BPF_LINK_TYPE_KPROBE_MULTI => of.kprobe_multi.missed,
+            c::BPF_LINK_TYPE_PERF_EVENT
+                if matches!(
+                    of.perf_event.type_,
+                    c::BPF_PERF_EVENT_KPROBE | c::BPF_PERF_EVENT_KRETPROBE
+                ) =>
+            {
+                of.perf_event.__bindgen_anon_1.kprobe.missed
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// The types of a BTF object.
 pub(super) fn btf_bytes(id: u32) -> io::Result<Vec<u8>> {
     // SAFETY: takes an integer.

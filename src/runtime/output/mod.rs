@@ -9,6 +9,7 @@ pub mod export;
 pub mod format;
 pub mod histogram;
 pub mod json;
+pub mod losses;
 pub mod pcap;
 pub mod series;
 pub mod sink;
@@ -29,7 +30,7 @@ use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::guard;
 use crate::plan::{self, Action, Event, MapValue, Plan};
 use crate::runtime::decode::{Members, Value};
-use crate::runtime::ledger::{Notice, Warning, WarningKind};
+use crate::runtime::ledger::{Notice, Row, Shortfall, Warning, WarningKind};
 use crate::runtime::mappings::Mappings;
 use crate::runtime::maps::{MapData, Merged};
 use crate::runtime::names::{Machine, Names};
@@ -75,6 +76,8 @@ pub struct Output {
     export: Option<export::Export>,
     /// Of the event at hand.
     now: u64,
+    /// What was left out here, by statement.
+    shortfalls: Vec<(Span, Shortfall, u64)>,
 }
 
 /// Text that is kept.
@@ -167,6 +170,7 @@ impl Output {
             packets: pcap::Files::default(),
             export: None,
             now: 0,
+            shortfalls: Vec::new(),
         }
     }
 
@@ -262,7 +266,7 @@ impl Output {
             Action::Errorf(format) => self.errorf(event.span, format, values)?,
             Action::Warnf(format) => self.warnf(event.span, format, values)?,
             Action::System(format) => self.system(format, values)?,
-            Action::Cat(format) => self.cat(format, values)?,
+            Action::Cat(format) => self.cat(event.span, format, values)?,
             Action::Print => self.value(&values.first().unwrap_or(Value::None))?,
             Action::PrintMap { map, top, div } => match maps.read(*map) {
                 Ok(data) => self.map(&data, *top, *div)?,
@@ -491,14 +495,25 @@ impl Output {
     ///
     /// # Errors
     /// If output cannot be written.
-    pub fn cat(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
+    pub fn cat(
+        &mut self,
+        span: Span,
+        format: &plan::Format,
+        values: Members<'_>,
+    ) -> Result<(), Error> {
         self.render(format, values);
         let name = OsStr::from_bytes(&self.scratch).to_os_string();
         let mut content = Vec::new();
+        let limit = self.max_cat_bytes;
+        // One byte more tells whether there is more.
         let read = File::open(&name)
-            .and_then(|file| file.take(self.max_cat_bytes).read_to_end(&mut content));
+            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut content));
         if let Err(e) = read {
             return self.failure(&format!("cannot read `{}` for cat(): {e}", name.display()));
+        }
+        if content.len() as u64 > limit {
+            content.pop();
+            self.left_out(span, Shortfall::CatCut { limit });
         }
         if self.options.json {
             self.scratch = content;
@@ -592,6 +607,37 @@ impl Output {
                 self.error_text(&format!("{tag}: {}\n", warning.message))
             }
             Notice::Warning(warning) => self.diagnostic(&warning.diagnostic),
+        }
+    }
+
+    fn left_out(&mut self, span: Span, what: Shortfall) {
+        match self.shortfalls.iter_mut().find(|(s, w, _)| (*s, *w) == (span, what)) {
+            Some((.., count)) => *count += 1,
+            None => self.shortfalls.push((span, what, 1)),
+        }
+    }
+
+    /// What was left out since this was asked last, by statement.
+    pub fn take_shortfalls(&mut self) -> Vec<(Span, Shortfall, u64)> {
+        std::mem::take(&mut self.shortfalls)
+    }
+
+    /// The table of what the output lacks, if it lacks anything: an object among the
+    /// others in JSON, lines on the error stream in text, unless warnings are off.
+    ///
+    /// # Errors
+    /// If output cannot be written.
+    pub fn losses(&mut self, rows: &[Row]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.options.json {
+            losses::json(&mut self.out.buffer, rows, &self.sources);
+            return self.out.piece_done();
+        }
+        match self.options.warnings {
+            true => self.error_text(&losses::text(rows, &self.sources, &self.tag("WARNING"))),
+            false => Ok(()),
         }
     }
 

@@ -22,7 +22,8 @@ pub enum Buffering {
 pub enum Error {
     /// Nobody reads any more (a closed pipe): a reason to end quietly.
     Closed,
-    Io(io::Error),
+    /// With the bytes that could not be written.
+    Io(io::Error, u64),
 }
 
 /// A writer with a buffer that is written to directly.
@@ -72,11 +73,26 @@ impl Sink {
     /// # Errors
     /// See [`Error`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        let result = self.writer.write_all(&self.buffer).and_then(|()| self.writer.flush());
+        let mut rest = self.buffer.as_slice();
+        let result = loop {
+            if rest.is_empty() {
+                break self.writer.flush();
+            }
+            match self.writer.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => rest = rest.get(written..).unwrap_or(&[]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break Err(e),
+            }
+        };
+        let unwritten = rest.len() as u64;
         self.buffer.clear();
         self.seen = 0;
         self.line = false;
-        result.map_err(Error::from)
+        result.map_err(|e| match Error::from(e) {
+            Error::Io(e, _) => Error::Io(e, unwritten),
+            Error::Closed => Error::Closed,
+        })
     }
 }
 
@@ -93,7 +109,7 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Error::Closed,
-            _ => Error::Io(error),
+            _ => Error::Io(error, 0),
         }
     }
 }
@@ -102,7 +118,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Error::Closed => f.write_str("nobody reads the output any more"),
-            Error::Io(error) => write!(f, "cannot write the output: {error}"),
+            Error::Io(error, _) => write!(f, "cannot write the output: {error}"),
         }
     }
 }
@@ -185,6 +201,6 @@ pub(crate) mod tests {
             sink.piece_done().unwrap_err()
         };
         assert!(matches!(error(io::ErrorKind::BrokenPipe), Error::Closed));
-        assert!(matches!(error(io::ErrorKind::StorageFull), Error::Io(_)));
+        assert!(matches!(error(io::ErrorKind::StorageFull), Error::Io(_, 1)));
     }
 }

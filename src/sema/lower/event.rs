@@ -155,17 +155,7 @@ impl Lower<'_> {
                         let there =
                             Expr::binary(BinaryOp::Ne, Expr::Local(*pointer), Expr::Const(0));
                         l.when(there, |l| {
-                            let base = Expr::Local(*pointer);
-                            let helper = match space {
-                                Space::User => Helper::ProbeReadUserStr,
-                                Space::Kernel | Space::None => Helper::ProbeReadKernelStr,
-                            };
-                            let args = vec![
-                                Arg::Address(to.clone()),
-                                Arg::Value(Expr::Const(i64::from(ty.size()))),
-                                Arg::Value(base),
-                            ];
-                            l.checked_call(helper, args);
+                            l.read_text(*space, Expr::Local(*pointer), &to, ty.size(), false);
                         });
                     }
                     Part::Memory(from, ty) => {

@@ -761,28 +761,89 @@ impl Lower<'_> {
         self.spill("length", cut)
     }
 
-    /// Calls a helper for its effect; its failures are counted with `-k`.
+    /// Calls a helper for its effect; its failures are counted, and with `-k`
+    /// they are warnings.
     pub(crate) fn checked_call(&mut self, helper: Helper, args: Vec<Arg>) {
-        if self.options.verbose_warnings {
-            self.checked_result(helper, args);
-        } else {
-            let call = self.call(helper, args);
-            self.emit(StmtKind::Eval(call));
-        }
+        self.checked_result(helper, args);
     }
 
     /// The same, and what the helper returned.
     pub(crate) fn checked_result(&mut self, helper: Helper, args: Vec<Arg>) -> Expr {
         let call = self.call(helper, args);
         let result = self.spill("error", call);
-        if self.options.verbose_warnings {
+        if self.counts_quietly() {
             let failed = Expr::binary(B::SLt, result.clone(), Expr::Const(0));
-            self.when(failed, |l| {
-                let cause = Cause::Helper { name: helper.info().name.to_string() };
-                l.loss(cause, Some(result.clone()));
-            });
+            self.when(failed, |l| l.helper_failed(helper, &result));
         }
         result
+    }
+
+    /// Whether anybody will read what is counted for the table at the end only.
+    fn counts_quietly(&self) -> bool {
+        self.options.verbose_warnings || !self.unread()
+    }
+
+    /// Counts that a helper failed, with what it returned.
+    fn helper_failed(&mut self, helper: Helper, result: &Expr) {
+        let cause = Cause::Helper { name: helper.info().name.to_string() };
+        match self.options.verbose_warnings {
+            true => self.loss(cause, Some(result.clone())),
+            false => self.quiet_loss(cause, Some(result.clone())),
+        }
+    }
+
+    /// Reads the string at an address into `room` bytes, its NUL included. A failure
+    /// is counted, and so is a string that is longer; with `marked` that one has no NUL
+    /// at its end, by which the user side knows that it was cut.
+    pub(crate) fn read_text(
+        &mut self,
+        space: Space,
+        from: Expr,
+        to: &Place,
+        room: u32,
+        marked: bool,
+    ) {
+        let (read_text, read) = match space {
+            Space::User => (Helper::ProbeReadUserStr, Helper::ProbeReadUser),
+            Space::Kernel | Space::None => (Helper::ProbeReadKernelStr, Helper::ProbeReadKernel),
+        };
+        let from = self.spill("from", from);
+        let args = vec![
+            Arg::Address(to.clone()),
+            Arg::size(Expr::Const(i64::from(room)), room),
+            Arg::Value(from.clone()),
+        ];
+        let call = self.call(read_text, args);
+        let result = self.spill("error", call);
+        if !marked && !self.counts_quietly() {
+            return;
+        }
+        // One comparison where all goes well: errors are negative.
+        let odd = Expr::binary(B::ULe, Expr::Const(i64::from(room)), result.clone());
+        self.when(odd, |l| {
+            let failed = Expr::binary(B::SLt, result.clone(), Expr::Const(0));
+            l.either(
+                failed,
+                |l| l.helper_failed(read_text, &result),
+                |l| {
+                    // The helper puts its NUL even where it cuts. What the string has there
+                    // tells: a NUL too where it just fits.
+                    let last = match marked {
+                        true => to.at(room - 1),
+                        false => l.temp("last", 8),
+                    };
+                    let args = vec![
+                        Arg::Address(last.clone()),
+                        Arg::Value(Expr::Const(1)),
+                        Arg::Value(Expr::binary(B::Add, from, Expr::Const(i64::from(room) - 1))),
+                    ];
+                    let call = l.call(read, args);
+                    l.emit(StmtKind::Eval(call));
+                    let cut = Expr::binary(B::Ne, Expr::load(last, 1, false), Expr::Const(0));
+                    l.when(cut, |l| l.quiet_loss(Cause::StringCut { room }, None));
+                },
+            );
+        });
     }
 }
 

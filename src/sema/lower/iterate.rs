@@ -156,7 +156,9 @@ impl Lower<'_> {
             list,
             Arg::Value(Expr::Const(i64::from(bytes))),
         ];
-        self.checked_call(Helper::SeqPrintf, args);
+        // Where the file's buffer is full, the kernel comes again with a larger one.
+        let call = self.call(Helper::SeqPrintf, args);
+        self.emit(StmtKind::Eval(call));
     }
 
     /// A conversion in the kernel's words, and its value; `None` if it has been

@@ -465,7 +465,16 @@ impl Lower<'_> {
     /// Counts that something was lost or failed here. `error` is what the
     /// kernel returned.
     pub(crate) fn loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
-        let loss = plan::Loss { span: self.span, cause };
+        self.count_loss(cause, error, false);
+    }
+
+    /// The same, for the table at the end only.
+    pub(crate) fn quiet_loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
+        self.count_loss(cause, error, true);
+    }
+
+    fn count_loss(&mut self, cause: plan::Cause, error: Option<Expr>, quiet: bool) {
+        let loss = plan::Loss { span: self.span, cause, quiet };
         let known = self.shared.losses.iter().position(|l| *l == loss);
         let at = known.unwrap_or_else(|| {
             self.shared.losses.push(loss);

@@ -29,6 +29,10 @@ const SMALL_STACK: u32 = 2048;
 /// An odd number with its bits well spread: 2^64 divided by the golden ratio.
 const SPREAD: i64 = 0x9e37_79b9_7f4a_7c15_u64.cast_signed();
 
+/// Frames that kernels take at most, unless told otherwise
+/// (`PERF_MAX_STACK_DEPTH`, linux/perf_event.h).
+const MOST_FRAMES: u32 = 127;
+
 /// A stack as its value holds it.
 pub(crate) struct Taken {
     /// How many frames.
@@ -64,6 +68,12 @@ impl Lower<'_> {
             |l| l.loss(Cause::Stack { user }, Some(taken.clone())),
             |l| {
                 l.set(count, Expr::binary(B::LShr, taken.clone(), Expr::Const(3)));
+                // A smaller limit was asked for.
+                if limit >= MOST_FRAMES {
+                    let all = Expr::Const(i64::from(bytes));
+                    let cut = Expr::binary(B::Eq, taken.clone(), all);
+                    l.when(cut, |l| l.quiet_loss(Cause::StackCut { user, limit }, None));
+                }
                 l.hash_frames(&frames, limit, count, id);
                 l.keep_frames(&frames, limit, id, user);
             },

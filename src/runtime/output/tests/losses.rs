@@ -12,7 +12,7 @@ fn noticed(
     options: Options,
 ) -> (String, String) {
     let mut plan = plan(script);
-    plan.losses = vec![Loss { span: span(script, at), cause }];
+    plan.losses = vec![Loss { span: span(script, at), cause, quiet: false }];
     plan.maps = vec![named("@m", maps::map(Some(maps::U32), maps::aggregate(Aggregation::Count)))];
     let mut ledger = Ledger::of(&plan);
     streams(script, options, |o| {
@@ -149,7 +149,7 @@ warning: division by zero, 1 is used as the result
 #[test]
 fn warnings_without_their_script_are_one_line() {
     let mut plan = plan("x");
-    plan.losses = vec![Loss { span: Span::new(3, 5, 900), cause: Cause::IndexOutOfBounds }];
+    plan.losses = vec![Loss { span: Span::new(3, 5, 900), cause: Cause::IndexOutOfBounds, quiet: false }];
     let mut ledger = Ledger::of(&plan);
     let notices = ledger.update(&[Tally { count: 1, error: 0 }]);
     let (_, errors) = streams("x", Options::default(), |o| o.notice(&notices[0]));
