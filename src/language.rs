@@ -527,7 +527,7 @@ pub static SECTIONS: &[Section] = &[
                record, `lhist` makes up to 1000 buckets, a script up to `max_bpf_progs` programs. What \
                a kernel cannot do is told before anything is attached.",
         examples: &[prints(
-            "config = { max_strlen = 4000 }\nbegin {\n  $a = str(curtask.comm);\n  $b = ($a, \"next to it\", $a);\n  print((sizeof($b), $b.1));\n}",
+            "config = { max_strlen = 4000 }\nbegin {\n  $a = str(curtask.mm.exe_file.f_path.dentry.d_name.name);\n  $b = ($a, \"next to it\", $a);\n  print((sizeof($b), $b.1));\n}",
             "(8011, next to it)\n",
         )],
         cases: &[
