@@ -49,11 +49,12 @@ lint: ## formatting, clippy, and each cargo feature on its own
 fuzz: ## run every fuzz target for a minute each (SECONDS=60)
 	@tools/fuzz $(or $(SECONDS),60)
 
-soak: ## thousands of random expressions and programs, here and on other kernels (RTRACE_SEED=1)
+soak: ## a 20-minute run under load, thousands of random expressions and programs (SECONDS=1200 RTRACE_SEED=1)
 	@tools/setup build test vm
 	RTRACE_EXPRESSIONS=10000 cargo test $(AS_ROOT) --test expressions
 	RTRACE_PROGRAMS=1000 cargo test $(AS_ROOT) --test runtime random-programs
 	RTRACE_PROGRAMS=1000 RTRACE_VM_KERNELS=5.10,6.1,6.12,6.18,7.2 cargo test $(AS_ROOT) --test vm random-programs
+	RTRACE_SOAK_SECONDS=$(or $(SECONDS),1200) RTRACE_RUNS=20 cargo test $(AS_ROOT) --test runs -- --nocapture
 
 clean: ## remove what was built; downloaded kernels stay
 	cargo clean

@@ -25,6 +25,7 @@ mod packets;
 mod perf;
 mod poll;
 pub mod privileges;
+mod relay;
 mod ring;
 mod signals;
 pub mod stacks;

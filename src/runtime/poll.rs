@@ -1,6 +1,7 @@
 //! The life of a run after attaching: events come in, something ends it, what
 //! is left is shown.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +16,7 @@ use super::load::{Loaded, damaged, page_size};
 use super::maps::{KernelMap, MapData, MapReader, Merged};
 use super::output::{self, Maps, Output};
 use super::packets::Packets;
+use super::relay::{Chunk, Relay};
 use super::ring::Ring;
 use super::signals::OwnSignal;
 use crate::diag::Diagnostic;
@@ -33,6 +35,15 @@ const OBJECTS: usize = 256;
 
 /// Records after which there is time for something else.
 const BATCH: usize = 4096;
+
+/// Records at once that are a burst: a thread reads the ring buffer from then on.
+const BURST: usize = 256;
+
+/// Bytes that a pipe takes without waiting, if it takes any (`PIPE_BUF`, pipe(7)).
+const AT_ONCE: usize = 4096;
+
+/// The part of the ring buffer that may be full before a thread reads it.
+const BEHIND: u64 = 4;
 
 /// Why events are no longer processed, or a run cannot go on.
 #[derive(Debug)]
@@ -94,7 +105,13 @@ pub(super) struct Own<'a> {
 /// Events on their way from the ring buffer to the output.
 pub(super) struct Events<'s, 'o> {
     plan: &'s Plan,
-    ring: Option<Ring<'s>>,
+    ring: Option<Ring>,
+    /// What reads the ring buffer in its place when events pile up.
+    relay: Option<Relay>,
+    /// What was read that way and is to be processed first.
+    pending: VecDeque<Chunk>,
+    /// Bytes of the ring buffer.
+    room: u64,
     packets: Option<Packets<'s>>,
     maps: ScriptMaps<'s>,
     losses: Losses<'s>,
@@ -158,7 +175,21 @@ impl<'s, 'o> Events<'s, 'o> {
         let packets = opened.packets.as_ref().map(Packets::open).transpose()?;
         let maps = ScriptMaps { plan, maps: &opened.script };
         let losses = Losses::of(plan, opened.losses.as_ref());
-        Ok(Events { plan, ring, packets, maps, losses, output, status: 0, lost: false })
+        let room = ring.as_ref().map_or(0, Ring::size);
+        let (relay, pending) = (None, VecDeque::new());
+        Ok(Events {
+            plan,
+            ring,
+            relay,
+            pending,
+            room,
+            packets,
+            maps,
+            losses,
+            output,
+            status: 0,
+            lost: false,
+        })
     }
 
     /// The output, between events.
@@ -171,6 +202,16 @@ impl<'s, 'o> Events<'s, 'o> {
     /// # Errors
     /// See [`Stop`].
     pub(super) fn process(&mut self, watched: &Watched<'_>) -> Result<End, Stop> {
+        let end = self.process_on(watched);
+        if let Some(relay) = self.relay.take() {
+            let (ring, chunks) = relay.end();
+            self.ring = Some(ring);
+            self.pending.extend(chunks);
+        }
+        end
+    }
+
+    fn process_on(&mut self, watched: &Watched<'_>) -> Result<End, Stop> {
         let mut seen = Seen::default();
         let mut next_look = Instant::now() + LEDGER_PERIOD;
         loop {
@@ -179,7 +220,13 @@ impl<'s, 'o> Events<'s, 'o> {
             {
                 (own.run)()?;
             }
-            let taken = self.take(BATCH)?;
+            if self.is_behind() {
+                self.start_relay();
+            }
+            let taken = self.take(if self.relay.is_some() { BATCH } else { BURST })?;
+            if taken == Taken::Some {
+                self.start_relay();
+            }
             if taken == Taken::Exit {
                 return Ok(End::Exit);
             }
@@ -192,8 +239,12 @@ impl<'s, 'o> Events<'s, 'o> {
                 next_look = Instant::now() + LEDGER_PERIOD;
             }
             if taken == Taken::All {
+                if self.may_stall(watched) {
+                    self.start_relay();
+                }
                 self.output.settle()?;
-                // All that happened before the end has been processed now.
+                // All that happened before the end has been processed now, or is in the ring
+                // buffer, which is drained once more.
                 if seen.end {
                     return Ok(End::Outside);
                 }
@@ -268,6 +319,7 @@ impl<'s, 'o> Events<'s, 'o> {
 
     /// Throws away all events that are there.
     pub(super) fn skip(&mut self) {
+        self.pending.clear();
         if let Some(ring) = &mut self.ring {
             ring.skip();
         }
@@ -311,8 +363,7 @@ impl<'s, 'o> Events<'s, 'o> {
         for notice in self.losses.ledger.finish() {
             self.output.notice(&notice)?;
         }
-        let buffer = self.ring.as_ref().map_or(0, Ring::size);
-        let table = self.losses.ledger.table(Sizes { buffer, page: page_size() });
+        let table = self.losses.ledger.table(Sizes { buffer: self.room, page: page_size() });
         self.lost = !table.is_empty();
         self.output.losses(&table)?;
         self.output.flush()?;
@@ -334,6 +385,10 @@ impl<'s, 'o> Events<'s, 'o> {
     /// Processes up to `limit` records.
     fn take(&mut self, limit: usize) -> Result<Taken, Stop> {
         self.take_packets()?;
+        let taken = self.take_pending(limit)?;
+        if taken != Taken::All {
+            return Ok(taken);
+        }
         let Some(ring) = &mut self.ring else { return Ok(Taken::All) };
         for _ in 0..limit {
             let Some(record) = ring.next() else { return Ok(Taken::All) };
@@ -344,6 +399,58 @@ impl<'s, 'o> Events<'s, 'o> {
             }
         }
         Ok(Taken::Some)
+    }
+
+    /// The same of what was read from the ring buffer already.
+    fn take_pending(&mut self, limit: usize) -> Result<Taken, Stop> {
+        let mut left = limit;
+        loop {
+            let mut read = Chunk::default();
+            if let Some(chunk) = self.pending.front_mut() {
+                while let Some(record) = chunk.next() {
+                    let event = event_of(self.plan, record)?;
+                    if let Some(status) = self.output.event(event, record, &mut self.maps)? {
+                        self.status = status;
+                        return Ok(Taken::Exit);
+                    }
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(Taken::Some);
+                    }
+                }
+                read = self.pending.pop_front().unwrap_or_default();
+            }
+            if self.pending.is_empty() {
+                let next = self.relay.as_mut().and_then(|relay| relay.next(read));
+                let Some(next) = next else { return Ok(Taken::All) };
+                self.pending.push_back(next);
+            }
+        }
+    }
+
+    /// Whether events pile up in the ring buffer.
+    fn is_behind(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.backlog() > ring.size() / BEHIND)
+    }
+
+    /// Whether writing what there is may take long.
+    fn may_stall(&self, watched: &Watched<'_>) -> bool {
+        let Some(fd) = watched.output.filter(|_| self.relay.is_none()) else { return false };
+        let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+        match self.output.buffered() {
+            0 => false,
+            bytes if bytes > AT_ONCE => true,
+            _ => matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(0)),
+        }
+    }
+
+    /// Has the ring buffer read by a thread from now on.
+    fn start_relay(&mut self) {
+        match self.ring.take().map(Relay::start) {
+            Some(Ok(relay)) => self.relay = Some(relay),
+            Some(Err(ring)) => self.ring = Some(ring),
+            None => {}
+        }
     }
 
     fn take_packets(&mut self) -> Result<(), Stop> {
@@ -368,6 +475,7 @@ impl<'s, 'o> Events<'s, 'o> {
         fds.extend(watched.processes.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         let processes = fds.len();
         fds.extend(self.ring.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
+        fds.extend(self.relay.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
         fds.extend(self.packets.as_ref().map(|p| PollFd::new(p.fd(), PollFlags::POLLIN)));
         fds.extend(watched.own.map(|own| PollFd::new(own.signal.as_fd(), PollFlags::POLLIN)));
         let before_output = fds.len();

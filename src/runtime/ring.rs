@@ -7,7 +7,7 @@
 //! `u32`: its length, whose upper two bits are flags, and a page offset.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -19,8 +19,9 @@ const DISCARDED: u32 = 1 << 30;
 const HEADER: u64 = 8;
 
 /// A reader of one ring buffer; there must be only one.
-pub(super) struct Ring<'m> {
-    map: BorrowedFd<'m>,
+pub(super) struct Ring {
+    /// Our own descriptor of it, so that a ring can move to another thread.
+    map: OwnedFd,
     consumer: MmapRaw,
     /// The producers' page, then the data twice.
     shared: MmapRaw,
@@ -31,9 +32,10 @@ pub(super) struct Ring<'m> {
     position: u64,
 }
 
-impl<'m> Ring<'m> {
+impl Ring {
     /// Maps a ring buffer of `size` bytes (its map's `max_entries`).
-    pub(super) fn open(map: BorrowedFd<'m>, size: u32) -> io::Result<Ring<'m>> {
+    pub(super) fn open(map: BorrowedFd<'_>, size: u32) -> io::Result<Ring> {
+        let map = map.try_clone_to_owned()?;
         let page = usize::try_from(super::load::page_size()).map_err(io::Error::other)?;
         let data = size as usize;
         let fd = map.as_raw_fd();
@@ -51,8 +53,13 @@ impl<'m> Ring<'m> {
     }
 
     /// Becomes readable when there are records.
-    pub(super) fn fd(&self) -> BorrowedFd<'m> {
-        self.map
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
+    /// Bytes that wait to be read.
+    pub(super) fn backlog(&self) -> u64 {
+        self.producer_position().load(Ordering::Acquire).saturating_sub(self.position)
     }
 
     /// The next record, which is gone when this is called again; `None` if
@@ -121,11 +128,5 @@ impl<'m> Ring<'m> {
     fn address(&self, position: u64) -> *const u8 {
         let offset = (position & (self.size - 1)) as usize;
         self.shared.as_ptr().wrapping_add(self.page + offset)
-    }
-}
-
-impl AsFd for Ring<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.map
     }
 }

@@ -684,6 +684,11 @@ impl Output {
         self.out.settle()
     }
 
+    /// Bytes that wait to be handed on.
+    pub fn buffered(&self) -> usize {
+        self.out.buffer.len()
+    }
+
     /// Hands on everything.
     ///
     /// # Errors
