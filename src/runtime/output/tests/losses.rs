@@ -149,7 +149,8 @@ warning: division by zero, 1 is used as the result
 #[test]
 fn warnings_without_their_script_are_one_line() {
     let mut plan = plan("x");
-    plan.losses = vec![Loss { span: Span::new(3, 5, 900), cause: Cause::IndexOutOfBounds, quiet: false }];
+    plan.losses =
+        vec![Loss { span: Span::new(3, 5, 900), cause: Cause::IndexOutOfBounds, quiet: false }];
     let mut ledger = Ledger::of(&plan);
     let notices = ledger.update(&[Tally { count: 1, error: 0 }]);
     let (_, errors) = streams("x", Options::default(), |o| o.notice(&notices[0]));
