@@ -11,6 +11,7 @@ mod harness;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -35,6 +36,10 @@ const PROGRAMS: &str = "random-programs";
 
 /// How many of them, if `RTRACE_PROGRAMS` does not say.
 const PROGRAM_COUNT: u64 = 12;
+
+/// The variable that says where they are, compiled. That is done outside, for the kernel as
+/// it was recorded: an emulated machine would take a second for each.
+const COMPILED: &str = "RTRACE_COMPILED";
 
 /// Not a case either: after all of them, no BPF program is left in the kernel.
 const NOTHING_LEFT: &str = "nothing-left";
@@ -65,7 +70,7 @@ fn report(names: &[String]) -> ExitCode {
         let outcome = match name.as_str() {
             FEATURES => features_as_known(&machine).into(),
             PROGRAMS => programs::wanted(PROGRAM_COUNT)
-                .and_then(|seeds| programs::load_all(seeds, &machine))
+                .and_then(|seeds| programs::load_compiled(seeds, &compiled()?))
                 .into(),
             NOTHING_LEFT => nothing_left().into(),
             _ => match cases.iter().find(|case| case.name == *name) {
@@ -79,6 +84,11 @@ fn report(names: &[String]) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Where the outside has put compiled programs.
+fn compiled() -> Result<PathBuf, String> {
+    std::env::var_os(COMPILED).map(PathBuf::from).ok_or_else(|| format!("{COMPILED} is not set"))
 }
 
 fn features_as_known(machine: &Machine) -> Result<(), String> {
@@ -178,14 +188,64 @@ fn passed_on(name: &&str) -> Vec<String> {
     value.map(|value| vec!["--env".into(), format!("{name}={value}")]).unwrap_or_default()
 }
 
+fn trouble(what: &Path) -> impl Fn(std::io::Error) -> String {
+    move |why| format!("{}: {why}", what.display())
+}
+
+/// Records a kernel and compiles programs for it; gives the folder of those.
+fn compile(version: &str) -> Result<PathBuf, String> {
+    let seeds = programs::wanted(PROGRAM_COUNT)?;
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("programs-{version}"));
+    let (host, objects) = (base.join("host"), base.join("objects"));
+    if base.exists() {
+        std::fs::remove_dir_all(&base).map_err(trouble(&base))?;
+    }
+    for folder in [&host, &objects] {
+        std::fs::create_dir_all(folder).map_err(trouble(folder))?;
+    }
+    let mut record = Command::new(harness::root().join("tests/vm/run"));
+    record.args(["--kernel", version, "--", "/usr/bin/python3", "tools/record-host", "--whole"]);
+    record.arg("--rtrace").arg(harness::rtrace()).current_dir(harness::root());
+    let recorded = record.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let recorded = recorded.map_err(|why| format!("tests/vm/run: {why}"))?;
+    if !recorded.status.success() {
+        return Err(format!("recording the kernel: {}", recorded.status));
+    }
+    let archive = base.join("host.tar");
+    std::fs::write(&archive, &recorded.stdout).map_err(trouble(&archive))?;
+    let unpacked = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&host).status();
+    if !unpacked.is_ok_and(|status| status.success()) {
+        return Err(format!("{} cannot be unpacked", archive.display()));
+    }
+    // The booted kernel sees this machine's files, so libraries are those.
+    for name in ["usr", "lib", "lib64", "etc"] {
+        let link = host.join(name);
+        std::os::unix::fs::symlink(Path::new("/").join(name), &link).map_err(trouble(&link))?;
+    }
+    programs::compile_all(seeds, &host, &objects)?;
+    Ok(objects)
+}
+
 /// Runs cases on a kernel and hands in what each of them came to.
 fn boot(version: &str, names: &[String], results: &Results) -> Result<(), String> {
     let this = std::env::current_exe().map_err(|why| why.to_string())?;
+    let mut names = names.to_vec();
+    let mut compiled = None;
+    if names.iter().any(|name| name == PROGRAMS) {
+        match compile(version) {
+            Ok(folder) => compiled = Some(format!("{COMPILED}={}", folder.display())),
+            Err(why) => {
+                names.retain(|name| name != PROGRAMS);
+                results.hand_in(Report { name: PROGRAMS.into(), outcome: Outcome::Failed(why) });
+            }
+        }
+    }
     let mut command = Command::new(harness::root().join("tests/vm/run"));
     command.args(["--kernel", version, "--timeout", LIMIT, "--env"]);
     command
         .arg(format!("{}={SLOWNESS}", live::SLOWNESS))
         .args(["RTRACE_PROGRAMS", "RTRACE_SEED"].iter().flat_map(passed_on))
+        .args(compiled.iter().flat_map(|setting| ["--env", setting]))
         .arg("--")
         .arg(this)
         .arg("--report")

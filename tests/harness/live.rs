@@ -5,6 +5,7 @@
 //! as its `-c` child), and rtrace is stopped when the workload is over.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -627,8 +628,17 @@ pub(crate) struct Machine(Result<BTreeMap<String, bool>, String>);
 impl Machine {
     /// Asks rtrace.
     pub(crate) fn this() -> Machine {
+        Machine::of(&[])
+    }
+
+    /// The same of a recorded machine.
+    pub(crate) fn at(folder: &Path) -> Machine {
+        Machine::of(&["--host".as_ref(), folder.as_os_str()])
+    }
+
+    fn of(flags: &[&OsStr]) -> Machine {
         let mut command = Command::new(rtrace());
-        command.arg("--info").stdin(Stdio::null());
+        command.args(flags).arg("--info").stdin(Stdio::null());
         clean_environment(&mut command);
         let answer = match command.output() {
             Ok(done) if done.status.success() => {

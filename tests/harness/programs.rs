@@ -5,6 +5,7 @@
 //! [`Body::declarations`].
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
@@ -41,7 +42,7 @@ impl Kernel {
 }
 
 /// How many scripts, from which seed on: `RTRACE_PROGRAMS` and `RTRACE_SEED`.
-pub(crate) fn wanted(default: u64) -> Result<std::ops::Range<u64>, String> {
+pub(crate) fn wanted(default: u64) -> Result<Range<u64>, String> {
     seeds("RTRACE_PROGRAMS", default)
 }
 
@@ -52,20 +53,60 @@ const SHOWN: usize = 3;
 ///
 /// # Errors
 /// Those that were refused, with what was said.
-pub(crate) fn load_all(seeds: std::ops::Range<u64>, machine: &Machine) -> Result<(), String> {
+pub(crate) fn load_all(seeds: Range<u64>, machine: &Machine) -> Result<(), String> {
     let kernel = Kernel::of(machine)?;
-    let mut refused = Vec::new();
-    let count = seeds.end.saturating_sub(seeds.start);
-    for seed in seeds {
-        let script = script(seed, kernel);
-        if let Err(why) = load(&script) {
-            match std::env::var_os("RTRACE_KEEP") {
-                Some(dir) => {
-                    std::fs::write(Path::new(&dir).join(format!("{seed}.bt")), script).ok();
-                    refused.push(format!("seed {seed}: {why}"));
-                }
-                None => refused.push(format!("seed {seed}: {why}\n{script}")),
+    judge(seeds.map(|seed| {
+        let text = script(seed, kernel);
+        let outcome = finish(Command::new(rtrace()).args(["--dry-run", "-q", "-"]), &text);
+        (seed, text, outcome)
+    }))
+}
+
+/// Compiles the scripts of these seeds for a recorded machine: `SEED.bt` becomes `SEED.o` in a
+/// folder.
+///
+/// # Errors
+/// Those that were refused, with what was said.
+pub(crate) fn compile_all(seeds: Range<u64>, host: &Path, into: &Path) -> Result<(), String> {
+    let kernel = Kernel::of(&Machine::at(host))?;
+    judge(seeds.map(|seed| {
+        let text = script(seed, kernel);
+        let file = |extension: &str| into.join(format!("{seed}.{extension}"));
+        let mut command = Command::new(rtrace());
+        command.arg("--host").arg(host).args(["--emit", "obj", "-o"]).arg(file("o")).arg("-");
+        let written = std::fs::write(file("bt"), &text).map_err(|why| why.to_string());
+        let outcome = written.and_then(|()| finish(&mut command, &text));
+        (seed, text, outcome)
+    }))
+}
+
+/// Loads and attaches what [`compile_all`] has made of these seeds.
+///
+/// # Errors
+/// Those that were refused, with what was said.
+pub(crate) fn load_compiled(seeds: Range<u64>, from: &Path) -> Result<(), String> {
+    judge(seeds.map(|seed| {
+        let file = |extension: &str| from.join(format!("{seed}.{extension}"));
+        let text = std::fs::read_to_string(file("bt")).unwrap_or_default();
+        let mut command = Command::new(rtrace());
+        command.args(["run", "--dry-run", "-q"]).arg(file("o"));
+        let outcome = finish(&mut command, "");
+        (seed, text, outcome)
+    }))
+}
+
+/// Sums up what became of scripts, by their seeds.
+fn judge(scripts: impl Iterator<Item = (u64, String, Result<(), String>)>) -> Result<(), String> {
+    let (mut count, mut refused) = (0, Vec::new());
+    for (seed, text, outcome) in scripts {
+        count += 1;
+        let Err(why) = outcome else { continue };
+        match std::env::var_os("RTRACE_KEEP") {
+            Some(dir) => {
+                std::fs::write(Path::new(&dir).join(format!("{seed}.bt")), text).ok();
+                refused.push(format!("seed {seed}: {why}"));
             }
+            None => refused.push(format!("seed {seed}: {why}\n{text}")),
         }
     }
     let shown: Vec<&str> = refused.iter().take(SHOWN).map(String::as_str).collect();
@@ -75,11 +116,10 @@ pub(crate) fn load_all(seeds: std::ops::Range<u64>, machine: &Machine) -> Result
     }
 }
 
-fn load(script: &str) -> Result<(), String> {
-    let mut command = Command::new(rtrace());
-    command.args(["--dry-run", "-q", "-"]);
-    clean_environment(&mut command);
-    let output = feed(&mut command, script).map_err(|why| why.to_string())?;
+/// Runs rtrace with a script on its standard input.
+fn finish(command: &mut Command, script: &str) -> Result<(), String> {
+    clean_environment(command);
+    let output = feed(command, script).map_err(|why| why.to_string())?;
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).chars().take(1200).collect()),
