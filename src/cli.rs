@@ -38,9 +38,21 @@ pub struct Cli {
     #[arg(short = 'v', long)]
     pub verbose: bool,
 
-    /// Trace this process
-    #[arg(short = 'p', long, value_name = "PID")]
-    pub pid: Option<String>,
+    /// Trace these processes
+    #[arg(short = 'p', long, value_name = "PID[,PID…]", value_delimiter = ',')]
+    pub pid: Vec<String>,
+
+    /// Trace the descendants of the processes of `-p` or `-c`, too
+    #[arg(long)]
+    pub follow: bool,
+
+    /// Trace only what runs in this cgroup and below
+    #[arg(long, value_name = "PATH", conflicts_with = "container")]
+    pub cgroup: Option<String>,
+
+    /// Trace only this container, by the start of its id or name
+    #[arg(long, value_name = "ID")]
+    pub container: Option<String>,
 
     /// Run this command and trace it
     #[arg(short = 'c', long = "cmd", value_name = "COMMAND")]

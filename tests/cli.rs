@@ -502,3 +502,73 @@ fn stages_can_be_looked_at() {
         rtrace(&["-q", "-d", stage, "-e", script]).done().code(0);
     }
 }
+
+/// A cgroup of one test with a container in it, gone with it.
+struct Groups {
+    root: PathBuf,
+    container: PathBuf,
+}
+
+impl Groups {
+    /// Nothing if the unified hierarchy is not mounted.
+    fn new() -> Option<Groups> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|l| l.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let root = Path::new(mount).join(format!("rtrace-cli-{}", std::process::id()));
+        let id = "fedcba9876543210".repeat(4);
+        let container = root.join(format!("docker-{id}.scope"));
+        std::fs::create_dir_all(&container).unwrap();
+        Some(Groups { root, container })
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.container).ok();
+        std::fs::remove_dir(&self.root).ok();
+    }
+}
+
+#[test]
+fn a_cgroup_or_a_container_limits_what_is_traced() {
+    let Some(groups) = Groups::new() else { return };
+    let folder = Folder::new("cgroup");
+    // Five calls outside, seven in the cgroup, eleven in the container.
+    let workload = env!("CARGO_BIN_EXE_rt-workload");
+    let part = |group: &Path, calls: u32| {
+        let group = group.display();
+        format!("(echo 0 > {group}/cgroup.procs; exec {workload} getppid {calls} --comm rt-x)\n")
+    };
+    let work = format!(
+        "{workload} getppid 5 --comm rt-x\n{}{}",
+        part(&groups.root, 7),
+        part(&groups.container, 11)
+    );
+    let command = format!("sh {}", text(&folder.file("work.sh", &work)));
+    let script = "tracepoint:syscalls:sys_enter_getppid /comm == \"rt-x\"/ { @ = count(); }";
+    let run = |flags: &[&str]| {
+        let args = [&["-q", "-c", &command, "-e", script], flags].concat();
+        rtrace(&args).done().code(0).stdout
+    };
+    let name = groups.root.file_name().unwrap().to_str().unwrap();
+    assert_eq!(run(&[]), "\n\n@: 23\n");
+    assert_eq!(run(&["--cgroup", name]), "\n\n@: 18\n");
+    assert_eq!(run(&["--cgroup", groups.container.to_str().unwrap()]), "\n\n@: 11\n");
+    assert_eq!(run(&["--container", "fedcba98"]), "\n\n@: 11\n");
+    rtrace(&["--container", "nothing-like-it", "-e", script])
+        .done()
+        .code(1)
+        .stderr_has("is that of a container `nothing-like-it`");
+    rtrace(&["--cgroup", "nothing-like-it", "-e", script])
+        .done()
+        .code(1)
+        .stderr_has("there is no cgroup `nothing-like-it`");
+}
+
+#[test]
+fn descendants_need_somebody_to_descend_from() {
+    rtrace(&["--follow", "-e", "begin { exit(); }"])
+        .done()
+        .code(1)
+        .stderr_has("`--follow` needs processes to start from");
+}

@@ -212,6 +212,7 @@ fn effects(helper: Helper) -> Effects {
         | Helper::GetCurrentTask
         | Helper::GetCurrentTaskBtf
         | Helper::GetCurrentCgroupId
+        | Helper::GetCurrentAncestorCgroupId
         | Helper::GetSmpProcessorId
         | Helper::GetNumaNodeId
         | Helper::GetFuncIp

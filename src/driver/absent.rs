@@ -12,6 +12,9 @@ use crate::sema::ObjectFile;
 #[allow(dead_code, reason = "there is no run side to read it")]
 pub(super) struct Setup {
     pub pid: Option<u32>,
+    pub processes: Vec<u32>,
+    pub follow: bool,
+    pub cgroup: Option<crate::host::cgroup::Cgroup>,
     pub command: Option<String>,
     pub quiet: bool,
     pub verbose: bool,

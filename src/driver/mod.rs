@@ -17,6 +17,7 @@ use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::flame;
 use crate::guard;
 use crate::host::Host;
+use crate::host::cgroup::Cgroup;
 use crate::host::features::Feature;
 use crate::info;
 use crate::ir;
@@ -24,7 +25,7 @@ use crate::lexer;
 use crate::parser;
 use crate::plan::Mode;
 use crate::probes::{self, ListOptions};
-use crate::sema::{self, Checked};
+use crate::sema::{self, Checked, Scope};
 use crate::source::{FileId, Source, Sources};
 
 use load::{Loaded, Search, load};
@@ -63,7 +64,7 @@ fn run(cli: &Cli) -> Outcome {
     }
     machine::check_privileges()?;
     let host = host(cli);
-    let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+    let options = options(cli, params)?;
     let checked = check(cli, source, &host, &options)?;
     if checked.plan.programs.is_empty() {
         if !cli.quiet {
@@ -75,8 +76,12 @@ fn run(cli: &Cli) -> Outcome {
     if let Some(path) = &cli.emit_elf {
         write(path, &elf)?;
     }
+    let many = options.scope.processes || options.scope.follow;
     let setup = Setup {
         pid: options.pid,
+        processes: if many { pids(cli)? } else { Vec::new() },
+        follow: cli.follow,
+        cgroup: cgroup(cli, &host)?,
         command: cli.command.clone(),
         quiet: cli.quiet,
         verbose: cli.verbose,
@@ -210,7 +215,7 @@ fn list(cli: &Cli) -> Outcome {
         let (source, params) = read(cli.program.as_deref(), &cli.args)?;
         let (mut sources, file) = sources(source);
         let Loaded { script: tree, mut diags, .. } = load(&mut sources, file, &search(cli));
-        let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+        let options = options(cli, params)?;
         if !diags.has_errors() {
             let (names, found) = sema::expand_names(&tree, &host, &options);
             diags.append(found);
@@ -224,7 +229,7 @@ fn list(cli: &Cli) -> Outcome {
         return Err(fail("`-l` takes one pattern; quote it, so that the shell leaves it alone"));
     }
     let pattern = params.pop();
-    let options = ListOptions { verbose: cli.verbose, pid: pid(cli.pid.as_deref())? };
+    let options = ListOptions { verbose: cli.verbose, pid: pids(cli)?.first().copied() };
     let mut diags = Diagnostics::default();
     let lines = probes::list(&host, pattern.as_deref(), options, &mut diags);
     if !lines.is_empty() {
@@ -251,7 +256,7 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
         return say(&parser::print::print_grouped(&tree));
     }
     let host = host(cli);
-    let options = options(cli, params, pid(cli.pid.as_deref())?)?;
+    let options = options(cli, params)?;
     let checked = checked(&mut sources, file, &search(cli), &host, &options, !cli.no_warnings)?;
     let cpu = cpu(&host);
     let text = |result: Result<String, String>| result.map_err(bug);
@@ -412,17 +417,28 @@ fn sources(source: Source) -> (Sources, FileId) {
     (sources, file)
 }
 
-fn options(cli: &Cli, params: Vec<String>, pid: Option<u32>) -> Result<sema::Options, Failed> {
-    if pid.is_some() && cli.command.is_some() {
+fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
+    let pids = pids(cli)?;
+    if !pids.is_empty() && cli.command.is_some() {
         return Err(fail("`-p` and `-c` exclude each other"));
     }
+    if cli.follow && pids.is_empty() && cli.command.is_none() {
+        return Err(fail("`--follow` needs processes to start from: give `-p` or `-c`"));
+    }
+    let scope = Scope {
+        processes: pids.len() > 1,
+        follow: cli.follow,
+        cgroup: cli.cgroup.is_some() || cli.container.is_some(),
+    };
+    let alone = !scope.processes && !scope.follow;
     let (params, named) = parameters(params, &cli.more);
     Ok(sema::Options {
         params,
         named,
         unsafe_mode: cli.unsafe_mode,
         verbose_warnings: cli.warnings,
-        pid,
+        pid: pids.first().copied().filter(|_| alone),
+        scope,
         has_child: cli.command.is_some(),
         no_feature: cli.no_feature.clone(),
         environment: environment(),
@@ -463,6 +479,27 @@ fn environment() -> Vec<(String, String)> {
 
 /// Largest process id (`PID_MAX_LIMIT` of linux/threads.h).
 const MAX_PID: u32 = 0x40_0000;
+
+/// The processes of `-p`, each once.
+fn pids(cli: &Cli) -> Result<Vec<u32>, Failed> {
+    let mut pids = Vec::new();
+    for text in &cli.pid {
+        if let Some(pid) = pid(Some(text))?.filter(|pid| !pids.contains(pid)) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+/// The cgroup of `--cgroup` or `--container`.
+fn cgroup(cli: &Cli, host: &Host) -> Result<Option<Cgroup>, Failed> {
+    let found = match (&cli.cgroup, &cli.container) {
+        (Some(path), _) => host.cgroup(path),
+        (None, Some(start)) => host.container(start),
+        (None, None) => return Ok(None),
+    };
+    found.map(Some).map_err(fail)
+}
 
 fn pid(text: Option<&str>) -> Result<Option<u32>, Failed> {
     let Some(text) = text else { return Ok(None) };

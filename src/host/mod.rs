@@ -7,6 +7,7 @@
 
 pub mod arch;
 pub mod btf;
+pub mod cgroup;
 pub mod dwarf;
 pub mod elf;
 pub mod features;

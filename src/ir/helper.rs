@@ -18,6 +18,7 @@ pub enum Helper {
     GetCurrentTask,
     GetCurrentTaskBtf,
     GetCurrentCgroupId,
+    GetCurrentAncestorCgroupId,
     GetSmpProcessorId,
     GetNumaNodeId,
     GetPrandomU32,
@@ -134,6 +135,7 @@ impl Helper {
             Helper::OverrideReturn => (58, "override_return", 2, &[P::Kprobe]),
             Helper::GetStack => (67, "get_stack", 4, ALL),
             Helper::GetCurrentCgroupId => (80, "get_current_cgroup_id", 0, ALL),
+            Helper::GetCurrentAncestorCgroupId => (123, "get_current_ancestor_cgroup_id", 1, ALL),
             Helper::SendSignal => (109, "send_signal", 1, SIGNAL),
             Helper::SkbOutput => {
                 (111, "skb_output", 5, &[P::Trampoline, P::BtfTracepoint, P::Iter])

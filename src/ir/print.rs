@@ -352,6 +352,8 @@ fn param_name(param: Param) -> &'static str {
         Param::PidNamespaceInode => "pid_namespace_inode",
         Param::OwnPid => "own_pid",
         Param::CpuCount => "cpu_count",
+        Param::ScopeCgroup => "scope_cgroup",
+        Param::ScopeLevel => "scope_level",
     }
 }
 

@@ -27,6 +27,10 @@ pub const EVENTS_MAP: &str = "rt_events";
 /// Name of the per-CPU array of loss counters, one [`LossCell`] per [`Loss`].
 pub const LOSSES_MAP: &str = "rt_losses";
 
+/// Name of the map with the processes that a run is about, if they are not one: a process id as the
+/// key. The run side fills it.
+pub const SCOPE_MAP: &str = "rt_scope";
+
 /// Name of the per-CPU array of large temporaries, one entry per program.
 pub const SCRATCH_MAP: &str = "rt_scratch";
 
@@ -515,6 +519,9 @@ pub enum Param {
     OwnPid,
     /// Number of possible CPUs.
     CpuCount,
+    /// Id of the cgroup of `--cgroup`, and its level below the root.
+    ScopeCgroup,
+    ScopeLevel,
 }
 
 impl Plan {

@@ -201,8 +201,10 @@ fn check_count(plan: &Plan) -> Result<(), Error> {
     }
     let s = if count == 1 { "" } else { "s" };
     Err(Error::usage(
-        Diagnostic::global(format!("the script takes {count} link{s} to attach, more than {limit}"))
-            .help("raise the config variable `max_probes`, or make patterns narrower"),
+        Diagnostic::global(format!(
+            "the script takes {count} link{s} to attach, more than {limit}"
+        ))
+        .help("raise the config variable `max_probes`, or make patterns narrower"),
     ))
 }
 

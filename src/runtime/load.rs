@@ -21,6 +21,7 @@ use super::ledger::Shortfall;
 use super::stacks::Tables;
 use super::verifier;
 use crate::diag::Diagnostic;
+use crate::host::cgroup::Cgroup;
 use crate::object::Object;
 use crate::plan::{self, Mechanism, MissingProbes, Param, Plan};
 use crate::source::Span;
@@ -31,6 +32,8 @@ pub(super) struct Setup<'a> {
     pub child: Option<u32>,
     /// `-p`.
     pub target: Option<u32>,
+    /// `--cgroup`.
+    pub cgroup: Option<&'a Cgroup>,
     /// `-d libbpf`: libbpf's messages as they come.
     pub show_libbpf: bool,
     /// `-d verifier`: the verifier's log of every program.
@@ -285,6 +288,8 @@ fn param_value(param: Param, setup: &Setup<'_>) -> io::Result<u64> {
         }
         Param::PidNamespaceInode => nix::sys::stat::stat("/proc/self/ns/pid")?.st_ino,
         Param::OwnPid => u64::from(std::process::id()),
+        Param::ScopeCgroup => setup.cgroup.map_or(0, |c| c.id),
+        Param::ScopeLevel => setup.cgroup.map_or(0, |c| c.level.into()),
         Param::CpuCount => libbpf_rs::num_possible_cpus().map_err(io::Error::other)? as u64,
     })
 }

@@ -27,6 +27,7 @@ mod poll;
 pub mod privileges;
 mod relay;
 mod ring;
+mod scope;
 mod signals;
 pub mod stacks;
 pub mod symbols;
@@ -39,6 +40,7 @@ use std::os::fd::AsFd;
 
 use crate::diag::Diagnostic;
 use crate::host::Host;
+use crate::host::cgroup::Cgroup;
 use crate::object::Object;
 use crate::plan::{Mode, Plan};
 
@@ -50,6 +52,7 @@ use load::{Loaded, Setup};
 use mappings::Mappings;
 use output::Output;
 use poll::{End, Events, Opened, Own, Stop, Watched};
+use scope::Scope;
 use signals::{OwnSignal, Signals};
 
 /// How to run an object.
@@ -57,6 +60,12 @@ use signals::{OwnSignal, Signals};
 pub struct Options {
     /// `-p`: the process that user-space probes and counters are about.
     pub pid: Option<u32>,
+    /// `-p` with several processes, or with `follow`; programs look them up.
+    pub processes: Vec<u32>,
+    /// `--follow`: the descendants of processes, too.
+    pub follow: bool,
+    /// `--cgroup`, `--container`: where whatever is traced runs.
+    pub cgroup: Option<Cgroup>,
     /// `-c`: a command that becomes that process.
     pub command: Option<String>,
     /// `-q`: does not say how many probes are attached.
@@ -114,7 +123,8 @@ fn run_to_end(
     }
     // First, since it forks: there must be no threads yet.
     let mut child = options.command.as_deref().map(Child::hold).transpose()?;
-    let target = options.pid.map(Target::of).transpose()?;
+    let targets = options.pid.iter().chain(&options.processes);
+    let targets: Vec<Target> = targets.map(|pid| Target::of(*pid)).collect::<Result<_, _>>()?;
     // Before there are threads, and after the child, which needs it as it was.
     let own = attach::wants_signal(&object.plan).then(own_signal).transpose()?;
     let signals = catch_signals()?;
@@ -132,6 +142,8 @@ fn run_to_end(
             events.output().remark(&line)?;
         }
     }
+    let scope = Scope::of(&loaded, options, child.as_ref());
+    scope.fill()?;
     attach::run_begin(&loaded)?;
     match options.mode {
         Mode::Trace => {}
@@ -142,6 +154,8 @@ fn run_to_end(
         child.wait_until_ready()?;
     }
     let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
+    // Again, for those that started meanwhile.
+    scope.fill()?;
     if let Some(child) = &mut child {
         child.release()?;
     }
@@ -151,12 +165,12 @@ fn run_to_end(
     }
 
     let stdout = io::stdout();
-    let processes = child.iter().map(AsFd::as_fd).chain(target.iter().map(AsFd::as_fd));
+    let processes = child.iter().map(AsFd::as_fd).chain(targets.iter().map(AsFd::as_fd));
     let run_own = || attach::run_signal(&loaded);
     let watched = Watched {
         signals: signals.as_fd(),
         own: own.as_ref().map(|signal| Own { signal, run: &run_own }),
-        processes: processes.collect(),
+        processes: processes.collect::<Vec<_>>().into(),
         output: options.on_stdout.then(|| stdout.as_fd()),
     };
     // A child is awaited even if nothing else can happen.
@@ -227,6 +241,7 @@ fn load(
     let setup = Setup {
         child: child.map(Child::pid),
         target: options.pid,
+        cgroup: options.cgroup.as_ref(),
         show_libbpf: options.show_libbpf,
         show_verifier: options.show_verifier,
         cpus: host.online_cpus().len(),
@@ -245,7 +260,8 @@ fn attach(
 ) -> Result<Attached, Stop> {
     let mut shown = Ok(());
     let mut attaching = Attaching {
-        pid: options.pid.or(child.map(Child::pid)),
+        // One that descendants share would hide them.
+        pid: options.pid.or(child.map(Child::pid)).filter(|_| !options.follow),
         cpus: &host.online_cpus(),
         returns_reversed: &|| returns_reversed(host),
         tracepoint_id: &|category, event| tracepoint_id(host, category, event),
@@ -284,7 +300,8 @@ fn ways(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for program in &plan.programs {
         let mut ways: Vec<(&str, &str, usize)> = Vec::new();
-        for attach in &program.attach {
+        // What serves rtrace itself has no names.
+        for attach in program.attach.iter().filter(|a| !a.probes.is_empty()) {
             let Some(way) = attach.mechanism.way() else { continue };
             match ways.iter_mut().find(|(known, ..)| *known == way) {
                 Some((.., count)) => *count += attach.probes.len(),

@@ -1,6 +1,7 @@
 //! The life of a run after attaching: events come in, something ends it, what
 //! is left is shown.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -89,8 +90,9 @@ pub(super) struct Watched<'a> {
     /// Readable once a signal came.
     pub signals: BorrowedFd<'a>,
     pub own: Option<Own<'a>>,
-    /// Readable once the process ended, which ends the run.
-    pub processes: Vec<BorrowedFd<'a>>,
+    /// Readable once the process ended. The run ends with the last of them; those that ended are
+    /// taken out.
+    pub processes: RefCell<Vec<BorrowedFd<'a>>>,
     /// The output, if its other end may go away.
     pub output: Option<BorrowedFd<'a>>,
 }
@@ -472,8 +474,8 @@ impl<'s, 'o> Events<'s, 'o> {
     /// Waits for events or an end, but not longer than so many milliseconds.
     fn wait(&self, watched: &Watched<'_>, milliseconds: u16) -> Result<Seen, Stop> {
         let mut fds = vec![PollFd::new(watched.signals, PollFlags::POLLIN)];
-        fds.extend(watched.processes.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
-        let processes = fds.len();
+        let mut running = watched.processes.borrow_mut();
+        fds.extend(running.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         fds.extend(self.ring.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
         fds.extend(self.relay.as_ref().map(|r| PollFd::new(r.fd(), PollFlags::POLLIN)));
         fds.extend(self.packets.as_ref().map(|p| PollFd::new(p.fd(), PollFlags::POLLIN)));
@@ -489,10 +491,16 @@ impl<'s, 'o> Events<'s, 'o> {
             }
         }
         let happened = |i: usize| fds.get(i).is_some_and(|fd| fd.any().unwrap_or(false));
+        let mut number = 0;
+        let before = running.len();
+        running.retain(|_| {
+            number += 1;
+            !happened(number)
+        });
         let closed = fds.get(before_output).and_then(PollFd::revents);
         Ok(Seen {
             signal: happened(0),
-            end: (1..processes).any(happened),
+            end: before > 0 && running.is_empty(),
             closed: closed.is_some_and(|r| r.contains(PollFlags::POLLERR)),
         })
     }

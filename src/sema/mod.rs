@@ -55,6 +55,8 @@ pub struct Options {
     pub pid: Option<u32>,
     /// `-c` is given.
     pub has_child: bool,
+    /// What else the run is about.
+    pub scope: Scope,
     /// Features that `--no-feature` hides.
     pub no_feature: Vec<String>,
     /// Environment variables, for config keys.
@@ -69,6 +71,17 @@ pub struct Options {
     pub refused_headers: Vec<(String, Diagnostic)>,
     /// Objects whose functions the script may call.
     pub objects: Rc<[ObjectFile]>,
+}
+
+/// What a run is about, beyond one process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// `-p` with several processes.
+    pub processes: bool,
+    /// `--follow`: the descendants of processes, too.
+    pub follow: bool,
+    /// `--cgroup` or `--container`.
+    pub cgroup: bool,
 }
 
 /// A checked script, ready for code generation.

@@ -505,6 +505,7 @@ fn sizes(helper: Helper) -> bool {
         | Helper::GetCurrentTask
         | Helper::GetCurrentTaskBtf
         | Helper::GetCurrentCgroupId
+        | Helper::GetCurrentAncestorCgroupId
         | Helper::GetSmpProcessorId
         | Helper::GetNumaNodeId
         | Helper::GetPrandomU32

@@ -13,6 +13,7 @@ mod iterate;
 mod map;
 mod memory;
 mod program;
+mod scope;
 mod search;
 mod stack;
 mod statement;
@@ -174,6 +175,12 @@ pub(super) fn lower(
     for probe in &checked.probes {
         let pair = program::lower(&mut shared, probe, host, options, config);
         program::add(&mut lowered, pair);
+    }
+    if options.scope.follow
+        && let Some(program) = scope::follow(&mut shared, host, options, config)
+    {
+        // First, so that it misses nothing that others see.
+        lowered.insert(0, program);
     }
     if lowered.len() as u64 > config.max_bpf_progs {
         shared.diags.push(

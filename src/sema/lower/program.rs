@@ -15,7 +15,7 @@ use crate::sema::tree;
 use crate::types::{Space, Type};
 
 /// A program of which nothing is lowered yet.
-fn start<'a>(
+pub(super) fn start<'a>(
     shared: &'a mut Shared,
     probe: &'a tree::Probe,
     host: &'a Host,
@@ -115,7 +115,7 @@ pub(super) fn lower(
         if let Some(syscalls) = &instance.syscalls {
             l.syscall_filter(syscalls);
         }
-        l.pid_filter();
+        l.scope_filter();
     });
     let filter_loads = std::mem::take(&mut l.prologue);
     let body = l.block(|l| {
@@ -137,6 +137,17 @@ pub(super) fn lower(
     stmts.extend(body);
     let first = instance.attach.first().and_then(|a| a.probes.first());
     let name = program_name(first.map_or(instance.context.provider, String::as_str));
+    finish(l, name, stmts, probe)
+}
+
+/// A program whose body is done, and its links.
+pub(super) fn finish(
+    l: Lower<'_>,
+    name: String,
+    body: Vec<ir::Stmt>,
+    probe: &tree::Probe,
+) -> (ir::Program, plan::Program) {
+    let instance = &probe.instance;
     let program = ir::Program {
         name: name.clone(),
         kind: instance.kind,
@@ -144,7 +155,7 @@ pub(super) fn lower(
         locals: l.locals,
         slots: l.slots,
         ptrs: l.ptrs,
-        body: stmts,
+        body,
         result: instance.context.result,
         span: probe.span,
     };
@@ -229,24 +240,6 @@ impl Lower<'_> {
     pub(super) fn leave(&mut self, cond: Expr) {
         let result = self.instance.context.result;
         self.when(cond, |l| l.emit(StmtKind::Return(Expr::Const(result))));
-    }
-
-    /// `-p` for probes that the kernel does not filter (probes.md §21).
-    fn pid_filter(&mut self) {
-        let filtered = matches!(
-            self.kind(),
-            ProgramKind::Kprobe
-                | ProgramKind::Trampoline
-                | ProgramKind::Tracepoint
-                | ProgramKind::RawTracepoint
-                | ProgramKind::BtfTracepoint
-        );
-        if self.options.pid.is_none() || !filtered {
-            return;
-        }
-        let pid = crate::builtins::current_pid(self);
-        let wanted = self.shared.param(plan::Param::TargetPid);
-        self.leave(Expr::binary(B::Ne, pid, wanted));
     }
 
     /// Ends the program for system calls that are not asked for.

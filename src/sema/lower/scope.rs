@@ -1,0 +1,154 @@
+//! What a run is about: processes (`-p`), their descendants (`--follow`), a cgroup (`--cgroup`,
+//! `--container`). Programs leave at once in tasks that are not part of it.
+//!
+//! One process is compared with a word. Several are looked up in a map, which the run side fills,
+//! and which a program of ours keeps up to date where descendants belong to it: on every fork, the
+//! child is added if its parent is there, and taken out (as a number that was used before) if not.
+
+use super::Lower;
+use super::map::NO_PREALLOC;
+use super::program::{finish, start};
+use super::{Remote, Shared, index};
+use crate::config::Config;
+use crate::diag::{Diagnostic, Diagnostics};
+use crate::host::Host;
+use crate::host::features::Feature;
+use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, ProgramKind, StmtKind};
+use crate::parser::ast::{AttachPoint, TypeTag};
+use crate::plan::{self, Param};
+use crate::probes::{self, Needs};
+use crate::sema::{Options, tree};
+use crate::source::Span;
+use crate::types::{Space, Type};
+
+/// Most processes of a scope.
+const PROCESSES: u32 = 1 << 16;
+
+/// And if all of the map's memory is taken at once.
+const PROCESSES_IN_ADVANCE: u32 = 1 << 13;
+
+impl Lower<'_> {
+    /// `-p` for probes that the kernel does not filter (probes.md §21), and what goes beyond it.
+    pub(super) fn scope_filter(&mut self) {
+        let kernel = matches!(
+            self.kind(),
+            ProgramKind::Kprobe
+                | ProgramKind::Trampoline
+                | ProgramKind::Tracepoint
+                | ProgramKind::RawTracepoint
+                | ProgramKind::BtfTracepoint
+        );
+        if self.options.pid.is_some() && kernel {
+            let pid = crate::builtins::current_pid(self);
+            let wanted = self.shared.param(Param::TargetPid);
+            self.leave(Expr::binary(B::Ne, pid, wanted));
+        }
+        let user = matches!(self.kind(), ProgramKind::Uprobe | ProgramKind::PerfEvent);
+        // Intervals are not about anybody.
+        if !kernel && !user || self.instance.context.provider == "interval" {
+            return;
+        }
+        let scope = self.options.scope;
+        if scope.cgroup {
+            let level = self.shared.param(Param::ScopeLevel);
+            let args = vec![Arg::Value(level)];
+            let here = self.call(Helper::GetCurrentAncestorCgroupId, args);
+            let wanted = self.shared.param(Param::ScopeCgroup);
+            self.leave(Expr::binary(B::Ne, here, wanted));
+        }
+        if scope.processes || scope.follow {
+            let pid = crate::builtins::current_pid(self);
+            let key = self.temp("process", 4);
+            self.store(&key, 4, pid);
+            let (map, value) = (self.shared.scope_map(self.host), self.ptr());
+            let missing = self.block(|l| l.leave(Expr::Const(1)));
+            self.emit(StmtKind::Lookup { map, key, cpu: None, value, found: vec![], missing });
+        }
+    }
+
+    /// The process id of the task that an argument points to.
+    fn process_of(&mut self, argument: u32, offset: u32) -> Expr {
+        let task = self.context_word(8 * argument, 8, false);
+        let task = Remote { base: task, offset, space: Space::Kernel };
+        let process = self.read_word(&task, &Type::int(4, false));
+        self.spill("process", process)
+    }
+}
+
+impl Shared {
+    /// The map of processes that belong to the scope.
+    fn scope_map(&mut self, host: &Host) -> MapId {
+        if let Some(at) = self.maps.iter().position(|m| m.name == plan::SCOPE_MAP) {
+            return MapId(index(at));
+        }
+        let dynamic = host.has(Feature::DynamicMaps);
+        self.maps.push(ir::Map {
+            name: plan::SCOPE_MAP.into(),
+            kind: MapKind::Hash,
+            key_size: 4,
+            value_size: 4,
+            max_entries: if dynamic { PROCESSES } else { PROCESSES_IN_ADVANCE },
+            flags: if dynamic { NO_PREALLOC } else { 0 },
+        });
+        MapId(index(self.maps.len() - 1))
+    }
+}
+
+/// The program that keeps the map of processes up to date.
+pub(super) fn follow(
+    shared: &mut Shared,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+) -> Option<(ir::Program, plan::Program)> {
+    let text = "rawtracepoint:sched_process_fork".to_owned();
+    let point = AttachPoint { label: None, text, span: Span::default() };
+    let expansion = crate::sema::expansion(options, config);
+    let mut ignored = Diagnostics::default();
+    let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
+    let tgid =
+        host.btf().ok().and_then(|btf| match btf.find_type(Some(TypeTag::Struct), "task_struct") {
+            Some(Type::Struct(task)) => Some(btf.member_at(task.id, "tgid")?.0),
+            _ => None,
+        });
+    let (Some(mut instance), Some(tgid)) = (found.ok().and_then(|mut l| l.pop()), tgid) else {
+        let d = Diagnostic::global("descendants cannot be followed on this kernel");
+        shared.diags.push(d.note("it does not describe its types (CONFIG_DEBUG_INFO_BTF)"));
+        return None;
+    };
+    for link in &mut instance.attach {
+        // It is none of the script's probes.
+        link.probes.clear();
+    }
+    let probe = tree::Probe {
+        instance,
+        vars: Vec::new(),
+        predicate: None,
+        body: tree::Block { stmts: Vec::new(), value: None },
+        span: Span::default(),
+    };
+    let mut l = start(shared, &probe, host, options, config);
+    let body = l.block(|l| {
+        let map = l.shared.scope_map(l.host);
+        let (parent, child) = (l.process_of(0, tgid), l.process_of(1, tgid));
+        let (key, new, member) = (l.temp("parent", 4), l.temp("child", 4), l.temp("member", 4));
+        l.store(&key, 4, parent);
+        l.store(&new, 4, child);
+        l.store(&member, 4, Expr::Const(1));
+        let value = l.ptr();
+        let place = |place: &ir::Place| Arg::Address(place.clone());
+        let found = l.block(|l| {
+            let args = vec![Arg::Map(map), place(&new), place(&member), Arg::Value(Expr::Const(0))];
+            let added = l.call(Helper::MapUpdateElem, args);
+            l.emit(StmtKind::Eval(added));
+        });
+        let missing = l.block(|l| {
+            let removed = l.call(Helper::MapDeleteElem, vec![Arg::Map(map), place(&new)]);
+            l.emit(StmtKind::Eval(removed));
+        });
+        l.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
+    });
+    let mut stmts = std::mem::take(&mut l.prologue);
+    stmts.extend(body);
+    Some(finish(l, "rt_follow".to_owned(), stmts, &probe))
+}
