@@ -4,6 +4,7 @@
 //! Works on raw bytes from any [`MapReader`]; the one that asks the kernel is
 //! [`KernelMap`].
 
+mod bytes;
 mod kernel;
 
 use std::cmp::Ordering;
@@ -14,6 +15,7 @@ use crate::plan::{Map, MapValue};
 use crate::runtime::decode::{self, Number, Value, decode, word};
 use crate::types::{Aggregation, SERIES_WORDS, Series};
 
+use bytes::Bytes;
 pub use kernel::KernelMap;
 
 /// Where the bytes of a map come from.
@@ -31,22 +33,27 @@ pub trait MapReader {
 pub struct MapData<'p> {
     pub map: &'p Map,
     entries: Vec<Entry>,
+    /// See [`MapData::newest`].
+    newest: u64,
 }
+
+/// Entries that are kept at least while the largest ones are searched for.
+const KEPT: usize = 4096;
 
 /// A key and its merged value.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    key: Box<[u8]>,
+    key: Bytes,
     value: Merged,
     /// What the map is ordered by before its keys.
-    rank: i128,
+    rank: u64,
 }
 
 /// What all CPUs together hold for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Merged {
     /// Bytes by the layout of the map's value.
-    Plain(Box<[u8]>),
+    Plain(Bytes),
     /// `count`, `sum`, `min`, `max`.
     Number(Number),
     /// `avg`
@@ -65,10 +72,43 @@ impl<'p> MapData<'p> {
     /// # Errors
     /// What the reader answers.
     pub fn read(map: &'p Map, reader: &mut dyn MapReader) -> io::Result<MapData<'p>> {
-        let mut data = MapData { map, entries: Vec::new() };
-        reader.read(&mut |key, values| data.entries.extend(entry(map, key, values)))?;
-        data.sort();
+        MapData::read_top(map, reader, 0)
+    }
+
+    /// Reads a map, but keeps only the `top` largest entries, or all for 0.
+    ///
+    /// # Errors
+    /// What the reader answers.
+    pub fn read_top(map: &'p Map, reader: &mut dyn MapReader, top: u64) -> io::Result<MapData<'p>> {
+        let mut data = MapData { map, entries: Vec::new(), newest: 0 };
+        let top = usize::try_from(top).ok().filter(|&n| n > 0);
+        let room = top.map_or(usize::MAX, |n| n.saturating_mul(2).max(KEPT));
+        reader.read(&mut |key, values| {
+            let Some(entry) = entry(map, key, values) else { return };
+            if let Merged::Series(points) = &entry.value {
+                data.newest = data.newest.max(points.keys().next_back().copied().unwrap_or(0));
+            }
+            data.entries.push(entry);
+            if let Some(top) = top
+                && data.entries.len() >= room
+            {
+                data.keep(top);
+            }
+        })?;
+        if let Some(top) = top {
+            data.keep(top);
+        }
+        data.entries.sort_unstable_by(|a, b| order(map, a, b));
         Ok(data)
+    }
+
+    /// Leaves only the largest entries.
+    fn keep(&mut self, count: usize) {
+        let map = self.map;
+        if let Some(rest) = self.entries.len().checked_sub(count).filter(|&rest| rest > 0) {
+            self.entries.select_nth_unstable_by(rest, |a, b| order(map, a, b));
+            self.entries.drain(..rest);
+        }
     }
 
     /// A map with one entry, whatever its "is set" word says: what printing an
@@ -76,7 +116,8 @@ impl<'p> MapData<'p> {
     pub fn zero(map: &'p Map) -> MapData<'p> {
         let size = usize::try_from(map.value_size).unwrap_or(0).next_multiple_of(8);
         let value = Merged::of(map, &vec![0; size]);
-        MapData { map, entries: vec![Entry { key: Box::default(), value, rank: 0 }] }
+        let entry = Entry { key: Bytes::of(&[]), value, rank: 0 };
+        MapData { map, entries: vec![entry], newest: 0 }
     }
 
     /// Ascending entries: the `top` largest, or all for 0.
@@ -90,24 +131,21 @@ impl<'p> MapData<'p> {
 
     /// The number of the newest interval of a time series, over all keys.
     pub fn newest(&self) -> u64 {
-        let last = |e: &Entry| match &e.value {
-            Merged::Series(points) => points.keys().next_back().copied(),
-            _ => None,
-        };
-        self.entries.iter().filter_map(last).max().unwrap_or(0)
+        self.newest
     }
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
 
-    fn sort(&mut self) {
-        let order = |a: &Entry, b: &Entry| match &self.map.key {
-            Some(layout) => decode::compare(layout, &a.key, &b.key),
-            None => Ordering::Equal,
-        };
-        self.entries.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| order(a, b)));
-    }
+/// The order in which entries are printed.
+fn order(map: &Map, a: &Entry, b: &Entry) -> Ordering {
+    let keys = || match &map.key {
+        Some(layout) => decode::compare(layout, &a.key, &b.key).then_with(|| a.key.cmp(&b.key)),
+        None => Ordering::Equal,
+    };
+    a.rank.cmp(&b.rank).then_with(keys)
 }
 
 impl Entry {
@@ -133,7 +171,7 @@ impl Merged {
         let aggregation = match &map.value {
             MapValue::Plain(layout) => {
                 let size = layout.size() as usize;
-                return Merged::Plain(values.get(..size).unwrap_or(values).into());
+                return Merged::Plain(Bytes::of(values.get(..size).unwrap_or(values)));
             }
             MapValue::Aggregate(aggregation) => aggregation,
         };
@@ -187,19 +225,20 @@ impl Merged {
     }
 
     /// What a map is ordered by before its keys; equal for all where only the
-    /// keys count.
-    fn rank(&self, map: &Map) -> i128 {
+    /// keys count. All values of a map have the same type, so 64 bits suffice.
+    fn rank(&self, map: &Map) -> u64 {
+        // Negative numbers come first.
         let wide = |n: Number| match n {
-            Number::Signed(n) => i128::from(n),
-            Number::Unsigned(n) => i128::from(n),
+            Number::Signed(n) => n.cast_unsigned() ^ (1 << 63),
+            Number::Unsigned(n) => n,
         };
         let unsigned = matches!(
             map.value,
             MapValue::Aggregate(Aggregation::Min { .. } | Aggregation::Max { .. })
         );
         match (self, self.value(map)) {
-            (Merged::Buckets(buckets), _) => buckets.iter().map(|&n| i128::from(n)).sum(),
-            (_, Value::Int(n)) if unsigned => i128::from(n.bits()),
+            (Merged::Buckets(buckets), _) => buckets.iter().fold(0, |a, &n| a.saturating_add(n)),
+            (_, Value::Int(n)) if unsigned => n.bits(),
             (
                 _,
                 Value::Int(n) | Value::Enum { number: n, .. } | Value::Stats { average: n, .. },
@@ -212,7 +251,7 @@ impl Merged {
 fn entry(map: &Map, key: &[u8], values: &[u8]) -> Option<Entry> {
     let value = Merged::of(map, values);
     let there = map.key.is_some() || is_set(map, &value, values);
-    there.then(|| Entry { key: key.into(), rank: value.rank(map), value })
+    there.then(|| Entry { key: Bytes::of(key), rank: value.rank(map), value })
 }
 
 /// Whether a scalar map holds a value (see [`MapValue`]).
@@ -358,6 +397,38 @@ pub(crate) mod tests {
         let buckets =
             merged(Aggregation::Lhist { min: 0, max: 20, step: 10 }, &[1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(buckets, Merged::Buckets(vec![6, 8, 10, 12]));
+    }
+
+    #[test]
+    fn the_largest_entries_are_found_without_keeping_all() {
+        assert!(size_of::<Entry>() <= 64, "a million of them are {} MB", size_of::<Entry>());
+        let m = map(Some(U32), MapValue::Plain(Layout::Int { size: 8, signed: true }));
+        // Every number once, in no order, and every fifth of them negative.
+        let number = |key: u32| {
+            let n = i64::from(key.wrapping_mul(7919) % 50_021);
+            if n % 5 == 0 { -n } else { n }
+        };
+        let bytes = |key: u32| (key.to_ne_bytes().to_vec(), number(key).to_ne_bytes().to_vec());
+        let written: Vec<_> = (0..50_021).map(bytes).collect();
+        let all = MapData::read(&m, &mut Written(written.clone())).unwrap();
+        for count in [1, 3, 5000] {
+            let top = MapData::read_top(&m, &mut Written(written.clone()), count).unwrap();
+            assert_eq!(top.entries.len() as u64, count);
+            assert!(top.entries.capacity() < 25_000);
+            let keys = |data: &MapData<'_>| -> Vec<Vec<u8>> {
+                data.entries(count).iter().map(|e| e.key.to_vec()).collect()
+            };
+            assert_eq!(keys(&top), keys(&all));
+        }
+        let values: Vec<i64> = all
+            .entries(0)
+            .iter()
+            .map(|e| match e.value(&m) {
+                Value::Int(n) => n.as_i64(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(values.is_sorted() && values[0] < 0);
     }
 
     #[test]

@@ -562,6 +562,12 @@ impl Maps for ScriptMaps<'_> {
         MapData::read(map, &mut kernel)
     }
 
+    fn read_top(&mut self, map: u32, top: u64) -> io::Result<MapData<'_>> {
+        let (map, mut kernel) = self.kernel(map)?;
+        let (top, _) = output::text::limits(map, top, 1);
+        MapData::read_top(map, &mut kernel, top)
+    }
+
     fn find(&mut self, map: u32, key: &[u8]) -> io::Result<Option<(&plan::Map, Merged)>> {
         let (map, kernel) = self.kernel(map)?;
         Ok(kernel.find(key)?.map(|values| (map, Merged::of(map, &values))))

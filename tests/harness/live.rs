@@ -361,7 +361,7 @@ impl Plan {
 /// Events that were counted and events that were missed, together: none is forgotten. Events of
 /// other processes, which a predicate would have dropped, may be among the missed ones.
 fn judge_counted(count: u64, regex: &Regex, out: &str, err: &str) -> Option<String> {
-    let missed = Regex::new(r"^warning: (\d+) events? (?:was|were) missed$").ok()?;
+    let missed = Regex::new(r"^ *(\d+)  \S+ +runs: ").ok()?;
     let sum = |regex: &Regex, text: &str| -> u64 {
         let of_line = |line| regex.captures(line)?.get(1)?.as_str().parse::<u64>().ok();
         text.lines().filter_map(of_line).sum()

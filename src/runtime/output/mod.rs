@@ -45,6 +45,9 @@ use time::{Clock, Wall};
 
 const MEMORY: &str = "bug: memory takes every write";
 
+/// Entries of a map that become text before that is handed on.
+const PART: usize = 4096;
+
 /// How to show things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -99,6 +102,15 @@ pub trait Maps {
     /// # Errors
     /// What the kernel answers.
     fn read(&mut self, map: u32) -> io::Result<MapData<'_>>;
+
+    /// The same of the `top` largest entries, as far as that applies to the map; all for 0.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    fn read_top(&mut self, map: u32, top: u64) -> io::Result<MapData<'_>> {
+        let _ = top;
+        self.read(map)
+    }
 
     /// The merged value of one key, if it is there.
     ///
@@ -268,7 +280,7 @@ impl Output {
             Action::System(format) => self.system(format, values)?,
             Action::Cat(format) => self.cat(event.span, format, values)?,
             Action::Print => self.value(&values.first().unwrap_or(Value::None))?,
-            Action::PrintMap { map, top, div } => match maps.read(*map) {
+            Action::PrintMap { map, top, div } => match maps.read_top(*map, *top) {
                 Ok(data) => self.map(&data, *top, *div)?,
                 Err(e) => self.failure(&format!("cannot read a map: {e}"))?,
             },
@@ -704,9 +716,17 @@ impl Output {
                 return Ok(());
             }
         }
-        let show = if self.options.json { json::map } else { text::map };
-        show(&mut self.out.buffer, data, top, div, &mut self.cx);
-        self.out.piece_done()
+        let (top, div) = text::limits(data.map, top, div);
+        if self.options.json {
+            json::map(&mut self.out.buffer, data, top, div, &mut self.cx);
+            return self.out.piece_done();
+        }
+        // A part of a large map at a time.
+        for part in data.entries(top).chunks(PART) {
+            text::entries(&mut self.out.buffer, data, part, div, &mut self.cx);
+            self.out.piece_done()?;
+        }
+        Ok(())
     }
 
     /// Formats into the scratch buffer, for JSON, a file name or a command:

@@ -99,10 +99,15 @@ pub fn value(out: &mut Vec<u8>, value: &Value<'_>, div: u64, cx: &mut Context) {
     }
 }
 
-/// Appends the largest `top` entries of a map (0: all), each on its line.
-pub fn map(out: &mut Vec<u8>, data: &MapData<'_>, top: u64, div: u64, cx: &mut Context) {
-    let (top, div) = limits(data.map, top, div);
-    for entry in data.entries(top) {
+/// Appends some entries of a map, each on its line.
+pub fn entries(
+    out: &mut Vec<u8>,
+    data: &MapData<'_>,
+    entries: &[Entry],
+    div: u64,
+    cx: &mut Context,
+) {
+    for entry in entries {
         out.extend_from_slice(data.map.name.as_bytes());
         if data.map.key.is_some() {
             out.push(b'[');
