@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 /// `rtrace [options] SCRIPT [params…]`.
 #[derive(Debug, Parser)]
@@ -82,9 +82,8 @@ pub struct Cli {
     #[arg(short = 'k', long, conflicts_with = "no_warnings")]
     pub warnings: bool,
 
-    /// Suppress all warnings
-    #[arg(long)]
-    pub no_warnings: bool,
+    #[command(flatten)]
+    pub messages: Messages,
 
     /// Exit with status 3 if anything got lost
     #[arg(long)]
@@ -187,6 +186,9 @@ pub struct Build {
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
 
+    #[command(flatten)]
+    pub messages: Messages,
+
     /// Where to look for included and imported files (may be repeated)
     #[arg(short = 'I', value_name = "DIR")]
     pub include_dirs: Vec<PathBuf>,
@@ -268,9 +270,8 @@ pub struct Run {
     #[arg(short = 'v', long)]
     pub verbose: bool,
 
-    /// Suppress all warnings
-    #[arg(long)]
-    pub no_warnings: bool,
+    #[command(flatten)]
+    pub messages: Messages,
 
     /// Exit with status 3 if anything got lost
     #[arg(long)]
@@ -282,6 +283,29 @@ pub struct Run {
 
     /// The compiled script
     pub object: PathBuf,
+}
+
+/// Which messages are shown, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Messages {
+    /// Suppress all warnings
+    #[arg(long)]
+    pub no_warnings: bool,
+
+    /// Show a warning, hide it (no-NAME), or end with it (error, error=NAME); may be repeated
+    #[arg(short = 'W', value_name = "NAME", value_delimiter = ',')]
+    pub warning_words: Vec<String>,
+
+    /// How errors and warnings are written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub message_format: MessageFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    Text,
+    /// An object per line
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

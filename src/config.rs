@@ -1,7 +1,7 @@
 //! Settings of a run: one table of keys, from which the config block, the
 //! environment and the help text are read (cli.md §5).
 
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::parser::ast::{ConfigEntry, ConfigValue};
 use crate::plan::MissingProbes;
 use crate::source::Span;
@@ -371,12 +371,20 @@ impl Config {
         let lower = key.to_ascii_lowercase();
         let name = lower.strip_prefix("bpftrace_").unwrap_or(&lower);
         if RETIRED.contains(&name) {
-            diags.push(Diagnostic::warning(at, format!("`{key}` has no effect any more")));
+            diags.push(Diagnostic::warning(
+                Warning::Deprecated,
+                at,
+                format!("`{key}` has no effect any more"),
+            ));
             return;
         }
         let (name, value) = match renamed(name, value) {
             Some((now, value)) => {
-                diags.push(Diagnostic::warning(at, format!("`{key}` is called `{now}` now")));
+                diags.push(Diagnostic::warning(
+                    Warning::Deprecated,
+                    at,
+                    format!("`{key}` is called `{now}` now"),
+                ));
                 (now, value)
             }
             None => (name, value.to_string()),
@@ -384,8 +392,10 @@ impl Config {
         match KEYS.iter().find(|k| k.name == name) {
             Some(known) => {
                 if (known.set)(self, &value).is_none() {
+                    let words = known.values.split([' ', ',']).filter(|w| *w != "or");
                     diags.push(
                         Diagnostic::error(value_at, format!("wrong value for `{key}`"))
+                            .or_nearest(value_at, &value, words)
                             .help(format!("write {}", known.values)),
                     );
                 }
@@ -401,11 +411,8 @@ impl Config {
                 );
             }
             None => {
-                let mut d = Diagnostic::error(at, format!("unknown config key `{key}`"));
-                if let Some(near) = diag::nearest(name, KEYS.iter().map(|k| k.name)) {
-                    d = d.at(format!("did you mean `{near}`?"));
-                }
-                diags.push(d);
+                let d = Diagnostic::error(at, format!("unknown config key `{key}`"));
+                diags.push(d.or_nearest(at, name, KEYS.iter().map(|k| k.name)));
             }
         }
     }

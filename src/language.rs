@@ -369,7 +369,7 @@ pub static SECTIONS: &[Section] = &[
                unions are read by name; a whole struct can be kept and printed. `&$v` and `&@m` are the \
                addresses of a variable and a map.",
         examples: &[prints(
-            "begin {\n  $t = (struct task_struct *)curtask;\n  print(($t->pid == tid, $t.parent->parent.pid >= 0, ((int32 *)0)[3]));\n  $n = 5;\n  $p = &$n;\n  $n = 6;\n  print(*$p);\n  print((uint64)((int64 *)16 + 2));\n}",
+            "begin {\n  $t = curtask;\n  print(($t->pid == tid, $t.parent->parent.pid >= 0, ((int32 *)0)[3]));\n  $n = 5;\n  $p = &$n;\n  $n = 6;\n  print(*$p);\n  print((uint64)((int64 *)16 + 2));\n}",
             "(true, true, 0)\n6\n32\n\n\nWARNING: the output lacks something\n       1  stdin:3:3  reads: no address of the kernel\n",
         )],
         cases: &[

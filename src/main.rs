@@ -12,11 +12,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Build(build)) => driver::build(&build),
         Ok(Invocation::Flame(flame)) => driver::flame(&flame),
         Ok(Invocation::Run(run)) => driver::run_object(&run),
-        Err(error) => {
-            // Help goes to standard output, wrong use to standard error.
-            let _ = error.print();
-            u8::from(error.use_stderr())
-        }
+        Err(error) => driver::wrong_use(&error, &args),
     };
     ExitCode::from(status)
 }

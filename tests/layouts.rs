@@ -185,7 +185,12 @@ fn checks(text: &str, c: &str, names: &[(TypeTag, String)]) -> String {
     let (script, mut diags) = rtrace::parser::parse(&sources, file, &|_| false);
     let host = Host::at(std::path::Path::new("/nowhere"));
     let definitions = Definitions::read(&script.cdefs, &[], &host, &mut diags);
-    assert_eq!(diags, Diagnostics::default(), "{}", diags.render(&sources, false));
+    assert_eq!(
+        diags,
+        Diagnostics::default(),
+        "{}",
+        diags.render(&sources, rtrace::diag::Form::Text)
+    );
 
     let mut checks = String::new();
     for (tag, name) in names {

@@ -26,7 +26,7 @@ struct Wall {
 const WALLS: [Wall; 24] = [
     wall("logos", &["lexer/"], "only the lexer knows how text becomes tokens"),
     wall("lalrpop_util", &["parser/"], "only the parser knows its generator"),
-    wall("codespan_reporting", &["diag.rs"], "diagnostics are drawn in one place"),
+    wall("codespan_reporting", &["diag/"], "diagnostics are drawn in one place"),
     wall("clap", &["cli.rs", "driver/"], "flags are one struct, which the driver may explain"),
     wall("inkwell", &["codegen/"], "LLVM is the back end's"),
     wall("llvm_sys", &["codegen/"], "LLVM is the back end's"),

@@ -1,7 +1,7 @@
 //! What acts on the traced system, and on the run because of it.
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
-use crate::diag::Diagnostic;
+use crate::diag::{self, Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, StmtKind};
 use crate::plan::{Action, Cause, Format, Piece};
@@ -177,7 +177,11 @@ pub(super) const ROWS: &[Builtin] = &[
         effects: true,
         check: |c, call| match c.address_argument(call, 0) {
             Some(address) => {
-                c.diags.push(Diagnostic::warning(call.span, "`unwatch` does nothing"));
+                c.diags.push(Diagnostic::warning(
+                    Warning::Deprecated,
+                    call.span,
+                    "`unwatch` does nothing",
+                ));
                 c.typed_with(call, vec![address], Type::Void, Detail::None)
             }
             None => tree::Expr::error(call.span),
@@ -213,8 +217,14 @@ fn check_signal(c: &mut Checker<'_>, call: &Call<'_>, helper: Helper) -> tree::E
                 c.typed_with(call, vec![number], Type::Void, Detail::None)
             }
             Err(_) => {
-                let d = Diagnostic::error(value.span, format!("there is no signal `{name}`"))
-                    .help("write a name like `\"SIGKILL\"` or a number from 1 to 64");
+                let signals = nix::sys::signal::Signal::iterator().map(|s| s.as_str());
+                let near = diag::nearest(&full, signals).map(|near| format!("\"{near}\""));
+                let d = Diagnostic::error(value.span, format!("there is no signal `{name}`"));
+                let d = match near {
+                    Some(near) => d.did_you_mean(value.span, &near),
+                    None => d,
+                };
+                let d = d.help("write a name like `\"SIGKILL\"` or a number from 1 to 64");
                 c.fail(d)
             }
         };

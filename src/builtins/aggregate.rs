@@ -74,6 +74,11 @@ pub(super) const ROWS: &[Builtin] = &[
     },
 ];
 
+/// The names of all aggregations.
+pub(crate) fn aggregations() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|row| row.name)
+}
+
 /// The name, if it is an aggregation's.
 pub(crate) fn aggregation(name: &str) -> Option<&'static str> {
     ROWS.iter().find(|r| r.name == name).map(|r| r.name)

@@ -173,7 +173,7 @@ fn check_container(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let Some(of) = c.type_argument(of) else { return tree::Expr::error(call.span) };
     let Some(names) = path_of(path) else {
         let d = Diagnostic::error(path.span, "this is no member")
-            .help(format!("write `{}`", call.builtin.usage));
+            .help(format!("write {}", call.builtin.forms()));
         return c.fail(d);
     };
     let Some(offset) = c.member_offset(&of, &names) else { return tree::Expr::error(call.span) };

@@ -1,7 +1,7 @@
 //! What the probe brings along: arguments, registers, functions, stacks.
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Warning};
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
 use crate::probes::Func;
 use crate::sema::Checker;
@@ -333,7 +333,7 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     }
     if mode == StackMode::BuildId && !user {
         c.diags.push(
-            Diagnostic::warning(call.span, "kernel stacks have no build ids")
+            Diagnostic::warning(Warning::KernelLacks, call.span, "kernel stacks have no build ids")
                 .at("shown as plain addresses"),
         );
         mode = StackMode::Raw;

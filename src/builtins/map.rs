@@ -164,7 +164,7 @@ fn check_whole(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         None => {
             let d =
                 Diagnostic::error(call.span, format!("`{}` takes a whole map", call.builtin.name))
-                    .help(format!("write `{}`", call.builtin.usage));
+                    .help(format!("write {}", call.builtin.forms()));
             c.fail(d)
         }
     }
@@ -175,7 +175,7 @@ fn check_find(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let [map, key, variable] = call.args else { return tree::Expr::error(call.span) };
     let E::Var(name) = &variable.node else {
         let d = Diagnostic::error(variable.span, "`find` puts the value into a variable")
-            .help(format!("write `{}`", call.builtin.usage));
+            .help(format!("write {}", call.builtin.forms()));
         return c.fail(d);
     };
     let Some((id, key)) = c.map_and_key(&Call { args: &[map.clone(), key.clone()], ..*call })

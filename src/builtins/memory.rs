@@ -2,7 +2,7 @@
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::config::Config;
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::sema::Checker;
@@ -266,9 +266,13 @@ fn check_str(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
             let room = i128::from(limit) - 1;
             if k > room {
                 c.diags.push(
-                    Diagnostic::warning(n.span, format!("a string has at most {room} bytes here"))
-                        .at("cut to that")
-                        .help("raise `max_strlen` in a config block"),
+                    Diagnostic::warning(
+                        Warning::CutString,
+                        n.span,
+                        format!("a string has at most {room} bytes here"),
+                    )
+                    .at("cut to that")
+                    .help("raise `max_strlen` in a config block"),
                 );
             }
             let k = u32::try_from(k.min(room)).unwrap_or(0);

@@ -24,7 +24,7 @@ use crate::sema::tree::{self, Detail};
 use crate::source::Span;
 use crate::types::Type;
 
-pub(crate) use aggregate::aggregation;
+pub(crate) use aggregate::{aggregation, aggregations};
 pub(crate) use param::{Named, check_named, usage};
 pub(crate) use task::current_pid;
 
@@ -83,6 +83,32 @@ pub enum Lowering {
 impl PartialEq for Builtin {
     fn eq(&self, other: &Builtin) -> bool {
         self.name == other.name
+    }
+}
+
+impl Builtin {
+    /// Its forms as one writes them, for messages: "`pid` or `pid(init)`".
+    pub(crate) fn forms(&self) -> String {
+        let mut forms = vec![String::new()];
+        let mut depth = 0usize;
+        let mut rest = self.usage;
+        while let Some(c) = rest.chars().next() {
+            match c {
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if let (0, Some(next)) = (depth, rest.strip_prefix(", ")) {
+                forms.push(String::new());
+                rest = next;
+                continue;
+            }
+            if let Some(last) = forms.last_mut() {
+                last.push(c);
+            }
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        }
+        forms.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(" or ")
     }
 }
 

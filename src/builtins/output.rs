@@ -2,13 +2,14 @@
 
 use super::memory::{JOIN_COUNT, JOIN_LENGTH};
 use super::{BASE, Builtin, Call, Lowered, Lowering};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Warning};
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::plan::{Action, Conversion, ConversionKind, Format, Piece};
 use crate::sema::Checker;
 use crate::sema::format;
 use crate::sema::lower::{Lower, Remote};
 use crate::sema::tree::{self, Detail, ExprKind};
+use crate::source::Span;
 use crate::types::{Aggregation, Type};
 
 pub(super) const ROWS: &[Builtin] = &[
@@ -151,7 +152,7 @@ pub(super) fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let format = match format::parse(bytes) {
         Ok(format) => format,
         Err(e) => {
-            let d = Diagnostic::error(format_at.span, e.message);
+            let d = Diagnostic::error(conversion_at(c, format_at.span, e.conversion), e.message);
             return c.fail(match e.help {
                 Some(help) => d.help(help),
                 None => d,
@@ -164,10 +165,12 @@ pub(super) fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     }
     let wanted = format::conversions(&format).count();
     if wanted != values.len() {
-        let (word, at) = if values.len() < wanted {
-            ("not enough", call.span)
+        let (word, at, label) = if values.len() < wanted {
+            let at = conversion_at(c, format_at.span, values.len());
+            ("not enough", at, "no value is given for this")
         } else {
-            ("too many", values.get(wanted).map_or(call.span, |v| v.span))
+            let at = values.get(wanted).map_or(call.span, |v| v.span);
+            ("too many", at, "nothing in the format shows this")
         };
         let d = Diagnostic::error(
             at,
@@ -176,9 +179,9 @@ pub(super) fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
                 values.len()
             ),
         );
-        return c.fail(d);
+        return c.fail(d.at(label));
     }
-    for (conversion, value) in format::conversions(&format).zip(&values) {
+    for (n, (conversion, value)) in format::conversions(&format).zip(&values).enumerate() {
         let number = value.ty.is_integer()
             || matches!(value.ty, Type::Ptr { .. } | Type::Ksym | Type::Username | Type::Unknown);
         let buffer = matches!(value.ty, Type::Buffer(_) | Type::Unknown);
@@ -199,12 +202,19 @@ pub(super) fn formatted(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         if !fine {
             let d = Diagnostic::error(value.span, format!("this conversion takes {wants}"))
                 .at(format!("this is `{}`", value.ty))
-                .label(format_at.span, "the format")
+                .label(conversion_at(c, format_at.span, n), "the conversion")
                 .help("`%s` prints any value");
             return c.fail(d);
         }
     }
     c.typed_with(call, values, Type::Void, Detail::Format(format))
+}
+
+/// Where a conversion stands, or the whole format if it is no literal.
+fn conversion_at(c: &Checker<'_>, format: Span, n: usize) -> Span {
+    let start = format.start as usize;
+    let place = format::place(c.text_at(format), n);
+    place.map_or(format, |p| Span::new(format.file, start + p.start, start + p.end))
 }
 
 fn send_format(l: &mut Lower<'_>, call: &Lowered<'_>, action: fn(Format) -> Action) {
@@ -216,6 +226,17 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     use crate::parser::ast::ExprKind as E;
     let Some(first) = call.args.first() else { return tree::Expr::error(call.span) };
     if let Some(map) = c.whole_map(call, 0) {
+        if c.in_loop() {
+            let name = c.map(map).name.clone();
+            let d = Diagnostic::warning(
+                Warning::MapPrintedInLoop,
+                call.span,
+                format!("all of `@{name}` is printed in each round"),
+            );
+            c.diags.push(
+                d.help(format!("print it after the loop, or one element: `print(@{name}[key])`")),
+            );
+        }
         let mut numbers = Vec::new();
         for (n, what) in [(1, "`top`"), (2, "`div`")] {
             if let Some(e) = call.args.get(n) {
@@ -229,8 +250,11 @@ fn check_print(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         if let Some((Aggregation::Stats { .. }, _)) = &c.map(map).aggregation
             && !numbers.is_empty()
         {
-            c.diags
-                .push(Diagnostic::warning(call.span, "`top` and `div` have no effect on `stats`"));
+            c.diags.push(Diagnostic::warning(
+                Warning::IgnoredArgument,
+                call.span,
+                "`top` and `div` have no effect on `stats`",
+            ));
         }
         return c.typed_with(call, vec![], Type::Void, Detail::Map { map, numbers });
     }
@@ -329,7 +353,7 @@ fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let ExprKind::Call { args, detail: Detail::Format(format), .. } = checked.kind.clone() else {
         return checked;
     };
-    for conversion in format::conversions(&format) {
+    for (n, conversion) in format::conversions(&format).enumerate() {
         let plain = *conversion
             == (Conversion { bytes: conversion.bytes, kind: conversion.kind, ..format::PLAIN });
         let known = matches!(
@@ -341,7 +365,7 @@ fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
                 | ConversionKind::Text
         );
         if !plain || !known {
-            let at = call.args.first().map_or(call.span, |a| a.span);
+            let at = call.args.first().map_or(call.span, |a| conversion_at(c, a.span, n));
             let d = Diagnostic::error(at, "`debugf` cannot format this")
                 .note("the kernel knows `%d`, `%u`, `%x`, `%p` and `%s`, without width and flags")
                 .help("use `printf`");
@@ -357,7 +381,7 @@ fn check_debugf(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         return c.fail(d);
     }
     c.diags.push(
-        Diagnostic::warning(call.span, "`debugf` is for debugging only")
+        Diagnostic::warning(Warning::Debugf, call.span, "`debugf` is for debugging only")
             .note("it is slow, and all of the system writes to the same buffer")
             .help("use `printf`"),
     );

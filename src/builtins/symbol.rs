@@ -29,8 +29,7 @@ pub(super) const ROWS: &[Builtin] = &[
                     call.span,
                 ),
                 None => {
-                    let d = Diagnostic::error(call.span, format!("the kernel has no symbol `{name}`"))
-                        .note("as listed in /proc/kallsyms; addresses there may be hidden by the sysctl kernel.kptr_restrict");
+                    let d = no_symbol(c, call, &name);
                     c.fail(d)
                 }
             }
@@ -115,11 +114,25 @@ fn binary(c: &mut Checker<'_>, call: &Call<'_>) -> Option<(String, Binary)> {
     }
 }
 
+/// A kernel symbol that is not there.
+fn no_symbol(c: &Checker<'_>, call: &Call<'_>, name: &str) -> Diagnostic {
+    let at = call.args.first().map_or(call.span, |a| a.span);
+    let d = Diagnostic::error(at, format!("the kernel has no symbol `{name}`"));
+    match c.host.nearest_kernel_symbol(name) {
+        Some(near) => d.did_you_mean(at, &format!("\"{near}\"")),
+        None => d.note(
+            "as listed in /proc/kallsyms; addresses there may be hidden by the sysctl \
+             kernel.kptr_restrict",
+        ),
+    }
+}
+
 fn check_uaddr(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let Some(name) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
     let Some((path, binary)) = binary(c, call) else { return tree::Expr::error(call.span) };
     let Some((address, size)) = binary.symbol(&name) else {
-        let d = Diagnostic::error(call.span, format!("`{path}` has no symbol `{name}`"))
+        let at = call.args.first().map_or(call.span, |a| a.span);
+        let d = Diagnostic::error(at, format!("`{path}` has no symbol `{name}`"))
             .note("neither in its own tables nor in a file of debug symbols");
         return c.fail(d);
     };
@@ -208,8 +221,7 @@ fn check_percpu(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     };
     let address = |name: &str| c.host.kernel_symbol(name).map(|s| s.address);
     let Some(at) = address(&name) else {
-        let d = Diagnostic::error(call.span, format!("the kernel has no symbol `{name}`"))
-            .note("as listed in /proc/kallsyms; addresses there may be hidden by the sysctl kernel.kptr_restrict");
+        let d = no_symbol(c, call, &name);
         return c.fail(d);
     };
     let section = address("__per_cpu_start").zip(address("__per_cpu_end"));

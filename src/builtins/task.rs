@@ -1,7 +1,7 @@
 //! Who is running: processes, threads, users, CPUs, cgroups.
 
 use super::{BASE, Builtin, Call, Lowering};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Kfunc, Place, StmtKind};
 use crate::plan::{Cause, Param};
@@ -260,7 +260,7 @@ pub(super) const ROWS: &[Builtin] = &[
         check: |c, call| {
             if !c.options.has_child {
                 c.diags.push(
-                    Diagnostic::warning(call.span, "there is no child process")
+                    Diagnostic::warning(Warning::NoChild, call.span, "there is no child process")
                         .at("taken as 0")
                         .help("start one with `-c COMMAND`"),
                 );
@@ -291,9 +291,13 @@ fn check_comm_of(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let known = c.host.btf().is_ok_and(|b| b.function(name).is_some());
     if !known {
         c.diags.push(
-            Diagnostic::warning(call.span, "this kernel does not find processes by their ids")
-                .at("taken as `[unknown]`")
-                .note(format!("it lacks the function `{name}` (Linux 6.2)")),
+            Diagnostic::warning(
+                Warning::KernelLacks,
+                call.span,
+                "this kernel does not find processes by their ids",
+            )
+            .at("taken as `[unknown]`")
+            .note(format!("it lacks the function `{name}` (Linux 6.2)")),
         );
         let text = b"[unknown]".to_vec();
         return tree::Expr::new(ExprKind::Str(text), Type::Str(COMM_OF), call.span);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::objects;
 use crate::builtins;
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::headers::{self, Wrong};
 use crate::parser::{self, ast::Script, cdef};
 use crate::sema::ObjectFile;
@@ -206,7 +206,7 @@ impl Loader<'_> {
             entries.map(|e| e.path()).filter(|p| kind(p).is_some()).collect();
         files.sort();
         if files.is_empty() {
-            let d = Diagnostic::warning(import.span, "nothing is imported")
+            let d = Diagnostic::warning(Warning::EmptyImport, import.span, "nothing is imported")
                 .at("no `.bt`, `.h`, `.bpf.c` or `.bpf.o` file is in this folder");
             self.diags.push(d);
         }

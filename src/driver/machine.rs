@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Failed, Outcome, Style, color, fail, failed};
+use super::{Failed, Outcome, Style, USAGE, fail, failed, messages};
 use crate::cli;
 use crate::diag::Diagnostic;
 use crate::host::Host;
@@ -19,7 +19,7 @@ use crate::source::Sources;
 /// Fails early, and with the reason, where nothing could be loaded anyway.
 pub(super) fn check_privileges() -> Result<(), Failed> {
     runtime::privileges::check().map_err(|error| {
-        eprint!("{}", error.diagnostics.render(&Sources::default(), color()));
+        messages::write(&error.diagnostics, &Sources::default());
         Failed(error.status)
     })
 }
@@ -36,7 +36,7 @@ pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Fail
             Some(name) => format!("cannot link `{name}`"),
             None => "cannot link the imported objects".to_owned(),
         };
-        failed(Diagnostic::global(message).note(why))
+        failed(Diagnostic::global(message).note(why), USAGE)
     })
 }
 
@@ -76,8 +76,9 @@ pub(super) fn execute(
         guarded: !style.raw
             && if exported.is_some() { io::stderr().is_terminal() } else { terminal },
         guarded_errors: io::stderr().is_terminal() && !style.raw,
-        color: color(),
-        warnings: style.warnings,
+        color: messages::color(),
+        messages: messages::form(),
+        levels: messages::levels(),
     };
     let sources = object.plan.sources.clone();
     // What is exported has the output for itself; everything else is shown beside it.
@@ -90,7 +91,7 @@ pub(super) fn execute(
         output.export(&object.plan, format, out);
     }
     let status = runtime::run(object, setup, host, &mut output).map_err(|error| {
-        eprint!("{}", error.diagnostics.render(&sources, color()));
+        messages::write(&error.diagnostics, &sources);
         if let (Some(log), true) = (&error.log, setup.verbose) {
             eprintln!("{log}");
         }

@@ -3,6 +3,7 @@
 mod load;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
 mod machine;
+mod messages;
 mod objects;
 
 use std::borrow::Cow;
@@ -13,7 +14,7 @@ use std::path::Path;
 use crate::builtins;
 use crate::cli::{self, Build, Cli, DebugStage, Flame, Run, Stage};
 use crate::codegen;
-use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::flame;
 use crate::guard;
 use crate::host::Host;
@@ -30,6 +31,7 @@ use crate::source::{FileId, Source, Sources};
 
 use load::{Loaded, Search, load};
 use machine::{Setup, execute, live};
+use messages::shown;
 
 /// Exit status of wrong use and wrong scripts.
 const USAGE: u8 = 1;
@@ -41,6 +43,12 @@ type Outcome = Result<u8, Failed>;
 
 /// Runs or lists a script.
 pub fn script(cli: &Cli) -> u8 {
+    if let Err(Failed(status)) = messages::choose(&cli.messages) {
+        return status;
+    }
+    if let Err(Failed(status)) = known_features(cli) {
+        return status;
+    }
     let outcome = if cli.version {
         say(&format!("rtrace v{}\n", env!("CARGO_PKG_VERSION")))
     } else if cli.info {
@@ -53,6 +61,17 @@ pub fn script(cli: &Cli) -> u8 {
         run(cli)
     };
     outcome.unwrap_or_else(|Failed(status)| status)
+}
+
+/// Arguments that cannot be understood, or a question about them.
+pub fn wrong_use(error: &clap::Error, args: &[String]) -> u8 {
+    if !error.use_stderr() {
+        // Help goes to standard output; a closed pipe is a quiet end.
+        let _ = error.print();
+        return 0;
+    }
+    messages::wrong_use(error, args);
+    USAGE
 }
 
 /// Compiles a script and runs it.
@@ -96,7 +115,6 @@ fn run(cli: &Cli) -> Outcome {
         output: cli.output.as_deref(),
         format: cli.format,
         buffering: cli.buffering,
-        warnings: !cli.no_warnings,
         raw: cli.raw,
     };
     execute(elf, &setup, &host, &style)
@@ -112,6 +130,7 @@ fn asks_for_help(cli: &Cli, source: &Source) -> bool {
 /// Runs a stored object.
 pub fn run_object(run: &Run) -> u8 {
     let start = || {
+        messages::choose(&run.messages)?;
         let elf = fs::read(&run.object)
             .map_err(|e| fail(format!("cannot read `{}`: {e}", run.object.display())))?;
         let setup = Setup {
@@ -128,7 +147,6 @@ pub fn run_object(run: &Run) -> u8 {
             output: run.output.as_deref(),
             format: run.format,
             buffering: run.buffering,
-            warnings: !run.no_warnings,
             raw: run.raw,
         };
         execute(elf, &setup, &live(Path::new("/")), &style)
@@ -139,6 +157,7 @@ pub fn run_object(run: &Run) -> u8 {
 /// Compiles a script to an object file.
 pub fn build(build: &Build) -> u8 {
     let start = || {
+        messages::choose(&build.messages)?;
         let (source, params) = read(build.program.as_deref(), &build.args)?;
         let host = live(Path::new("/"));
         let (params, named) = parameters(params, &build.more);
@@ -155,7 +174,7 @@ pub fn build(build: &Build) -> u8 {
             headers: build.include.clone(),
             thoroughly: false,
         };
-        let checked = checked(&mut sources, file, &search, &host, &options, true)?;
+        let checked = checked(&mut sources, file, &search, &host, &options)?;
         let elf = compile(&checked, &host)?;
         write(&build.output, &elf)?;
         Ok(0)
@@ -197,7 +216,6 @@ struct Style<'a> {
     output: Option<&'a Path>,
     format: cli::OutputFormat,
     buffering: cli::Buffering,
-    warnings: bool,
     /// Bytes of traced programs go to terminals as they are.
     raw: bool,
 }
@@ -223,7 +241,7 @@ fn list(cli: &Cli) -> Outcome {
                 say(&listed(cli, &format!("{name}\n")))?;
             }
         }
-        return shown(&diags, &sources, !cli.no_warnings).map(|()| 0);
+        return shown(&diags, &sources).map(|()| 0);
     }
     if params.len() > 1 {
         return Err(fail("`-l` takes one pattern; quote it, so that the shell leaves it alone"));
@@ -235,7 +253,7 @@ fn list(cli: &Cli) -> Outcome {
     if !lines.is_empty() {
         say(&listed(cli, &(lines.join("\n") + "\n")))?;
     }
-    shown(&diags, &Sources::default(), !cli.no_warnings).map(|()| 0)
+    shown(&diags, &Sources::default()).map(|()| 0)
 }
 
 /// Names of probes as a terminal may have them: symbols of binaries are anybody's.
@@ -252,12 +270,12 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
     }
     if stage == Stage::Ast {
         let (tree, diags) = parser::parse(&sources, file, &builtins::is_value);
-        shown(&diags, &sources, true)?;
+        shown(&diags, &sources)?;
         return say(&parser::print::print_grouped(&tree));
     }
     let host = host(cli);
     let options = options(cli, params)?;
-    let checked = checked(&mut sources, file, &search(cli), &host, &options, !cli.no_warnings)?;
+    let checked = checked(&mut sources, file, &search(cli), &host, &options)?;
     let cpu = cpu(&host);
     let text = |result: Result<String, String>| result.map_err(bug);
     match stage {
@@ -296,7 +314,7 @@ fn check(
         eprint!("{}", parser::print::print_grouped(&tree));
     }
     let search = search(cli);
-    let checked = checked(&mut sources, file, &search, host, options, !cli.no_warnings)?;
+    let checked = checked(&mut sources, file, &search, host, options)?;
     if shows(cli, DebugStage::Types) {
         say(&ir::print(&checked.module))?;
     }
@@ -340,7 +358,6 @@ fn checked(
     search: &Search,
     host: &Host,
     options: &sema::Options,
-    warnings: bool,
 ) -> Result<Checked, Failed> {
     let mut again = sources.clone();
     let (mut result, mut diags, unread) = examine(sources, file, search, host, options);
@@ -352,7 +369,7 @@ fn checked(
             (result, diags, *sources) = (found, said, again);
         }
     }
-    shown(&diags, sources, warnings)?;
+    shown(&diags, sources)?;
     let checked = result.ok_or(Failed(USAGE))?;
     if cfg!(debug_assertions)
         && let Err(broken) = ir::verify::verify(&checked.module)
@@ -509,6 +526,23 @@ fn pid(text: Option<&str>) -> Result<Option<u32>, Failed> {
     }
 }
 
+/// `--no-feature` knows features of the kernel, and ways to attach.
+fn known_features(cli: &Cli) -> Result<(), Failed> {
+    let names: Vec<&str> =
+        Feature::ALL.iter().map(|f| f.info().name).chain(probes::WAYS.iter().copied()).collect();
+    match cli.no_feature.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let d = Diagnostic::global(format!("there is no feature `{unknown}`"));
+            let d = match diag::nearest(unknown, names) {
+                Some(near) => d.help(format!("did you mean `{near}`?")),
+                None => d.help("`rtrace --info` lists the features"),
+            };
+            Err(failed(d, USAGE))
+        }
+    }
+}
+
 /// The traced machine: this one, or a recorded one.
 fn host(cli: &Cli) -> Host {
     let mut host = match &cli.host {
@@ -529,24 +563,6 @@ fn shows(cli: &Cli, stage: DebugStage) -> bool {
     cli.debug.contains(&stage) || cli.debug.contains(&DebugStage::All)
 }
 
-fn color() -> bool {
-    let wish = ["RTRACE_COLOR", "BPFTRACE_COLOR"].into_iter().find_map(|n| std::env::var(n).ok());
-    match wish.as_deref() {
-        Some("always") => true,
-        Some("never") => false,
-        _ if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) => false,
-        _ => io::stdout().is_terminal() && io::stderr().is_terminal(),
-    }
-}
-
-/// Shows messages; errors end the pipeline.
-fn shown(diags: &Diagnostics, sources: &Sources, warnings: bool) -> Result<(), Failed> {
-    let list = diags.list.iter().filter(|d| warnings || d.severity == Severity::Error);
-    let list = Diagnostics { list: list.cloned().collect() };
-    eprint!("{}", list.render(sources, color()));
-    if diags.has_errors() { Err(Failed(USAGE)) } else { Ok(()) }
-}
-
 /// Text on standard output. A closed pipe is a quiet end.
 fn say(text: &str) -> Outcome {
     io::stdout().write_all(text.as_bytes()).map(|()| 0).map_err(|_| Failed(0))
@@ -558,24 +574,16 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
 
 /// Something about the world or the arguments is wrong.
 fn fail(message: impl Into<String>) -> Failed {
-    failed(Diagnostic::global(message))
-}
-
-/// The same, with more to say.
-fn failed(diagnostic: Diagnostic) -> Failed {
-    let mut diags = Diagnostics::default();
-    diags.push(diagnostic);
-    eprint!("{}", diags.render(&Sources::default(), color()));
-    Failed(USAGE)
+    failed(Diagnostic::global(message), USAGE)
 }
 
 /// We are wrong.
 fn bug(message: String) -> Failed {
-    let mut diags = Diagnostics::default();
-    diags.push(
-        Diagnostic::global(format!("bug: {message}"))
-            .help("this is a fault of rtrace, not of the script; please report it"),
-    );
-    eprint!("{}", diags.render(&Sources::default(), color()));
-    Failed(255)
+    let d = Diagnostic::global(format!("bug: {message}"));
+    failed(d.help("this is a fault of rtrace, not of the script; please report it"), 255)
+}
+
+fn failed(diagnostic: Diagnostic, status: u8) -> Failed {
+    messages::write(&Diagnostics { list: vec![diagnostic] }, &Sources::default());
+    Failed(status)
 }

@@ -29,6 +29,7 @@ use dwarf::UserTypes;
 use features::{Feature, Features};
 use tracefs::Tracefs;
 
+use crate::diag;
 use crate::ir::ProgramKind;
 
 /// A machine whose events can be traced.
@@ -273,6 +274,14 @@ impl Host {
                 module: words.next().map(|m| m.trim_matches(['[', ']']).to_owned()),
             })
         })
+    }
+
+    /// The kernel symbol whose name is closest to one that is not there.
+    pub fn nearest_kernel_symbol(&self, name: &str) -> Option<String> {
+        let text = self.symbols.get_or_init(|| self.read("/proc/kallsyms").unwrap_or_default());
+        let names = text.lines().filter_map(|line| line.split_ascii_whitespace().nth(2));
+        let close = names.filter(|n| n.len().abs_diff(name.len()) <= (name.len() / 3).max(1));
+        diag::nearest(name, close).map(str::to_owned)
     }
 
     /// The function of the kernel that an address lies in, and the distance from

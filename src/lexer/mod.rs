@@ -58,6 +58,7 @@ mod tests;
 pub use self::literal::Place;
 pub use self::print::print;
 pub use self::token::Token;
+pub use settle::TYPES;
 
 use self::scanner::Scanner;
 use crate::source::{FileId, Spanned};

@@ -14,7 +14,7 @@ use crate::lexer::token::Token;
 use crate::source::Spanned;
 
 /// Names that are types wherever a type can stand.
-const TYPES: [&str; 22] = [
+pub const TYPES: [&str; 22] = [
     "int8",
     "int16",
     "int32",

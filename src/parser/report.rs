@@ -199,7 +199,15 @@ impl Scene<'_> {
         if self.expected.is_empty() {
             return Some(error);
         }
-        Some(error.at(format!("expected {}", self.fold())))
+        let error = error.at(format!("expected {}", self.fold()));
+        // `fn f($a : int64) {`
+        let result = self.at(0) == Some(&Token::Fn) && self.expects(":");
+        if result && before.is_some_and(|b| b.node == Token::RParen) {
+            return Some(
+                error.help("write the type of its result, or `void`: `fn f(…) : void { … }`"),
+            );
+        }
+        Some(error)
     }
 
     /// Mistakes at the top level of a script.
@@ -257,7 +265,8 @@ impl Scene<'_> {
             }
             (token, before) if is_assignment(token) && before.ends_operand() => Some(
                 error("an assignment is a statement, not an expression")
-                    .help("to compare, write `==`"),
+                    .help("to compare, write `==`")
+                    .replace(found.span, "=="),
             ),
             _ => None,
         }
@@ -329,7 +338,7 @@ impl Scene<'_> {
             return None;
         }
         let error = Diagnostic::error(Scene::after(before), "expected `;`");
-        Some(error.at("a statement ends here"))
+        Some(error.at("a statement ends here").replace(Scene::after(before), ";"))
     }
 
     /// What was expected, in words.

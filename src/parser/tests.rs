@@ -25,7 +25,7 @@ fn parsed(text: &str) -> (ast::Script, Diagnostics) {
 
 fn parses(text: &str) -> ast::Script {
     let (script, diagnostics) = parsed(text);
-    let shown = diagnostics.render(&sources(text), false);
+    let shown = diagnostics.render(&sources(text), crate::diag::Form::Text);
     assert!(diagnostics.list.is_empty(), "{text}\n{shown}");
     script
 }
@@ -46,7 +46,7 @@ fn one_line(printed: &str) -> String {
 fn errors(text: &str) -> Vec<(String, String)> {
     let (_, diagnostics) = parsed(text);
     // Every message must be printable.
-    diagnostics.render(&sources(text), false);
+    diagnostics.render(&sources(text), crate::diag::Form::Text);
     let mut list: Vec<_> = diagnostics
         .list
         .iter()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::text::Part;
 use super::{Looked, Request};
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::plan::{Attach, Mechanism};
@@ -89,9 +89,13 @@ pub(super) fn files(
     if programs.len() > 1 {
         let shown: Vec<String> = programs.iter().map(|p| format!("`{}`", p.display())).collect();
         diags.push(
-            Diagnostic::warning(target.span, format!("there are several programs `{text}`"))
-                .note(format!("the first of {} is meant", shown.join(", ")))
-                .help("write the whole path"),
+            Diagnostic::warning(
+                Warning::Ambiguous,
+                target.span,
+                format!("there are several programs `{text}`"),
+            )
+            .note(format!("the first of {} is meant", shown.join(", ")))
+            .help("write the whole path"),
         );
         programs.truncate(1);
     }

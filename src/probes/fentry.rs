@@ -12,7 +12,7 @@ use super::text::Part;
 use super::{
     Access, Argument, Context, Expanded, Func, Instance, Provider, Request, Side, in_register,
 };
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::btf::{Btf, Function, Param};
 use crate::host::features::Feature;
 use crate::host::{BpfFunction, Host};
@@ -103,7 +103,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             if takes_lock(&function.text) {
                 let message = format!("tracing `{}` may go wrong", function.text);
                 diags.push(
-                    Diagnostic::warning(function.span, message)
+                    Diagnostic::warning(Warning::Uncertain, function.span, message)
                         .note("the program itself takes such locks when it uses maps"),
                 );
             }
@@ -197,7 +197,7 @@ fn unknown(host: &Host, btf: &Btf, module: Option<&Part>, function: &Part) -> Di
                 .note("the kernel does not describe this function")
                 .help(format!("`kprobe:{same}` can trace it, if this kernel has kprobes"))
         }
-        Some(near) => d.at(format!("did you mean `{near}`?")),
+        Some(near) => d.did_you_mean(function.span, &near),
         None => d.note("it may be inlined everywhere, or not exist in this kernel"),
     }
 }

@@ -58,7 +58,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         let d = Diagnostic::error(name.span, message);
         let all = names(btf);
         let d = match diag::nearest(&name.text, all.iter().map(String::as_str)) {
-            Some(near) => d.at(format!("did you mean `{near}`?")),
+            Some(near) => d.did_you_mean(name.span, near),
             None => d.note(format!("this kernel has {}", all.join(", "))),
         };
         return request.missing(Box::new(d), diags);

@@ -173,7 +173,7 @@ fn one(request: &Request<'_>, module: Option<&Part>, part: &Part) -> Looked<Targ
     }
     let d = Diagnostic::error(part.span, format!("there is no kernel function `{function}`"));
     let d = match functions::nearest(host, function) {
-        Some(near) => d.at(format!("did you mean `{near}`?")),
+        Some(near) => d.did_you_mean(part.span, &near),
         None => d.note("it may be inlined everywhere, or not exist in this kernel"),
     };
     Ok(Err(Box::new(d)))

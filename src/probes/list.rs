@@ -2,7 +2,7 @@
 
 use super::text::{self, Part};
 use super::{PROVIDERS, Provider, Side};
-use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::source::Span;
@@ -180,8 +180,8 @@ fn list_one(
             }
             Err(reason) => {
                 let d = Diagnostic::global(format!("{} probes cannot be listed", provider.name));
-                let severity = if asked { Severity::Error } else { Severity::Warning };
-                diags.push(Diagnostic { severity, ..d }.note(reason));
+                let d = if asked { d } else { d.weaken(Warning::KernelLacks) };
+                diags.push(d.note(reason));
             }
         }
     }

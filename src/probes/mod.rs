@@ -27,7 +27,7 @@ mod uprobe;
 mod usdt;
 mod watchpoint;
 
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::ir::ProgramKind;
 use crate::parser::ast::AttachPoint;
@@ -211,10 +211,7 @@ fn unknown_provider(head: &Part) -> Diagnostic {
     }
     let d = Diagnostic::error(head.span, format!("there is no provider `{}`", head.text));
     let names = PROVIDERS.iter().map(|p| p.name);
-    let d = match diag::nearest(&head.text.to_lowercase(), names.clone()) {
-        Some(near) => d.at(format!("did you mean `{near}`?")),
-        None => d,
-    };
+    let d = d.or_nearest(head.span, &head.text, names.clone());
     let names: Vec<&str> = names.collect();
     d.note(format!("the providers are {}", names.join(", ")))
 }
@@ -222,9 +219,12 @@ fn unknown_provider(head: &Part) -> Diagnostic {
 /// What a pattern without a match means for the attach point.
 fn nothing_matches(point: &AttachPoint, message: &str, options: &Options, diags: &mut Diagnostics) {
     if options.missing_probes != MissingProbes::Ignore {
-        diags.push(Diagnostic::warning(point.span, message));
+        diags.push(Diagnostic::warning(Warning::MissingProbe, point.span, message));
     }
 }
+
+/// Ways to attach that `--no-feature` switches off, beside what kernels may lack.
+pub const WAYS: &[&str] = &["raw_syscalls"];
 
 impl Request<'_> {
     fn span(&self) -> Span {
@@ -264,12 +264,11 @@ impl Request<'_> {
     }
 
     /// A name that is not there: an error, a warning, or nothing.
-    fn missing(&self, mut diagnostic: Box<Diagnostic>, diags: &mut Diagnostics) -> Expanded {
+    fn missing(&self, diagnostic: Box<Diagnostic>, diags: &mut Diagnostics) -> Expanded {
         match self.options.missing_probes {
             MissingProbes::Error => Err(diagnostic),
             MissingProbes::Warn => {
-                diagnostic.severity = diag::Severity::Warning;
-                diags.push(*diagnostic);
+                diags.push(diagnostic.weaken(Warning::MissingProbe));
                 Ok(Vec::new())
             }
             MissingProbes::Ignore => Ok(Vec::new()),

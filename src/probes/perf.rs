@@ -4,7 +4,7 @@
 use super::list::{Line, Query};
 use super::text::{Part, number};
 use super::{Context, Expanded, Instance, Provider, Request, Side};
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::ir::ProgramKind;
 use crate::parser::ast::TypeTag;
@@ -131,10 +131,7 @@ fn expand_timer(request: &Request<'_>, _: &mut Diagnostics) -> Expanded {
                 let Some((_, scale)) = UNITS.iter().find(|u| u.0 == unit.text) else {
                     let units = ["s", "ms", "us", "hz"];
                     let d = Diagnostic::error(unit.span, format!("unknown unit `{}`", unit.text));
-                    let d = match diag::nearest(&unit.text, units) {
-                        Some(near) => d.at(format!("did you mean `{near}`?")),
-                        None => d,
-                    };
+                    let d = d.or_nearest(unit.span, &unit.text, units);
                     return Err(Box::new(d.note("the units are s, ms, us and hz")));
                 };
                 // The kernel takes a signed number.
@@ -165,10 +162,7 @@ fn expand_counter(request: &Request<'_>, _: &mut Diagnostics) -> Expanded {
         let d =
             Diagnostic::error(event.span, format!("there is no {provider} event `{}`", event.text));
         let names = table.iter().flat_map(|c| std::iter::once(c.name).chain(c.alias));
-        let d = match diag::nearest(&event.text, names) {
-            Some(near) => d.at(format!("did you mean `{near}`?")),
-            None => d,
-        };
+        let d = d.or_nearest(event.span, &event.text, names);
         let names: Vec<&str> = table.iter().map(|c| c.name).collect();
         return Err(Box::new(d.note(format!("the events are {}", names.join(", ")))));
     };

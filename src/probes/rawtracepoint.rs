@@ -46,7 +46,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
                 let message = format!("there is no raw tracepoint `{wanted}`");
                 let d = Diagnostic::error(event.span, message);
                 let d = match diag::nearest(&event.text, all(btf).into_iter().map(|e| e.1)) {
-                    Some(near) => d.at(format!("did you mean `{near}`?")),
+                    Some(near) => d.did_you_mean(event.span, near),
                     None => d.help("`-l 'rawtracepoint:*'` lists all raw tracepoints"),
                 };
                 request.missing(Box::new(d), diags)

@@ -67,7 +67,7 @@ fn message_on(host: &Host, text: &str, options: &Options) -> String {
     if let Err(d) = expand(&point, &Needs::default(), host, options, &mut diags) {
         diags.push(*d);
     }
-    diags.render(&sources, false)
+    diags.render(&sources, crate::diag::Form::Text)
 }
 
 fn names(instances: &[Instance]) -> Vec<&str> {

@@ -71,17 +71,20 @@ fn unknown(tracefs: &Tracefs, category: &Part, name: &Part) -> Diagnostic {
     let here: Vec<&str> =
         events.iter().filter(|e| e.category == category.text).map(|e| e.name.as_str()).collect();
     if let Some(near) = diag::nearest(&name.text, here.iter().copied()) {
-        return d.at(format!("did you mean `{near}`?"));
+        return d.did_you_mean(name.span, near);
     }
     // Right event, wrong category.
     if let Some(event) = events.iter().find(|e| e.name == name.text) {
-        return d.at(format!("did you mean `{}:{}`?", event.category, event.name));
+        let whole = category.span.to(name.span);
+        return d
+            .at(format!("did you mean `{}:{}`?", event.category, event.name))
+            .replace(whole, format!("{}:{}", event.category, event.name));
     }
     if here.is_empty() {
         let categories = events.iter().map(|e| e.category.as_str());
         let d = Diagnostic { primary: Some((category.span, String::new())), ..d };
         return match diag::nearest(&category.text, categories) {
-            Some(near) => d.at(format!("did you mean `{near}`?")),
+            Some(near) => d.did_you_mean(category.span, near),
             None => d.help("`-l 'tracepoint:*'` lists all tracepoints"),
         };
     }

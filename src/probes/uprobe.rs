@@ -13,7 +13,7 @@ use super::parameters;
 use super::source::{expand_source, source};
 use super::text::{self, Part};
 use super::{Argument, Context, Expanded, Func, Instance, Looked, Provider, Request, Side};
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{self, Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::host::elf::{Binary, ElfFunction, Language, LanguageName};
 use crate::host::features::Feature;
@@ -173,7 +173,7 @@ fn places(
             }
             if found.iter().any(|f| f.chooser) {
                 let message = format!("`{name}` runs only once in a process");
-                diags.push(Diagnostic::warning(part.span, message).note(
+                diags.push(Diagnostic::warning(Warning::Uncertain, part.span, message).note(
                     "it chooses one of several functions when the program starts (an ifunc)",
                 ));
             }
@@ -241,7 +241,7 @@ fn unknown(host: &Host, binary: &Binary, path: &Path, part: &Part, name: &str) -
     let close = |n: &str| n.len().abs_diff(name.len()) <= (name.len() / 3).max(1);
     let near = binary.functions(&close);
     if let Some(near) = diag::nearest(name, near.iter().map(|f| f.name.as_str())) {
-        return d.at(format!("did you mean `{near}`?"));
+        return d.did_you_mean(part.span, near);
     }
     if name.contains("::") {
         return d.help("for a name of C++ or Rust, write `cpp:` or `rust:` before it");

@@ -13,7 +13,7 @@ use super::list::{Line, Query};
 use super::operand;
 use super::text::Part;
 use super::{Access, Argument, Context, Expanded, Instance, Needs, Provider, Request, Side};
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{self, Diagnostic, Diagnostics, Warning};
 use crate::host::elf::{Binary, ElfKind};
 use crate::host::markers::Marker;
 use crate::ir::ProgramKind;
@@ -78,7 +78,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         if let Some(marker) = markers.iter().find(|m| m.doubtful) {
             let message = format!("`{}` may not notice that it is watched", marker.name);
             diags.push(
-                Diagnostic::warning(request.span(), message)
+                Diagnostic::warning(Warning::Uncertain, request.span(), message)
                     .note("the kernel may count in another copy of the page that says so")
                     .help("a process that runs already, given by `-p`, notices"),
             );
@@ -116,7 +116,7 @@ fn unknown(binary: &Binary, path: &Path, provider: Option<&Part>, name: &Part) -
         return d.help(format!("write `{}:{}`", same.provider, same.name));
     }
     match diag::nearest(&name.text, all.iter().map(|m| m.name.as_str())) {
-        Some(near) => d.at(format!("did you mean `{near}`?")),
+        Some(near) => d.did_you_mean(name.span, near),
         None => d.help(format!("`rtrace -l 'usdt:{}:*'` lists its markers", path.display())),
     }
 }

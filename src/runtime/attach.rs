@@ -18,7 +18,7 @@ use super::links::{Detached, Links};
 use super::load::{Loaded, cannot_attach, damaged};
 use super::perf::{self, Counter, FilePlace};
 use super::sys::{self, Scope};
-use crate::diag::{Diagnostic, Severity};
+use crate::diag::{Diagnostic, Warning};
 use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
 
 /// What attaching depends on beside the plan.
@@ -269,14 +269,13 @@ impl Refused {
 /// What the policy for missing probes makes of a failure.
 fn refuse(
     plan: &Plan,
-    mut diagnostic: Diagnostic,
+    diagnostic: Diagnostic,
     warn: &mut dyn FnMut(Diagnostic),
 ) -> Result<(), Error> {
     match plan.config.missing_probes {
         MissingProbes::Error => return Err(Error::run(with_policy(plan, diagnostic))),
         MissingProbes::Warn => {
-            diagnostic.severity = Severity::Warning;
-            warn(diagnostic);
+            warn(diagnostic.weaken(Warning::MissingProbe));
         }
         MissingProbes::Ignore => {}
     }

@@ -10,7 +10,7 @@ pub mod table;
 
 use std::io;
 
-use crate::diag::Diagnostic;
+use crate::diag::{self, Diagnostic};
 use crate::plan::{Cause, LOSS_CELL, MAX_ROUNDS, Map, Plan};
 use crate::runtime::decode::word;
 use crate::source::Span;
@@ -250,7 +250,8 @@ impl Place {
             1 => "once".to_string(),
             n => format!("{n} times"),
         };
-        let mut diagnostic = Diagnostic::warning(self.span, &message).at(times);
+        let mut diagnostic =
+            Diagnostic::warning(diag::Warning::Runtime, self.span, &message).at(times);
         if let WarningKind::Helper { name, code } = &kind {
             diagnostic = diagnostic.note(format!("helper: {name}, retcode: {code}"));
         }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::error::Error;
 use super::sys;
-use crate::diag::{Diagnostic, Severity};
+use crate::diag::{Diagnostic, Warning};
 
 /// A capability (linux/capability.h).
 struct Capability {
@@ -50,10 +50,9 @@ pub(super) fn check_release(release: &str) -> Option<Diagnostic> {
         return None;
     }
     let message = format!("Linux {major}.{minor} is older than rtrace is made for");
-    let mut diagnostic = Diagnostic::global(message)
+    let diagnostic = Diagnostic::global(message)
         .note(format!("some scripts need what came with Linux {}.{}", OLDEST.0, OLDEST.1));
-    diagnostic.severity = Severity::Warning;
-    Some(diagnostic)
+    Some(diagnostic.weaken(Warning::OldKernel))
 }
 
 /// The capabilities that tracing needs and `mask` lacks.

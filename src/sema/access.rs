@@ -5,7 +5,7 @@ use super::check::Checker;
 use super::needs::is_args;
 use super::statement::shown;
 use super::tree::{Detail, Expr, ExprKind};
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Warning};
 use crate::host::btf;
 use crate::parser::ast::{self, TypeExprKind, TypeSuffix};
 use crate::probes::Argument;
@@ -25,6 +25,21 @@ impl Struct {
             Type::Ptr { to, .. } => Struct::of(to),
             _ => None,
         }
+    }
+}
+
+/// What a type is that cannot be read: a name of C, or some words.
+fn unsupported(what: &str) -> String {
+    match what.starts_with("a ") {
+        true => format!("it is {what}"),
+        false => format!("it is `{what}`"),
+    }
+}
+
+fn without_floats(d: Diagnostic, what: &str) -> Diagnostic {
+    match what.contains("float") || what.contains("double") {
+        true => d.note("BPF programs cannot use floating-point numbers"),
+        false => d,
     }
 }
 
@@ -59,9 +74,7 @@ impl Checker<'_> {
         let probe = self.probe_name();
         let mut d =
             Diagnostic::error(name.span, format!("`{probe}` has no argument `{}`", name.node));
-        if let Some(near) = diag::nearest(&name.node, args.iter().map(|a| a.name.as_str())) {
-            d = d.at(format!("did you mean `{near}`?"));
-        }
+        d = d.or_nearest(name.span, &name.node, args.iter().map(|a| a.name.as_str()));
         d = if args.is_empty() {
             d.note("it has no arguments at all")
         } else {
@@ -75,8 +88,8 @@ impl Checker<'_> {
     pub(crate) fn argument(&mut self, argument: Argument, span: Span) -> Expr {
         if let Type::Unsupported(what) = &argument.ty {
             let d = Diagnostic::error(span, format!("`{}` cannot be read", argument.name))
-                .at(format!("it is `{what}`"));
-            return self.fail(d);
+                .at(unsupported(what));
+            return self.fail(without_floats(d, what));
         }
         let ty = argument.ty.clone();
         Expr::new(ExprKind::Argument(argument), ty, span)
@@ -120,7 +133,7 @@ impl Checker<'_> {
             return self.unavailable(&format!("sarg{n}"), reason, span);
         };
         self.diags.push(
-            Diagnostic::warning(span, format!("`sarg{n}` is an old spelling"))
+            Diagnostic::warning(Warning::Deprecated, span, format!("`sarg{n}` is an old spelling"))
                 .help("write `*(uint64*)(reg(\"sp\") + …)`"),
         );
         let space = self.instance.context.space;
@@ -238,9 +251,7 @@ impl Checker<'_> {
         let record = matches!(ty, Type::Record(_));
         let what = if record { "this record".to_owned() } else { format!("`{ty}`") };
         let mut d = Diagnostic::error(name.span, format!("{what} has no field `{}`", name.node));
-        if let Some(near) = diag::nearest(&name.node, names.iter().map(String::as_str)) {
-            d = d.at(format!("did you mean `{near}`?"));
-        }
+        d = d.or_nearest(name.span, &name.node, names.iter().map(String::as_str));
         let own = match ty {
             Type::Struct(s) => self.cdefs.span(s.id),
             _ => None,
@@ -275,8 +286,8 @@ impl Checker<'_> {
         member.ty = inherit(&member.ty, if space == Space::None { Space::Kernel } else { space });
         if let Type::Unsupported(what) = &member.ty {
             let d = Diagnostic::error(span, format!("`{}` cannot be read", member.name))
-                .at(format!("it is `{what}`"));
-            return self.fail(d);
+                .at(unsupported(what));
+            return self.fail(without_floats(d, what));
         }
         let ty = match (&member.ty, Struct::of(&base.ty).map(|s| s.reference.id)) {
             // All of the array may be text, which then is not cut off.
@@ -360,7 +371,10 @@ impl Checker<'_> {
             ty => {
                 let d =
                     Diagnostic::error(span, "this cannot be indexed").at(format!("it is `{ty}`"));
-                return self.fail(d);
+                return self.fail(match ty.is_integer() {
+                    true => d.help("cast it to what it points to: `((uint64 *)…)[i]`"),
+                    false => d.note("arrays, tuples, strings and pointers can be indexed"),
+                });
             }
         };
         if let (Some(n), Some(len)) = (index_value.constant(), len)
@@ -433,7 +447,10 @@ impl Checker<'_> {
                         Ok(_) if self.cdefs.declares(name) => {
                             d.note("the script declares it, and nothing defines it")
                         }
-                        Ok(_) => d.note("neither the language nor this kernel's BTF knows it"),
+                        Ok(btf) => match self.nearest_type(btf, *tag, name) {
+                            Some(near) => d.did_you_mean(t.span, &near),
+                            None => d.note("neither the language nor this kernel's BTF knows it"),
+                        },
                         Err(e) => d.note(e.to_string()),
                     };
                     self.fail(d);
@@ -461,6 +478,37 @@ impl Checker<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The name closest to that of a type that is not there: with a tag, of the kernel's
+    /// and the script's types; without, of the language's, or the same with its tag.
+    fn nearest_type(
+        &self,
+        btf: &btf::Btf,
+        tag: Option<ast::TypeTag>,
+        name: &str,
+    ) -> Option<String> {
+        let Some(tag) = tag else {
+            let near = || diag::nearest(name, crate::lexer::TYPES).map(str::to_owned);
+            return self.with_tag(name).or_else(near);
+        };
+        let limit = (name.len() / 3).max(1);
+        let close = |n: &str| n.len().abs_diff(name.len()) <= limit;
+        let mut names = btf.type_names(tag, &close);
+        names.extend(self.cdefs.names().filter(|n| close(n)).map(str::to_owned));
+        let near = diag::nearest(name, names.iter().map(String::as_str))?;
+        Some(format!("{} {near}", tag.word()))
+    }
+
+    /// `struct name`, or what it is, if there is such a type.
+    pub(super) fn with_tag(&self, name: &str) -> Option<String> {
+        use ast::TypeTag::{Enum, Struct, Union};
+        let btf = self.host.btf().ok();
+        let known = [Struct, Union, Enum].into_iter().find(|tag| {
+            self.cdefs.find_type(Some(*tag), name).is_some()
+                || btf.is_some_and(|btf| btf.find_type(Some(*tag), name).is_some())
+        })?;
+        Some(format!("{} {name}", known.word()))
     }
 
     fn named_type(&mut self, tag: Option<ast::TypeTag>, name: &str) -> Option<Type> {
@@ -591,7 +639,27 @@ impl Checker<'_> {
             (a, b) if a == b => wanted.clone(),
             _ => return impossible(self, &value),
         };
+        self.unnecessary(&value, &ty, span);
         Expr::new(ExprKind::Cast(Box::new(value)), ty, span)
+    }
+
+    /// Notes a cast that changes nothing. What macros hold is not judged by one call.
+    fn unnecessary(&mut self, value: &Expr, ty: &Type, span: Span) {
+        // An element of an aggregation is a number only where it is used as one.
+        let number =
+            matches!(value.kind, ExprKind::Map { map, .. } if self.map(map).aggregation.is_some());
+        if value.ty != *ty || number || self.expansions.hold(span) {
+            self.casts.insert(span, None);
+            return;
+        }
+        let text = self.text_at(Span { end: value.span.start.max(span.start), ..span });
+        let length = text.find(')').map_or(text.len(), |at| at + 1);
+        let cast = Span::new(span.file, span.start as usize, span.start as usize + length);
+        let d = Diagnostic::warning(Warning::UnnecessaryCast, cast, "this cast changes nothing")
+            .at("take it out")
+            .replace(cast, "")
+            .label(value.span, format!("this is {} already", shown(value)));
+        self.casts.entry(span).or_insert(Some(d));
     }
 
     /// A register of the interrupted or traced code.
@@ -604,7 +672,7 @@ impl Checker<'_> {
         let Some(offset) = arch.register(name) else {
             let mut d = Diagnostic::error(span, format!("unknown register `{name}`"));
             if let Some(near) = diag::nearest(name, arch.registers.iter().map(|r| r.0)) {
-                d = d.at(format!("did you mean `{near}`?"));
+                d = d.did_you_mean(span, &format!("\"{near}\""));
             }
             let names: Vec<&str> = arch.registers.iter().map(|r| r.0).collect();
             d = d.note(format!("the registers of {} are {}", arch.name, names.join(", ")));

@@ -3,7 +3,7 @@
 use super::check::Checker;
 use super::tree::{Detail, Expr, ExprKind, MapId, VarId};
 use crate::builtins::{self, Call};
-use crate::diag::{self, Diagnostic};
+use crate::diag::Diagnostic;
 use crate::host::features::Feature;
 use crate::ir;
 use crate::parser::ast;
@@ -57,7 +57,7 @@ impl Checker<'_> {
                 e.span,
                 format!("argument {} of `{}` must be a string literal", n + 1, call.builtin.name),
             )
-            .help(format!("write `{}`", call.builtin.usage));
+            .help(format!("write {}", call.builtin.forms()));
             if let ast::ExprKind::Param(n) = e.node {
                 d = d.help(format!("write `str(${n})` for the text of the parameter"));
             }
@@ -156,11 +156,9 @@ impl Checker<'_> {
             return Some(index);
         }
         let list: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
-        let mut d = Diagnostic::error(e.span, format!("unknown mode of `{}`", call.builtin.name))
-            .note(format!("it is one of {}", list.join(", ")));
-        if let Some(near) = diag::nearest(given, words.iter().copied()) {
-            d = d.at(format!("did you mean `{near}`?"));
-        }
+        let d = Diagnostic::error(e.span, format!("unknown mode of `{}`", call.builtin.name))
+            .note(format!("it is one of {}", list.join(", ")))
+            .or_nearest(e.span, given, words.iter().copied());
         self.fail(d);
         None
     }
@@ -181,7 +179,7 @@ impl Checker<'_> {
                 call.span,
                 format!("`{}` takes a map and a key", call.builtin.name),
             )
-            .help(format!("write `{}`", call.builtin.usage));
+            .help(format!("write {}", call.builtin.forms()));
             self.fail(d);
             return None;
         };

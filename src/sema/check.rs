@@ -9,18 +9,18 @@ use std::collections::{HashMap, HashSet};
 
 use super::Options;
 use super::cdefs::Definitions;
-use super::expand::written;
+use super::expand::{Expansions, written};
 use super::function::Signature;
 use super::promote::Joined;
 use super::tree::{self, Expr, MapId, VarId};
 use crate::builtins::{self, Call};
 use crate::config::Config;
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::ir::Foreign;
 use crate::parser::ast::{self, Item};
 use crate::probes::Instance;
-use crate::source::Span;
+use crate::source::{Sources, Span};
 use crate::types::{Aggregation, Type};
 
 /// Rounds after which types that still change are given up (language.md §26).
@@ -74,6 +74,11 @@ pub struct Checker<'a> {
     pub(crate) options: &'a Options,
     pub(crate) config: &'a Config,
     pub(super) cdefs: &'a Definitions,
+    texts: &'a Sources,
+    pub(super) expansions: &'a Expansions,
+    /// Casts to the type that the value has already, by their places: what to say of
+    /// them, unless another instance of the probe needs them.
+    pub(super) casts: HashMap<Span, Option<Diagnostic>>,
     pub(crate) diags: Diagnostics,
     pub(super) maps: Vec<MapState>,
     map_index: HashMap<String, MapId>,
@@ -123,6 +128,7 @@ pub(super) fn var_key(probe: usize, var: &tree::Var) -> VarKey {
 /// Checks every probe and function; `outside` is what functions have of a probe.
 pub(super) fn check<'a>(
     script: &ast::Script,
+    (texts, expansions): (&'a Sources, &'a Expansions),
     (probes, outside): (&'a [(&ast::Probe, Instance)], &'a Instance),
     host: &'a Host,
     options: &'a Options,
@@ -134,6 +140,9 @@ pub(super) fn check<'a>(
         options,
         config,
         cdefs,
+        texts,
+        expansions,
+        casts: HashMap::new(),
         diags: Diagnostics::default(),
         maps: Vec::new(),
         map_index: HashMap::new(),
@@ -173,6 +182,7 @@ pub(super) fn check<'a>(
         checker.changed = false;
         checker.diags = declarations.clone();
         checker.calls.clear();
+        checker.casts.clear();
         trees.clear();
         functions.clear();
         for (index, (probe, instance)) in probes.iter().enumerate() {
@@ -192,6 +202,9 @@ pub(super) fn check<'a>(
     }
     let order = checker.call_order();
     checker.warn_unassigned();
+    for warning in std::mem::take(&mut checker.casts).into_values().flatten() {
+        checker.diags.push(warning);
+    }
     checker.check_maps();
     if !checker.diags.has_errors() {
         builtins::check_named(&checker.named, options, &mut checker.diags);
@@ -243,6 +256,11 @@ impl<'a> Checker<'a> {
             other => {
                 diags.push(
                     Diagnostic::error(decl.kind.span, format!("unknown kind of map `{other}`"))
+                        .or_nearest(
+                            decl.kind.span,
+                            other,
+                            ["hash", "lruhash", "percpuhash", "percpulruhash"],
+                        )
                         .help("write `hash`, `lruhash`, `percpuhash` or `percpulruhash`"),
                 );
                 return;
@@ -301,9 +319,12 @@ impl<'a> Checker<'a> {
             return;
         }
         for (name, span) in std::mem::take(&mut self.unassigned) {
-            let d =
-                Diagnostic::warning(span, format!("nothing is assigned to `${}`", written(&name)))
-                    .at("it is 0");
+            let d = Diagnostic::warning(
+                Warning::NeverAssigned,
+                span,
+                format!("nothing is assigned to `${}`", written(&name)),
+            )
+            .at("it is 0");
             self.diags.push(d);
         }
     }
@@ -323,9 +344,9 @@ impl<'a> Checker<'a> {
                     .filter(|m| m.assigned)
                     .map(|m| format!("@{}", m.name))
                     .collect();
-                if let Some(near) = diag::nearest(&name, others.iter().map(String::as_str)) {
-                    d = d.help(format!("did you mean `{near}`?"));
-                }
+                let start = map.span.start as usize;
+                let written = Span::new(map.span.file, start, start + name.len());
+                d = d.or_nearest(written, &name, others.iter().map(String::as_str));
                 self.diags.push(d);
                 continue;
             }
@@ -333,6 +354,7 @@ impl<'a> Checker<'a> {
             if map.keyed.is_none() {
                 self.diags.push(
                     Diagnostic::warning(
+                        Warning::UnusedMap,
                         declared.span,
                         format!("`{name}` is declared and never used"),
                     )
@@ -400,6 +422,16 @@ impl<'a> Checker<'a> {
         let span = diagnostic.primary.as_ref().map_or(Span::default(), |p| p.0);
         self.diags.push(diagnostic);
         Expr::error(span)
+    }
+
+    /// The characters of a place.
+    pub(crate) fn text_at(&self, span: Span) -> &'a str {
+        self.texts.slice(span)
+    }
+
+    /// Whether the statement at hand is in a loop.
+    pub(crate) fn in_loop(&self) -> bool {
+        self.loops > 0
     }
 
     /// A row of the builtin table without a checker.

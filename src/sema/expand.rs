@@ -13,9 +13,71 @@ use crate::parser::ast::{
 };
 use crate::source::{Span, Spanned};
 
+/// The calls of macros that were expanded, and the names of all macros.
+#[derive(Debug, Default)]
+pub(super) struct Expansions {
+    pub(super) names: Vec<String>,
+    /// By the place of the call, which is that of the expression made of it. Where that
+    /// is nothing but another call, both are here, the inner one first.
+    calls: HashMap<Span, Vec<Expansion>>,
+}
+
+/// A call of a macro.
+#[derive(Debug, Clone)]
+struct Expansion {
+    name: String,
+    call: Span,
+    /// The whole definition.
+    definition: Span,
+}
+
+impl Expansions {
+    /// Whether something was written in a macro.
+    pub(super) fn hold(&self, span: Span) -> bool {
+        let mut all = self.calls.values().flatten();
+        all.any(|e| e.call == span || inside(span, e.definition))
+    }
+
+    /// Whether there was a call at this place.
+    pub(super) fn any_at(&self, call: Span) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// Shows the call of the macro beside messages about what is written in it.
+    pub(super) fn show_call(&self, call: Span, list: &mut [Diagnostic]) {
+        for expansion in self.calls.get(&call).into_iter().flatten() {
+            list.iter_mut().for_each(|d| expansion.show(d));
+        }
+    }
+}
+
+impl Expansion {
+    fn show(&self, d: &mut Diagnostic) {
+        let Some((primary, _)) = d.primary else { return };
+        let mut places = std::iter::once(primary).chain(d.labels.iter().map(|l| l.0));
+        if places.any(|span| inside(span, self.definition)) {
+            let known = primary == self.call || d.labels.iter().any(|l| l.0 == self.call);
+            if !known {
+                d.labels.push((self.call, format!("in this call of macro `{}`", self.name)));
+            }
+        } else if inside(primary, self.call) && primary != self.call {
+            let note = format!("macro `{}` takes it as an argument", self.name);
+            if !d.notes.contains(&note) {
+                d.notes.push(note);
+            }
+        }
+    }
+}
+
+fn inside(span: Span, of: Span) -> bool {
+    span.file == of.file && span.start >= of.start && span.end <= of.end
+}
+
 /// The script without macros and calls of them.
-pub(super) fn expand(script: &Script, diags: &mut Diagnostics) -> Script {
-    let mut expander = Expander { macros: HashMap::new(), diags, open: Vec::new(), expansions: 0 };
+pub(super) fn expand(script: &Script, diags: &mut Diagnostics) -> (Script, Expansions) {
+    let found = Expansions::default();
+    let mut expander =
+        Expander { macros: HashMap::new(), diags, open: Vec::new(), expansions: 0, found };
     for item in &script.items {
         if let Item::Macro(m) = item {
             expander.define(m);
@@ -36,7 +98,9 @@ pub(super) fn expand(script: &Script, diags: &mut Diagnostics) -> Script {
         Item::MapDecl(_) => Some(item.clone()),
     });
     let items = items.collect();
-    Script { items, ..script.clone() }
+    let mut found = expander.found;
+    found.names = expander.macros.keys().map(|name| (*name).to_owned()).collect();
+    (Script { items, ..script.clone() }, found)
 }
 
 struct Expander<'s, 'd> {
@@ -46,6 +110,7 @@ struct Expander<'s, 'd> {
     /// Macros being expanded, outermost first.
     open: Vec<(&'s Macro, Span)>,
     expansions: usize,
+    found: Expansions,
 }
 
 /// What names mean in the text at hand.
@@ -116,11 +181,21 @@ impl<'s> Expander<'s, '_> {
                 (MacroParam::Var(_) | MacroParam::Map(_), _) => {}
             }
         }
+        let expansion = Expansion { name: name.to_owned(), call: span, definition: chosen.span };
+        self.found.calls.insert(span, vec![expansion]);
+        let before = self.diags.list.len();
         self.open.push((chosen, span));
         let body = self.block(&chosen.body, &inner);
         self.open.pop();
+        self.found.show_call(span, self.diags.list.get_mut(before..).unwrap_or_default());
         Some(match body {
             Block { stmts, value: Some(value), .. } if stmts.is_empty() => {
+                // The inner call's place gives way to that of this one.
+                let mut inner = self.found.calls.get(&value.span).cloned().unwrap_or_default();
+                if let Some(own) = self.found.calls.get_mut(&span) {
+                    inner.append(own);
+                    *own = inner;
+                }
                 Spanned::new(value.node, span)
             }
             body => Spanned::new(ExprKind::Block(Box::new(body)), span),

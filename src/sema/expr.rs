@@ -9,7 +9,7 @@ use super::promote::promote;
 use super::statement::shown;
 use super::tree::{Expr, ExprKind, MapId, Target};
 use crate::builtins::{self, Call};
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::parser::ast::{self, TypeOrExpr, UnaryOp};
 use crate::source::{Span, Spanned};
@@ -18,6 +18,24 @@ use crate::types::{Space, Type};
 impl Checker<'_> {
     /// An expression whose value may be of any type.
     pub(crate) fn expression(&mut self, e: &ast::Expr) -> Expr {
+        self.expanded(e.span, |c| c.any_expression(e))
+    }
+
+    /// Checks what may have been made of a call of a macro.
+    fn expanded(&mut self, span: Span, check: impl FnOnce(&mut Self) -> Expr) -> Expr {
+        let expansions = self.expansions;
+        if !expansions.any_at(span) {
+            return check(self);
+        }
+        let earlier = std::mem::take(&mut self.diags);
+        let checked = check(self);
+        let mut found = std::mem::replace(&mut self.diags, earlier);
+        expansions.show_call(span, &mut found.list);
+        self.diags.append(found);
+        checked
+    }
+
+    fn any_expression(&mut self, e: &ast::Expr) -> Expr {
         use ast::ExprKind as E;
         let span = e.span;
         match &e.node {
@@ -88,13 +106,20 @@ impl Checker<'_> {
                 value
             }
             E::Typeinfo(of) => self.typeinfo(of, span),
-            E::TypeArg(_) => self.fail(Diagnostic::error(span, "a type is no value")),
+            E::TypeArg(_) => self.fail(
+                Diagnostic::error(span, "a type is no value")
+                    .help("`sizeof(…)` gives its size, `(type)value` is a cast"),
+            ),
             E::Error => Expr::error(span),
         }
     }
 
     /// An expression in statement position, where `if` and blocks need no value.
     pub(super) fn expression_statement(&mut self, e: &ast::Expr) -> Expr {
+        self.expanded(e.span, |c| c.any_expression_statement(e))
+    }
+
+    fn any_expression_statement(&mut self, e: &ast::Expr) -> Expr {
         match &e.node {
             ast::ExprKind::If(i) if matches!(i.cond.node, ast::ExprKind::Comptime(_)) => {
                 self.chosen_block(i, e.span)
@@ -177,7 +202,7 @@ impl Checker<'_> {
                 let mut d =
                     Diagnostic::error(span, format!("undefined variable `${}`", written(name)));
                 d = match self.nearest_var(name) {
-                    Some(near) => d.at(format!("did you mean `${}`?", written(&near))),
+                    Some(near) => d.did_you_mean(span, &format!("${}", written(&near))),
                     None => {
                         d.at("nothing was assigned to it in this block or around it".to_string())
                     }
@@ -193,8 +218,12 @@ impl Checker<'_> {
         let text = usize::try_from(n).ok().and_then(|n| self.options.params.get(n - 1)).cloned();
         let Some(text) = text else {
             self.diags.push(
-                Diagnostic::warning(span, format!("parameter `${n}` is not given"))
-                    .at("taken as 0"),
+                Diagnostic::warning(
+                    Warning::MissingParameter,
+                    span,
+                    format!("parameter `${n}` is not given"),
+                )
+                .at("taken as 0"),
             );
             return Expr::literal(0, span);
         };
@@ -209,8 +238,12 @@ impl Checker<'_> {
         let text = usize::try_from(n).ok().and_then(|n| self.options.params.get(n - 1)).cloned();
         text.unwrap_or_else(|| {
             self.diags.push(
-                Diagnostic::warning(span, format!("parameter `${n}` is not given"))
-                    .at("taken as an empty string"),
+                Diagnostic::warning(
+                    Warning::MissingParameter,
+                    span,
+                    format!("parameter `${n}` is not given"),
+                )
+                .at("taken as an empty string"),
             );
             String::new()
         })
@@ -267,7 +300,7 @@ impl Checker<'_> {
             if !builtin.bare {
                 let d = Diagnostic::error(span, format!("`{name}` is a function"))
                     .at("called without parentheses")
-                    .help(format!("write `{}`", builtin.usage));
+                    .help(format!("write {}", builtin.forms()));
                 return self.fail(d);
             }
             return self.call_builtin(builtin, &[], span, span);
@@ -292,10 +325,13 @@ impl Checker<'_> {
         let names = builtins::all().filter(|b| b.bare).map(|b| b.name);
         let names = names.chain(["args"]).chain(self.cdefs.names());
         d = match diag::nearest(name, names) {
-            Some(near) => d.at(format!("did you mean `{near}`?")),
-            None => d
-                .at("no builtin, constant or enum value has this name".to_string())
-                .help(format!("write `${name}` for a variable, `@{name}` for a map")),
+            Some(near) => d.did_you_mean(span, near),
+            None => match self.with_tag(name) {
+                Some(whole) => d.did_you_mean(span, &whole),
+                None => d
+                    .at("no builtin, constant or enum value has this name".to_string())
+                    .help(format!("write `${name}` for a variable, `@{name}` for a map")),
+            },
         };
         self.fail(d)
     }
@@ -342,17 +378,23 @@ impl Checker<'_> {
                 }
                 let mut d =
                     Diagnostic::error(name.span, format!("unknown function `{}`", name.node));
-                let names = builtins::all().map(|b| b.name);
-                let names = names.chain(self.functions.iter().map(|f| f.name.node.as_str()));
+                let builtins = builtins::all().map(|b| b.name).chain(builtins::aggregations());
+                let own = self.functions.iter().map(|f| f.name.node.clone());
                 let objects = self.options.objects.iter();
-                let names = names.chain(objects.flat_map(|o| o.types.functions("vmlinux")));
+                let foreign = objects.flat_map(|o| o.types.functions("vmlinux"));
+                let names: Vec<String> = builtins
+                    .map(str::to_owned)
+                    .chain(own)
+                    .chain(self.expansions.names.iter().cloned())
+                    .chain(foreign.map(str::to_owned))
+                    .collect();
                 if let Some(defined) = self.cdefs.function_macro(&name.node) {
                     d = d.label(defined, "defined here, for C definitions only").help(format!(
                         "write a macro of the language: `macro {}(x) {{ … }}`",
                         name.node
                     ));
-                } else if let Some(near) = diag::nearest(&name.node, names) {
-                    d = d.at(format!("did you mean `{near}`?"));
+                } else {
+                    d = d.or_nearest(name.span, &name.node, names.iter().map(String::as_str));
                 }
                 self.fail(d)
             }
@@ -379,7 +421,7 @@ impl Checker<'_> {
                 span,
                 format!("`{}` takes {expected} argument{plural}, not {}", builtin.name, args.len()),
             )
-            .help(format!("write `{}`", builtin.usage));
+            .help(format!("write {}", builtin.forms()));
             return self.fail(d);
         }
         if builtin.needs_unsafe && !self.options.unsafe_mode {
@@ -456,7 +498,8 @@ impl Checker<'_> {
                 None => {
                     let d = Diagnostic::error(els.span, "the two values have different types")
                         .at(format!("this is {}", shown(&els)))
-                        .label(then.span, format!("this is {}", shown(&then)));
+                        .label(then.span, format!("this is {}", shown(&then)))
+                        .help("make them alike: both numbers, or both strings");
                     return self.fail(d);
                 }
             }

@@ -86,7 +86,8 @@ impl Checker<'_> {
                 .note("numbers and pointers fit a register, other values do not");
             return Some(self.fail(d));
         };
-        self.check_count(name, args.len(), found.params.len(), declared, span)?;
+        let names: Vec<String> = found.params.iter().map(|p| p.name.clone()).collect();
+        self.check_count(name, args.len(), &names, declared, span)?;
         let mut list = Vec::new();
         for (arg, (param, (_, c_type))) in
             args.iter().zip(found.params.iter().zip(&prototype.params))

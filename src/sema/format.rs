@@ -5,6 +5,8 @@ use crate::plan::{Conversion, ConversionKind, Format, Piece};
 /// What is wrong with a format string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatError {
+    /// Which conversion, counted from 0.
+    pub conversion: usize,
     pub message: String,
     pub help: Option<String>,
 }
@@ -40,7 +42,12 @@ pub fn parse(text: &[u8]) -> Result<Format, FormatError> {
             rest = tail;
             continue;
         }
-        let (conversion, tail) = conversion(rest)?;
+        let before = pieces.iter().filter(|p| matches!(p, Piece::Value(_))).count();
+        let (conversion, tail) = conversion(rest).map_err(|(message, help)| FormatError {
+            conversion: before,
+            message,
+            help,
+        })?;
         rest = tail;
         push_text(&mut pieces, &mut plain);
         pieces.push(Piece::Value(conversion));
@@ -64,7 +71,45 @@ fn push_text(pieces: &mut Vec<Piece>, plain: &mut Vec<u8>) {
     }
 }
 
-fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), FormatError> {
+/// Where conversion `wanted` stands in a string literal as it is written, quotes
+/// included: bytes from its start.
+pub fn place(literal: &str, wanted: usize) -> Option<std::ops::Range<usize>> {
+    let inside = literal.strip_prefix('"')?;
+    let mut bytes = inside.bytes().enumerate().peekable();
+    let mut seen = 0;
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return None,
+            b'\\' => _ = bytes.next(),
+            b'%' if bytes.next_if(|(_, b)| *b == b'%').is_some() => {}
+            b'%' if seen < wanted => seen += 1,
+            b'%' => {
+                let text = inside.get(at + 1..)?;
+                let rest = match conversion(text.as_bytes()) {
+                    Ok((_, rest)) => rest.len(),
+                    // Up to the letter that is wrong.
+                    Err(_) => {
+                        let end = text.find(|c: char| c.is_alphabetic() || c == '"');
+                        let end = end.map_or(text.len(), |end| match text.get(end..) {
+                            Some(tail) if tail.starts_with('"') => end,
+                            Some(tail) => end + tail.chars().next().map_or(0, char::len_utf8),
+                            None => end,
+                        });
+                        text.len() - end
+                    }
+                };
+                return Some(1 + at..1 + inside.len() - rest);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What is wrong, and what to do.
+type Wrong = (String, Option<String>);
+
+fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), Wrong> {
     let mut c = PLAIN;
     let mut rest = text;
     loop {
@@ -125,10 +170,10 @@ fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), FormatError> {
     }
     let shown = match rest.first() {
         None => {
-            return Err(FormatError {
-                message: "the format string ends inside a conversion".into(),
-                help: Some("write `%%` for a percent sign".into()),
-            });
+            return Err((
+                "the format string ends inside a conversion".into(),
+                Some("write `%%` for a percent sign".into()),
+            ));
         }
         Some(&byte) => char::from(byte),
     };
@@ -138,7 +183,7 @@ fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), FormatError> {
         }
         _ => Some("the conversions are d i u o x X c p s r rx rh gr".to_string()),
     };
-    Err(FormatError { message: format!("unsupported conversion `%{shown}`"), help })
+    Err((format!("unsupported conversion `%{shown}`"), help))
 }
 
 fn number(text: &[u8]) -> (u32, &[u8]) {
@@ -161,6 +206,15 @@ mod tests {
         assert_eq!((list[1].bytes, list[1].width), (8, 5));
         assert_eq!(list[2].bytes, 1);
         assert_eq!(f.pieces[0], Piece::Text("a".into()));
+    }
+
+    #[test]
+    fn conversions_are_found_in_the_literal() {
+        let literal = r#""a\"%%%-10s\n%5lld %q %""#;
+        let at = |n| place(literal, n).and_then(|range| literal.get(range));
+        assert_eq!([at(0), at(1), at(2)], [Some("%-10s"), Some("%5lld"), Some("%q")]);
+        assert_eq!([at(3), at(4)], [Some("%"), None]);
+        assert_eq!(place("NAME", 0), None);
     }
 
     #[test]

@@ -190,7 +190,8 @@ impl Checker<'_> {
             self.calls.push((caller, id, span));
         }
         let declared = Some(declared.span);
-        if self.check_count(name, args.len(), params.len(), declared, span).is_none() {
+        let list: Vec<String> = params.iter().map(|p| format!("${}", p.0.node)).collect();
+        if self.check_count(name, args.len(), &list, declared, span).is_none() {
             return Some(Expr::error(span));
         }
         let mut list = Vec::new();
@@ -210,16 +211,21 @@ impl Checker<'_> {
         &mut self,
         name: &Spanned<String>,
         given: usize,
-        takes: usize,
+        params: &[String],
         declared: Option<Span>,
         span: Span,
     ) -> Option<()> {
+        let takes = params.len();
         if given == takes {
             return Some(());
         }
         let plural = if takes == 1 { "" } else { "s" };
         let message = format!("`{}` takes {takes} argument{plural}, not {given}", name.node);
-        let d = Diagnostic::error(span, message);
+        let d = Diagnostic::error(span, message).help(format!(
+            "write `{}({})`",
+            name.node,
+            params.join(", ")
+        ));
         self.diags.push(match declared {
             Some(declared) => d.label(declared, "defined here"),
             None => d,

@@ -27,7 +27,7 @@ pub use foreign::ObjectFile;
 use std::rc::Rc;
 
 use crate::config::Config;
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir;
@@ -101,7 +101,7 @@ pub fn check(
     options: &Options,
 ) -> (Option<Checked>, Diagnostics) {
     let mut diags = Diagnostics::default();
-    let script = &expand::expand(script, &mut diags);
+    let (script, expansions) = &expand::expand(script, &mut diags);
     let mut config = Config::read(&script.config, &options.environment, &mut diags);
     if config.max_strlen == Config::default().max_strlen && !host.has(Feature::LargeKeys) {
         // A string must fit a map key (512 bytes), beside others.
@@ -115,8 +115,15 @@ pub fn check(
         return (None, diags);
     }
     let outside = function::instance();
-    let (checked, found) =
-        check::check(script, (&probes, &outside), host, options, &config, &cdefs);
+    let (checked, found) = check::check(
+        script,
+        (sources, expansions),
+        (&probes, &outside),
+        host,
+        options,
+        &config,
+        &cdefs,
+    );
     diags.append(found);
     if diags.has_errors() {
         return (None, diags);
@@ -138,7 +145,7 @@ pub fn expand_names(
     options: &Options,
 ) -> (Vec<String>, Diagnostics) {
     let mut diags = Diagnostics::default();
-    let script = &expand::expand(script, &mut diags);
+    let (script, _) = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let mut names: Vec<String> = probes
@@ -324,7 +331,7 @@ fn no_attach_point(probe: &ast::Probe, config: &Config, diags: &mut Diagnostics)
                 .help("write `config = { missing_probes = \"warn\" }` to go on without it"),
         ),
         MissingProbes::Warn => {
-            diags.push(Diagnostic::warning(span, message).at("left out"));
+            diags.push(Diagnostic::warning(Warning::MissingProbe, span, message).at("left out"));
         }
         MissingProbes::Ignore => {}
     }

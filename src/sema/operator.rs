@@ -6,7 +6,7 @@ use super::check::Checker;
 use super::promote::{plain, promote};
 use super::statement::shown;
 use super::tree::{Expr, ExprKind};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Warning};
 use crate::parser::ast::BinaryOp;
 use crate::source::Span;
 use crate::types::{Space, Type};
@@ -54,9 +54,13 @@ impl Checker<'_> {
             }
             (Type::Ptr { to: x, .. }, Type::Ptr { to: y, .. }) if comparison => {
                 if x != y && **x != Type::Void && **y != Type::Void {
-                    let d = Diagnostic::warning(span, "pointers to different types are compared")
-                        .label(left.span, format!("this is `{}`", left.ty))
-                        .label(right.span, format!("this is `{}`", right.ty));
+                    let d = Diagnostic::warning(
+                        Warning::PointerComparison,
+                        span,
+                        "pointers to different types are compared",
+                    )
+                    .label(left.span, format!("this is `{}`", left.ty))
+                    .label(right.span, format!("this is `{}`", right.ty));
                     self.diags.push(d.help("cast one of them if that is meant"));
                 }
                 self.compare_words(op, left, right, false, span)
@@ -83,12 +87,42 @@ impl Checker<'_> {
                 let mut d = Diagnostic::error(right.span, message)
                     .at(format!("this is {}", shown(&right)))
                     .label(left.span, format!("this is {}", shown(&left)));
-                if matches!((&left.ty, &right.ty), (Type::Str(_), Type::Str(_))) {
-                    d = d.help("strings know `==` and `!=`; see also `strncmp`");
-                }
+                let equality = matches!(op, BinaryOp::Eq | BinaryOp::Ne);
+                d = match (&left.ty, &right.ty) {
+                    (Type::Str(_), Type::Str(_)) => {
+                        d.help("strings know `==` and `!=`; see also `strncmp`")
+                    }
+                    (Type::Str(_), b) if equality && numeric(b) => match right.constant() {
+                        Some(n) => d
+                            .help(format!("a string is compared with a string: `\"{n}\"`"))
+                            .replace(right.span, format!("\"{n}\"")),
+                        None => d.help("a string is compared with a string"),
+                    },
+                    (a, Type::Str(_)) if equality && numeric(a) => d.help(
+                        "a string is compared with a string; `str(p)` reads one at an address",
+                    ),
+                    (Type::Tuple(_), Type::Tuple(_)) if !equality => {
+                        d.help("tuples know `==` and `!=`; compare their elements: `$t.0 < …`")
+                    }
+                    _ => d,
+                };
                 self.fail(d)
             }
         }
+    }
+
+    /// Two addresses of different address spaces in one computation.
+    fn warn_spaces(&mut self, op: BinaryOp, left: &Expr, right: &Expr) {
+        let of = |e: &Expr| match e.ty.space() {
+            Space::User => "this comes from user memory",
+            Space::Kernel | Space::None => "this comes from kernel memory",
+        };
+        let message = format!("`{}` mixes kernel and user addresses", op.text());
+        let d = Diagnostic::warning(Warning::AddressSpaces, right.span, message)
+            .at(of(right))
+            .label(left.span, of(left))
+            .note("the result is in no address space");
+        self.diags.push(d.help("`kptr(…)` or `uptr(…)` around the result says which one it is in"));
     }
 
     fn logical(&mut self, op: BinaryOp, left: Expr, right: Expr, span: Span) -> Expr {
@@ -131,13 +165,19 @@ impl Checker<'_> {
             return self.compare_words(op, left, right, signed, span);
         }
         if matches!(op, BinaryOp::Div | BinaryOp::Mod) && right.constant() == Some(0) {
-            return self.fail(Diagnostic::error(right.span, "division by zero"));
+            return self.fail(Diagnostic::error(right.span, "division by zero").at("this is 0"));
         }
         let space = match (left.ty.space(), right.ty.space()) {
             (a, b) if a == b => a,
             (a, Space::None) => a,
             (Space::None, b) => b,
-            _ => Space::None,
+            _ => {
+                // Smaller numbers are no addresses.
+                if left.ty.size() == 8 && right.ty.size() == 8 {
+                    self.warn_spaces(op, &left, &right);
+                }
+                Space::None
+            }
         };
         let signed = signed || op == BinaryOp::Sub;
         let ty = Type::Int { size: 8, signed, space };

@@ -7,7 +7,7 @@ use super::expand::written;
 use super::promote::Joined;
 use super::tree::{Block, Expr, ExprKind, MapId, Stmt, StmtKind, Target, Var, VarId};
 use crate::builtins;
-use crate::diag::{self, Diagnostic};
+use crate::diag::{self, Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::parser::ast::{self, BinaryOp, ForRange};
 use crate::source::{Span, Spanned};
@@ -58,7 +58,7 @@ impl Checker<'_> {
     /// Warns, once, about a statement after one that leaves the block.
     fn unreachable(&mut self, left: &mut Option<Span>, at: Span) {
         if let Some(left) = left.take() {
-            let d = Diagnostic::warning(at, "this is never reached")
+            let d = Diagnostic::warning(Warning::Unreachable, at, "this is never reached")
                 .label(left, "the block is left here");
             self.diags.push(d.help("take it out, or make what leaves depend on something"));
         }
@@ -145,7 +145,7 @@ impl Checker<'_> {
     fn discarded(&mut self, value: &Expr) {
         let harmless = matches!(value.ty, Type::Void | Type::Unknown) || value.has_effects();
         if !harmless {
-            let d = Diagnostic::warning(value.span, "this value is not used");
+            let d = Diagnostic::warning(Warning::UnusedValue, value.span, "this value is not used");
             self.diags.push(d.help("write `_ = …` if that is meant"));
         }
     }
@@ -209,6 +209,7 @@ impl Checker<'_> {
             let cut = wanted.is_integer() && value.constant().is_none() && !own;
             if cut && value.ty.size() > wanted.size() {
                 let d = Diagnostic::warning(
+                    Warning::LossyAssignment,
                     value.span,
                     format!("this may not fit `${}`", written(&name)),
                 )
@@ -403,7 +404,8 @@ impl Checker<'_> {
         let state = self.map(id).clone();
         if let Some((false, first)) = state.keyed {
             let d = Diagnostic::error(map.span, format!("`@{name}` has no keys to iterate over"))
-                .label(first, "used without a key here");
+                .label(first, "used without a key here")
+                .help(format!("read its value: `@{name}`"));
             self.diags.push(d);
             return None;
         }
@@ -422,7 +424,8 @@ impl Checker<'_> {
                     map.span,
                     format!("cannot iterate over `@{name}`, which holds `{}`", a.function()),
                 )
-                .label(*at, "assigned here");
+                .label(*at, "assigned here")
+                .help(format!("print the whole map: `print(@{name})`"));
                 self.diags.push(d);
                 return None;
             }
@@ -490,7 +493,7 @@ impl Checker<'_> {
         let name_written = written(&name.node);
         let message = format!("`${name_written}` is used outside of the block that assigns it");
         self.diags.push(
-            Diagnostic::warning(*used, message)
+            Diagnostic::warning(Warning::OutsideBlock, *used, message)
                 .label(name.span, "first assigned here")
                 .help(format!("declare it before the block: `let ${name_written};`")),
         );

@@ -3,6 +3,7 @@
 use libtest_mimic::{Failed, Trial};
 use rtrace::builtins::{self, Builtin};
 use rtrace::config;
+use rtrace::diag::WARNINGS;
 use rtrace::host::Host;
 use rtrace::language::SECTIONS;
 use rtrace::parser::ast::{Item, Script};
@@ -24,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("probes.md", || compare("probes.md", &probes_page())),
         test("config.md", || compare("config.md", &config_page())),
         test("language.md", || compare("language.md", &language_page())),
+        test("messages.md", || compare("messages.md", &messages_page())),
+        test("warnings have cases", warning_cases),
         test("language cases", language_cases),
         test("rows", rows),
         test("cases", cases),
@@ -131,6 +134,70 @@ fn config_page() -> String {
     page += ".\n\n`RTRACE_COLOR` (or `BPFTRACE_COLOR`) is `always`, `never` or `auto`; `NO_COLOR` is \
              heeded too. They are for the environment only.\n";
     page
+}
+
+fn messages_page() -> String {
+    let mut page = format!(
+        "{MADE}\n\n# Errors and warnings\n\n\
+         Messages go to standard error. Errors end the run, and all errors of a script are told at \
+         once; warnings do not end it. The name of a warning stands in brackets behind the word.\n\n\
+         | Option | What it does |\n| --- | --- |\n\
+         | `--no-warnings` | no warnings |\n\
+         | `-W no-NAME` | not this warning |\n\
+         | `-W NAME` | this one all the same (after `--no-warnings`, or `-W no-all`) |\n\
+         | `-W error=NAME` | this warning is an error: the script does not run |\n\
+         | `-W error` | every warning is an error |\n\
+         | `--message-format json` | an object per line, for editors and scripts |\n\n\
+         `-W` may be repeated, or take several names with commas between them; the last word about a \
+         warning counts. What happens while a script runs is told as a warning in any case.\n\n\
+         ## Warnings\n\n| Name | What it means |\n| --- | --- |\n"
+    );
+    for row in WARNINGS {
+        page += &format!("| `{}` | {} |\n", row.name, cell(row.doc));
+    }
+    page += "\n## As JSON\n\n\
+             With `--message-format json`, each message is one line with one object:\n\n\
+             | Field | What it is |\n| --- | --- |\n\
+             | `type` | `\"diagnostic\"` |\n\
+             | `severity` | `\"error\"` or `\"warning\"` |\n\
+             | `name` | name of the warning; `null` for errors |\n\
+             | `message` | what is wrong |\n\
+             | `span` | the characters that it is about; `null` if it is about none |\n\
+             | `labels` | all places that matter: `span`, `text`, and whether it is the `primary` one |\n\
+             | `notes`, `helps` | facts, and what to do, as texts |\n\
+             | `suggestion` | `span` and `replacement`: a text that could stand there instead; `null` if \
+             there is none |\n\n\
+             A span has `file`, and `start` and `end` (exclusive), each with `byte` (from 0), `line` and \
+             `column` (from 1; columns count characters). The file of `-e` and of standard input is \
+             `stdin`.\n";
+    page
+}
+
+/// Warnings that no case can cause, and why.
+const UNCAUSED: [(&str, &str); 2] = [
+    ("overhead", "the cost of a run is no matter of a golden"),
+    ("losses", "it is a table, with cases of its own"),
+];
+
+/// Every warning is seen by a test.
+fn warning_cases() -> Result<(), String> {
+    let texts: Vec<String> = ["tests", "src"]
+        .iter()
+        .flat_map(|folder| files(&root().join(folder)))
+        .filter(|path| !path.ends_with("warning.rs"))
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect();
+    let seen = |name: &str| {
+        let shown = [format!("warning[{name}]"), format!("warning\\[{name}\\]")];
+        texts.iter().any(|text| shown.iter().any(|s| text.contains(s)))
+    };
+    let excused = |name: &str| UNCAUSED.iter().any(|(excused, _)| *excused == name);
+    let faults: Vec<&str> =
+        WARNINGS.iter().map(|row| row.name).filter(|name| seen(name) == excused(name)).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(format!("no case causes these, or an excuse too many: {}", faults.join(", ")))
 }
 
 fn probes_page() -> String {
@@ -284,7 +351,7 @@ fn script(text: &str) -> (Script, Option<String>) {
     let mut sources = Sources::default();
     let file = sources.add(Source { name: "usage".into(), text: text.into() });
     let (script, diags) = parse(&sources, file, &builtins::is_value);
-    let wrong = diags.has_errors().then(|| diags.render(&sources, false));
+    let wrong = diags.has_errors().then(|| diags.render(&sources, rtrace::diag::Form::Text));
     (script, wrong)
 }
 

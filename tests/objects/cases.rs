@@ -89,7 +89,8 @@ fn ran(output: Output) -> Ran {
 
 /// Without the warning about old kernels.
 fn without_age(err: &str) -> String {
-    let rest = err.starts_with("warning: Linux").then(|| err.split_once("\n\n")).flatten();
+    let rest =
+        err.starts_with("warning[old-kernel]: Linux").then(|| err.split_once("\n\n")).flatten();
     rest.map_or(err, |(_, rest)| rest).to_owned()
 }
 
@@ -339,7 +340,10 @@ fn kprobe_multi() -> Result<(), Failed> {
     plan.config.missing_probes = MissingProbes::Warn;
     let ran = run_with_child("probes", &plan, 200);
     ran.expect_counts(&[(9, 200)])?;
-    ran.expect_error(0, &["warning: cannot attach `b`", "no_such_function", "Attached 1 probe\n"])
+    ran.expect_error(
+        0,
+        &["warning[missing-probe]: cannot attach `b`", "no_such_function", "Attached 1 probe\n"],
+    )
 }
 
 fn trampoline() -> Result<(), Failed> {
@@ -471,7 +475,7 @@ fn missing_probe_error() -> Result<(), Failed> {
 
 fn missing_probe_warning() -> Result<(), Failed> {
     let ran = run_with_child("probes", &with_missing(MissingProbes::Warn), 10);
-    ran.expect_error(0, &["warning: cannot attach `rawtra", "Attached 1 probe\n"])?;
+    ran.expect_error(0, &["warning[missing-probe]: cannot attach `rawtra", "Attached 1 probe\n"])?;
     ran.expect_counts(&[(1, 10)])
 }
 
@@ -505,7 +509,10 @@ fn bad_place_of_many() -> Result<(), Failed> {
     ran.expect_error(255, &["error: cannot attach `beyond`", "offset 0x10000000000"])?;
     plan.config.missing_probes = MissingProbes::Warn;
     let ran = run_with_child("probes", &plan, 30);
-    ran.expect_error(0, &["warning: cannot attach `beyond`", "Attached 2 probes\n"])?;
+    ran.expect_error(
+        0,
+        &["warning[missing-probe]: cannot attach `beyond`", "Attached 2 probes\n"],
+    )?;
     ran.expect_counts(&[(5, 30), (6, 30)])
 }
 
@@ -518,7 +525,7 @@ fn missing_btf_target() -> Result<(), Failed> {
     ran.expect_error(255, &["error: cannot attach `gone`", "no raw tracepoint `no_such_event`"])?;
     plan.config.missing_probes = MissingProbes::Warn;
     let ran = run_with_child("probes", &plan, 10);
-    ran.expect_error(0, &["warning: cannot attach `gone`", "Attached 1 probe\n"])?;
+    ran.expect_error(0, &["warning[missing-probe]: cannot attach `gone`", "Attached 1 probe\n"])?;
     ran.expect_counts(&[(1, 10)])
 }
 

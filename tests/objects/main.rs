@@ -126,7 +126,7 @@ fn run_object(path: &Path) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let list: &Diagnostics = &error.diagnostics;
-            eprint!("{}", list.render(&plan.sources, false));
+            eprint!("{}", list.render(&plan.sources, rtrace::diag::Form::Text));
             if has("-v") {
                 eprint!("{}", error.log.unwrap_or_default());
             }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::Options;
 use super::ast::{Parsed, TypeName};
 use super::constant::{Names, Wrong, evaluate};
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::lexer::c::{self, CToken, Number};
 use crate::source::{Span, Spanned};
 
@@ -222,7 +222,7 @@ impl<'d> Preprocessor<'d> {
             "error" => self.error(span, format!("`#error`: {}", rest.text.trim())),
             "warning" => {
                 let text = format!("`#warning`: {}", rest.text.trim());
-                self.diags.push(Diagnostic::warning(span, text));
+                self.diags.push(Diagnostic::warning(Warning::Preprocessor, span, text));
             }
             // `#` alone is allowed, and `# 12 "file"` is what compilers write.
             "" | "line" | "ident" => {}
@@ -332,9 +332,10 @@ impl<'d> Preprocessor<'d> {
         let new = Macro { params, text, tokens, predefined: false };
         let old = self.macros.insert(name.to_owned(), new);
         if let Some(old) = old.filter(|o| !o.predefined && o.text.node != value.text) {
-            let warning = Diagnostic::warning(span, format!("`{name}` is defined twice"))
-                .at("this one counts")
-                .label(old.text.span, "not this one");
+            let warning =
+                Diagnostic::warning(Warning::Redefined, span, format!("`{name}` is defined twice"))
+                    .at("this one counts")
+                    .label(old.text.span, "not this one");
             self.diags.push(warning);
         }
     }

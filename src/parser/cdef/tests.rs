@@ -20,7 +20,7 @@ fn section(text: &str) -> (Section, Diagnostics) {
     let (sources, entries) = entries(text);
     let (section, diags) = parse(&entries, options);
     // Every message must be printable.
-    diags.render(&sources, false);
+    diags.render(&sources, crate::diag::Form::Text);
     (section, diags)
 }
 

@@ -26,7 +26,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::diag::{self, Diagnostic, Diagnostics, Form, Levels};
 use crate::guard;
 use crate::plan::{self, Action, Event, MapValue, Plan};
 use crate::runtime::decode::{Members, Value};
@@ -60,8 +60,10 @@ pub struct Options {
     pub guarded_errors: bool,
     /// Colours on the error stream.
     pub color: bool,
-    /// Whether run-time warnings and `warnf` are shown.
-    pub warnings: bool,
+    /// How messages are written on the error stream.
+    pub messages: Form,
+    /// Which warnings are shown; `warnf` is one of [`diag::Warning::Runtime`].
+    pub levels: Levels,
 }
 
 /// Where a run shows what it found.
@@ -135,7 +137,8 @@ impl Default for Options {
             guarded: false,
             guarded_errors: false,
             color: false,
-            warnings: true,
+            messages: Form::Text,
+            levels: Levels::default(),
         }
     }
 }
@@ -337,7 +340,7 @@ impl Output {
         let sink = || Sink::new(Box::new(text.clone()), Buffering::None);
         let out = std::mem::replace(&mut self.out, sink());
         let errors = std::mem::replace(&mut self.errors, sink());
-        let options = Options { json: false, color: false, ..self.options };
+        let options = Options { json: false, color: false, messages: Form::Text, ..self.options };
         let options = std::mem::replace(&mut self.options, options);
         let result = f(self);
         (self.out, self.errors, self.options) = (out, errors, options);
@@ -586,7 +589,7 @@ impl Output {
         format: &plan::Format,
         values: Members<'_>,
     ) -> Result<(), Error> {
-        match self.options.warnings {
+        match self.options.levels.shows(diag::Warning::Runtime) {
             true => self.complaint("warnf", span, format, values),
             false => Ok(()),
         }
@@ -611,10 +614,12 @@ impl Output {
             Notice::LostInAll { events } => {
                 self.error_text(&format!("WARNING: Total lost event count: {events}\n"))
             }
-            Notice::Warning(_) if !self.options.warnings => Ok(()),
+            Notice::Warning(_) if !self.options.levels.shows(diag::Warning::Runtime) => Ok(()),
             Notice::Warning(warning) if self.options.json => self.json_warning(warning),
             // An object from elsewhere may come without its script.
-            Notice::Warning(warning) if !self.sources.holds(warning.span) => {
+            Notice::Warning(warning)
+                if !self.sources.holds(warning.span) && self.options.messages != Form::Json =>
+            {
                 let tag = self.tag("WARNING");
                 self.error_text(&format!("{tag}: {}\n", warning.message))
             }
@@ -647,7 +652,7 @@ impl Output {
             losses::json(&mut self.out.buffer, rows, &self.sources);
             return self.out.piece_done();
         }
-        match self.options.warnings {
+        match self.options.levels.shows(diag::Warning::Losses) {
             true => self.error_text(&losses::text(rows, &self.sources, &self.tag("WARNING"))),
             false => Ok(()),
         }
@@ -659,11 +664,12 @@ impl Output {
     /// # Errors
     /// If output cannot be written.
     pub fn diagnostic(&mut self, diagnostic: &Diagnostic) -> Result<(), Error> {
-        if diagnostic.severity == Severity::Warning && !self.options.warnings {
+        // The run is under way: a warning ends it no more.
+        if diagnostic.name.is_some_and(|name| !self.options.levels.shows(name)) {
             return Ok(());
         }
         let list = Diagnostics { list: vec![diagnostic.clone()] };
-        let text = list.render(&self.sources, self.options.color);
+        let text = list.render(&self.sources, self.options.messages);
         self.error_text(&text)
     }
 

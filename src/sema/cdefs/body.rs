@@ -6,7 +6,7 @@ use super::reader::{CType, DraftBody, DraftMember, Reader};
 use crate::diag::Diagnostic;
 use crate::parser::ast::TypeTag;
 use crate::parser::cdef::ast::{Base, Enum, Expr, MemberDeclarator, Record, Specifiers};
-use crate::source::Spanned;
+use crate::source::{Span, Spanned};
 use crate::types::Type;
 
 impl Reader<'_> {
@@ -59,7 +59,7 @@ impl Reader<'_> {
         }
         // What only takes room has done so.
         members.retain(|m| m.name.is_some() || m.bits.is_none());
-        self.check_names(&members, record);
+        self.check_names(&members);
         let body = DraftBody::Record { members, size: placed.size, align: placed.align };
         if let Some(draft) = self.drafts.get_mut(id as usize) {
             draft.body = body;
@@ -94,7 +94,13 @@ impl Reader<'_> {
             Some(width) => Some(self.width(&ty, size, width, name.is_some())?),
             None => None,
         };
-        let draft = DraftMember { name: name.map(|n| n.node.clone()), ty, start: 0, bits };
+        let draft = DraftMember {
+            name: name.map(|n| n.node.clone()),
+            span: name.map_or(span, |n| n.span),
+            ty,
+            start: 0,
+            bits,
+        };
         let field = Field {
             size,
             align,
@@ -127,24 +133,26 @@ impl Reader<'_> {
         u32::try_from(value).ok()
     }
 
-    fn check_names(&mut self, members: &[DraftMember], record: &Record) {
+    fn check_names(&mut self, members: &[DraftMember]) {
         let mut names = Vec::new();
         self.names(members, &mut names);
-        names.sort_unstable();
+        names.sort();
         let twice = names.windows(2).find_map(|pair| match pair {
-            [a, b] if a == b => Some(a.clone()),
+            [a, b] if a.0 == b.0 => Some((a.clone(), b.1)),
             _ => None,
         });
-        if let Some(name) = twice {
-            let span = record.name.as_ref().map_or(record.span, |n| n.span);
-            self.diags.push(Diagnostic::error(span, format!("two members are called `{name}`")));
+        if let Some(((name, first), second)) = twice {
+            self.diags.push(
+                Diagnostic::error(second, format!("two members are called `{name}`"))
+                    .label(first, "first here"),
+            );
         }
     }
 
-    fn names(&self, members: &[DraftMember], out: &mut Vec<String>) {
+    fn names(&self, members: &[DraftMember], out: &mut Vec<(String, Span)>) {
         for member in members {
             match &member.name {
-                Some(name) => out.push(name.clone()),
+                Some(name) => out.push((name.clone(), member.span)),
                 None => self.names(self.draft_members(&member.ty), out),
             }
         }
@@ -181,9 +189,14 @@ impl Reader<'_> {
             next = value + 1;
             let name = constant.name.node.clone();
             list.push((name.clone(), value));
-            if self.enumerators.insert(name, Enumerator { of: id, value }).is_some() {
+            let own = Enumerator { of: id, value, span: constant.name.span };
+            if let Some(first) = self.enumerators.insert(name, own) {
                 let message = format!("`{}` is defined twice", constant.name.node);
-                self.diags.push(Diagnostic::error(constant.name.span, message));
+                self.diags.push(
+                    Diagnostic::error(constant.name.span, message)
+                        .label(first.span, "first here")
+                        .help("the constants of all enums share their names; rename one"),
+                );
             }
         }
         let least = list.iter().map(|c| c.1).min().unwrap_or(0);

@@ -137,7 +137,7 @@ impl Names for Reader<'_> {
                 let error = Diagnostic::error(span, format!("`{name}` is no constant"));
                 let names = self.enumerators.keys().chain(&self.macros).map(String::as_str);
                 Err(Box::new(match diag::nearest(name, names) {
-                    Some(near) => error.at(format!("did you mean `{near}`?")),
+                    Some(near) => error.did_you_mean(span, near),
                     None => error.note("no macro or enum constant above has this name"),
                 }))
             }

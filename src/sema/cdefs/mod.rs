@@ -14,7 +14,7 @@ pub(crate) mod well_known;
 
 use std::collections::HashMap;
 
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::parser::ast::TypeTag;
 use crate::parser::cdef;
@@ -60,6 +60,7 @@ struct Enumerator {
     /// Number of its enum.
     of: u32,
     value: i128,
+    span: Span,
 }
 
 impl Definitions {
@@ -228,7 +229,7 @@ impl Definitions {
                 let shown = format!("{} {name}", own.tag.word());
                 let warning = format!("`{shown}` is another one than the kernel's");
                 diags.push(
-                    Diagnostic::warning(own.span, warning)
+                    Diagnostic::warning(Warning::TypeReplaced, own.span, warning)
                         .note(format!("in this script, `{shown}` is the one defined here"))
                         .note("arguments and members that the kernel describes keep its own"),
                 );

@@ -89,6 +89,7 @@ pub(super) enum DraftBody {
 pub(super) struct DraftMember {
     /// None for an anonymous struct or union.
     pub(super) name: Option<String>,
+    pub(super) span: Span,
     pub(super) ty: CType,
     /// In bits, from the start of the struct.
     pub(super) start: u64,
@@ -277,9 +278,10 @@ impl Reader<'_> {
         let mut error = Diagnostic::error(span, format!("unknown type `{name}`"));
         let names = self.typedefs.keys().map(String::as_str);
         if let Some(tag) = self.tags.get(name).and_then(|n| self.draft(*n)) {
-            error = error.help(format!("write `{} {name}`", tag.tag.word()));
+            let whole = format!("{} {name}", tag.tag.word());
+            error = error.help(format!("write `{whole}`")).replace(span, whole);
         } else if let Some(near) = diag::nearest(name, names) {
-            error = error.at(format!("did you mean `{near}`?"));
+            error = error.did_you_mean(span, near);
         } else {
             error = error.note(match self.host.btf() {
                 Ok(_) => "neither the script nor this kernel's BTF defines it".to_owned(),

@@ -19,7 +19,7 @@ fn read(text: &str) -> (Definitions, Diagnostics) {
     let definitions =
         Definitions::read(&script.cdefs, &[], &Host::at(Path::new("/nowhere")), &mut diags);
     // Every message must be printable.
-    diags.render(&sources, false);
+    diags.render(&sources, crate::diag::Form::Text);
     (definitions, diags)
 }
 

@@ -138,7 +138,7 @@ fn errorf_and_warnf() {
         shown(Action::Errorf(Format { pieces: vec![string_conversion()] }), JSON).0,
         "{\"type\": \"errorf\", \"msg\": \"you\", \"filename\": \"stdin\", \"line\": 1, \"col\": 9}\n"
     );
-    let quiet = Options { warnings: false, ..Options::default() };
+    let quiet = Options { levels: Levels::SILENT, ..Options::default() };
     assert_eq!(shown(Action::Warnf(hello("")), quiet).1, "");
     assert_ne!(shown(Action::Errorf(hello("")), quiet).1, "");
     let colors = Options { color: true, ..Options::default() };

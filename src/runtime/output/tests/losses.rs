@@ -50,7 +50,7 @@ fn helpers_that_failed() {
     assert_eq!(
         shown(Options::default()).1,
         "\
-warning: Bad address
+warning[runtime]: Bad address
   ┌─ stdin:2:9
   │
 2 │   print(*$p);
@@ -70,7 +70,7 @@ warning: Bad address
             String::new()
         )
     );
-    assert_eq!(shown(Options { warnings: false, ..Options::default() }).1, "");
+    assert_eq!(shown(Options { levels: Levels::SILENT, ..Options::default() }).1, "");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn full_maps() {
     assert_eq!(
         noticed(script, "@m[$i] = count()", cause, tally, Options::default()).1,
         "\
-warning: map `@m` is full
+warning[runtime]: map `@m` is full
   ┌─ stdin:1:9
   │
 1 │ begin { @m[$i] = count(); }
@@ -136,7 +136,7 @@ fn other_warnings() {
     assert_eq!(
         shown(Cause::DivisionByZero, 0, Options::default()).1,
         "\
-warning: division by zero, 1 is used as the result
+warning[runtime]: division by zero, 1 is used as the result
   ┌─ stdin:1:9
   │
 1 │ begin { 1 / @z }

@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use super::sink::tests::Written;
 use super::*;
+use crate::diag::{Form, Levels};
 use crate::plan::{
     Cause, Config, Conversion, ConversionKind, Field, Format, Layout, Loss, MissingProbes, Piece,
 };
@@ -134,7 +135,8 @@ const JSON: Options = Options {
     guarded: false,
     guarded_errors: false,
     color: false,
-    warnings: true,
+    messages: Form::Text,
+    levels: Levels::SHOWN,
 };
 
 fn output(script: &str, options: Options) -> (Output, Written, Written) {

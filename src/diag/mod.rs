@@ -1,8 +1,15 @@
 //! Diagnostics: what is wrong with a script, where, why, and what to write
-//! instead. The only file that knows codespan-reporting.
+//! instead. The only place that knows codespan-reporting.
 //!
 //! A message is lower case, has no full stop and puts names in backticks; the
 //! label is shorter than the message. A note states a fact, a help an action.
+
+mod json;
+mod suggest;
+mod warning;
+
+pub use suggest::{Suggestion, nearest};
+pub use warning::{Levels, WARNINGS, Warning};
 
 use codespan_reporting::diagnostic as cs;
 use codespan_reporting::files::SimpleFiles;
@@ -22,6 +29,8 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
+    /// The name of a warning, also where `-W` made an error of it.
+    pub name: Option<Warning>,
     pub message: String,
     /// The characters that the message is about, and a short text under them.
     pub primary: Option<(Span, String)>,
@@ -29,6 +38,19 @@ pub struct Diagnostic {
     pub labels: Vec<(Span, String)>,
     pub notes: Vec<String>,
     pub helps: Vec<String>,
+    /// What a tool could write instead.
+    pub suggestion: Option<Suggestion>,
+}
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Text,
+    /// With escape sequences of terminals.
+    Colored,
+    /// An object per line.
+    Json,
 }
 
 /// All messages of the stages so far.
@@ -44,8 +66,8 @@ impl Diagnostic {
     }
 
     /// A warning at `span`.
-    pub fn warning(span: Span, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::new(Severity::Warning, Some(span), message.into())
+    pub fn warning(name: Warning, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Error, Some(span), message.into()).weaken(name)
     }
 
     /// An error that belongs to no place in a script (a flag, the kernel).
@@ -55,7 +77,24 @@ impl Diagnostic {
 
     fn new(severity: Severity, span: Option<Span>, message: String) -> Diagnostic {
         let primary = span.map(|s| (s, String::new()));
-        Diagnostic { severity, message, primary, labels: vec![], notes: vec![], helps: vec![] }
+        Diagnostic {
+            severity,
+            name: None,
+            message,
+            primary,
+            labels: vec![],
+            notes: vec![],
+            helps: vec![],
+            suggestion: None,
+        }
+    }
+
+    /// The same as a warning.
+    #[must_use]
+    pub fn weaken(mut self, name: Warning) -> Diagnostic {
+        self.severity = Severity::Warning;
+        self.name = Some(name);
+        self
     }
 
     /// The short text under the characters that the message is about.
@@ -107,21 +146,21 @@ impl Diagnostics {
         self.list.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// The messages as text, errors first, in the order of the script.
-    pub fn render(&self, sources: &Sources, color: bool) -> String {
+    /// The messages, errors first, in the order of the script.
+    pub fn render(&self, sources: &Sources, form: Form) -> String {
+        let list = self.sorted();
+        if form == Form::Json {
+            return list.into_iter().map(|d| json::line(d, sources)).collect();
+        }
         let mut files = SimpleFiles::new();
         for file in &sources.files {
             files.add(file.name.as_str(), file.text.as_str());
         }
-        let mut list: Vec<&Diagnostic> = self.list.iter().collect();
-        list.sort_by_key(|d| {
-            (d.severity == Severity::Warning, d.primary.as_ref().map_or(Span::default(), |p| p.0))
-        });
         let config = term::Config { tab_width: 4, ..term::Config::default() };
         let mut out = String::new();
         for diagnostic in list {
             let shown = to_codespan(diagnostic);
-            let result = if color {
+            let result = if form == Form::Colored {
                 let mut buffer = term::termcolor::Buffer::ansi();
                 let done = term::emit_to_write_style(&mut buffer, &config, &files, &shown);
                 out.push_str(&String::from_utf8_lossy(buffer.as_slice()));
@@ -132,6 +171,14 @@ impl Diagnostics {
             result.expect("bug: spans lie inside their text");
         }
         out
+    }
+
+    fn sorted(&self) -> Vec<&Diagnostic> {
+        let mut list: Vec<&Diagnostic> = self.list.iter().collect();
+        list.sort_by_key(|d| {
+            (d.severity == Severity::Warning, d.primary.as_ref().map_or(Span::default(), |p| p.0))
+        });
+        list
     }
 }
 
@@ -152,55 +199,11 @@ fn to_codespan(d: &Diagnostic) -> cs::Diagnostic<usize> {
         Severity::Error => cs::Diagnostic::error(),
         Severity::Warning => cs::Diagnostic::warning(),
     };
+    let base = match d.name {
+        Some(name) => base.with_code(name.name()),
+        None => base,
+    };
     base.with_message(guard::text(&d.message))
         .with_labels(labels)
         .with_notes(notes.chain(helps).collect())
-}
-
-/// The candidate closest to `name`, if it is close enough to be a slip of the
-/// hand: at most a third of the characters differ (Damerau-Levenshtein, the
-/// optimal string alignment form).
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|c| (distance(name, c), c))
-        .filter(|(d, _)| *d <= limit)
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, c)| c)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 8 {
-        return usize::MAX;
-    }
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for (i, &x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, &y) in b.iter().enumerate() {
-            let at = |r: usize, c: usize| rows.get(r).and_then(|r| r.get(c)).copied().unwrap_or(0);
-            let last = row.last().copied().unwrap_or(0);
-            let mut best = (at(i, j) + usize::from(x != y)).min(at(i, j + 1) + 1).min(last + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(&y) && b.get(j - 1) == Some(&x);
-            if swapped {
-                best = best.min(at(i - 1, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows.last().and_then(|r| r.last()).copied().unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_finds_slips() {
-        assert_eq!(nearest("fdd", ["fd", "buf", "count"]), Some("fd"));
-        assert_eq!(nearest("cmom", ["comm", "cpu"]), Some("comm"));
-        assert_eq!(nearest("xyz", ["comm", "cpu"]), None);
-    }
 }
