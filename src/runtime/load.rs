@@ -18,8 +18,9 @@ use super::attach;
 use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
 use super::ledger::Shortfall;
+use super::refusal;
 use super::stacks::Tables;
-use super::verifier;
+use super::verifier::{self, Explained};
 use crate::diag::Diagnostic;
 use crate::host::cgroup::Cgroup;
 use crate::object::Object;
@@ -198,7 +199,7 @@ fn load_once(
     for (name, log) in &mut logs {
         show(&format!("verifier log of {name}:\n{}", until_nul(log)));
     }
-    loaded.map_err(|e| explain(plan, &e, &heard()))
+    loaded.map_err(|e| explain(plan, elf, &e, &heard()))
 }
 
 fn open(elf: &[u8]) -> Result<OpenObject, Error> {
@@ -417,7 +418,7 @@ fn until_nul(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 }
 
 /// Turns a failure into a message.
-fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failure {
+fn explain(plan: &Plan, elf: &[u8], error: &libbpf_rs::Error, messages: &[String]) -> Failure {
     let log = messages.concat();
     if let Some(rejection) = verifier::find_rejection(messages) {
         let found = plan.programs.iter().position(|p| p.name == rejection.program);
@@ -438,53 +439,29 @@ fn explain(plan: &Plan, error: &libbpf_rs::Error, messages: &[String]) -> Failur
                 let diagnostic = Box::new(diagnostic);
                 return Failure::Target { program: index, diagnostic, log };
             }
-            let diagnostic = if rejection.log.is_empty() {
-                let message = format!("the kernel does not load this probe: {}", rejection.errno);
-                Diagnostic::error(program.span, message)
-            } else {
-                rejection.diagnose(&plan.sources, program.span)
+            if rejection.log.is_empty() {
+                let diagnostic = refusal::program(program.span, rejection.errno, messages);
+                return Failure::other(Error::run(diagnostic).log(log));
+            }
+            let Explained { diagnostic, story } =
+                rejection.explain(&plan.sources, program.span, elf);
+            let log = match story.is_empty() {
+                true => log,
+                false => format!("how it came to this:\n{}\n\n{log}", story.join("\n")),
             };
             return Failure::other(Error::run(diagnostic).log(log));
         }
     }
-    let diagnostic = match find_failed_map(messages) {
-        Some((bpf_name, errno)) => explain_map(plan, bpf_name, errno),
+    let refused = refusal::find_failed_map(messages)
+        .map(|(name, errno)| refusal::map(plan, name, errno, messages));
+    let diagnostic = match refused.or_else(|| refusal::library(plan, messages)) {
+        Some(diagnostic) => diagnostic,
         None => with_messages(
             Diagnostic::global(format!("the compiled script does not load: {error}")),
             messages,
         ),
     };
     Failure::other(Error::run(diagnostic).log(log))
-}
-
-/// `libbpf: map 'NAME': failed to create: ERRNO`
-fn find_failed_map(messages: &[String]) -> Option<(&str, &str)> {
-    messages.iter().find_map(|m| {
-        let (name, errno) = m.strip_prefix("libbpf: map '")?.split_once("': failed to create: ")?;
-        Some((name, errno.trim_end()))
-    })
-}
-
-fn explain_map(plan: &Plan, bpf_name: &str, errno: &str) -> Diagnostic {
-    let Some(map) = plan.maps.iter().find(|m| m.bpf_name == bpf_name) else {
-        let message = format!("the kernel does not make the map `{bpf_name}`: {errno}");
-        return Diagnostic::global(message);
-    };
-    let diagnostic =
-        Diagnostic::global(format!("the kernel does not make the map `{}`: {errno}", map.name));
-    let diagnostic = diagnostic.note(format!(
-        "it has {} entries with {} bytes of key and {} bytes of value{}",
-        map.max_entries,
-        map.key_size,
-        map.value_size,
-        if map.per_cpu { " for each CPU" } else { "" },
-    ));
-    // PCPU_MIN_UNIT_SIZE in linux/percpu.h; KMALLOC_MAX_SIZE for the others.
-    if map.per_cpu && map.value_size > 32 << 10 {
-        diagnostic.note("a value of a per-CPU map can be 32 KiB long at most")
-    } else {
-        diagnostic.help("make it smaller with the config variable `max_map_keys`")
-    }
 }
 
 /// Adds what libbpf said.
@@ -550,11 +527,5 @@ mod tests {
         assert_eq!(buffer_size(&plan, 4096, u64::MAX), MAX_BUFFER);
         plan.config.perf_rb_pages = 3;
         assert_eq!(buffer_size(&plan, 4096, 0), 16 << 10);
-    }
-
-    #[test]
-    fn a_map_that_cannot_be_made_is_named() {
-        let messages = ["libbpf: map 'm_a': failed to create: -E2BIG\n".to_owned()];
-        assert_eq!(find_failed_map(&messages), Some(("m_a", "-E2BIG")));
     }
 }

@@ -25,6 +25,7 @@ mod packets;
 mod perf;
 mod poll;
 pub mod privileges;
+mod refusal;
 mod relay;
 mod ring;
 mod scope;
@@ -33,7 +34,7 @@ pub mod stacks;
 pub mod symbols;
 mod sys;
 mod trial;
-mod verifier;
+pub mod verifier;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;

@@ -46,7 +46,6 @@ const CASES: &[Case] = &[
     ("one_bad_place_of_many_is_found", bad_place_of_many),
     ("a_missing_btf_target_is_left_out", missing_btf_target),
     ("kernels_without_kprobes_say_so", no_kprobes),
-    ("a_rejected_program_points_at_the_script", rejected),
     ("the_verifier_can_be_heard", verifier_log),
     ("too_many_probes_are_refused", too_many_probes),
     ("objects_that_break_their_plan_are_damaged", damaged),
@@ -60,7 +59,8 @@ const CASES: &[Case] = &[
 ];
 
 pub fn run() -> ExitCode {
-    let trials = CASES.iter().map(|&(name, case)| Trial::test(name, case)).collect();
+    let trials = CASES.iter().map(|&(name, case)| Trial::test(name, case));
+    let trials = trials.chain(crate::rejections::trials()).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     let _ = std::fs::remove_dir_all(directory());
     conclusion.exit_code()
@@ -69,10 +69,10 @@ pub fn run() -> ExitCode {
 // What a case is made of.
 
 /// What a run gave.
-struct Ran {
-    out: String,
-    err: String,
-    status: Option<i32>,
+pub struct Ran {
+    pub out: String,
+    pub err: String,
+    pub status: Option<i32>,
 }
 
 fn command(object: &Path, args: &[&str]) -> Command {
@@ -94,7 +94,7 @@ fn without_age(err: &str) -> String {
     rest.map_or(err, |(_, rest)| rest).to_owned()
 }
 
-fn run_object(source: &str, plan: &Plan, args: &[&str]) -> Ran {
+pub fn run_object(source: &str, plan: &Plan, args: &[&str]) -> Ran {
     ran(command(&compile(source, plan), args).output().unwrap())
 }
 
@@ -172,7 +172,7 @@ fn single(program: &str, mechanism: Mechanism) -> Plan {
     plan(vec![(program, vec![attach(program, mechanism)])])
 }
 
-fn special(name: &'static str, mechanism: Mechanism) -> (&'static str, Vec<Attach>) {
+pub fn special(name: &'static str, mechanism: Mechanism) -> (&'static str, Vec<Attach>) {
     (name, vec![attach(name, mechanism)])
 }
 
@@ -539,21 +539,6 @@ fn no_kprobes() -> Result<(), Failed> {
     let multi = Mechanism::KprobeMulti { functions, ret: false };
     let plan = plan(vec![("kprobe_multi", vec![many(&["a", "b"], multi, vec![9, 10])])]);
     run_object("probes", &plan, &[]).expect_error(255, &["CONFIG_KPROBES"])
-}
-
-fn rejected() -> Result<(), Failed> {
-    let plan = plan(vec![special("begin", Mechanism::Begin)]);
-    let ran = run_object("rejected", &plan, &["-v"]);
-    ran.expect_error(
-        255,
-        &[
-            "error: the kernel's verifier rejects this",
-            "test.bt:1:1",
-            "it says: R0 invalid mem access 'map_value_or_null'",
-            "this is a bug in rtrace",
-            "BEGIN PROG LOAD LOG",
-        ],
-    )
 }
 
 fn verifier_log() -> Result<(), Failed> {

@@ -11,7 +11,7 @@ use rtrace::plan::Plan;
 pub fn compile(name: &str, plan: &Plan) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let stem = directory().join(format!("{name}-{number}"));
+    let stem = directory().join(format!("{}-{number}", name.replace('/', "-")));
     let (json, object) = (stem.with_extension("json"), stem.with_extension("o"));
     std::fs::write(&json, plan.to_bytes()).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects").join(name);

@@ -12,6 +12,7 @@
 mod cases;
 mod compile;
 mod plans;
+mod rejections;
 
 use std::io;
 use std::path::Path;
