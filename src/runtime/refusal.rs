@@ -236,7 +236,7 @@ fn first_use(plan: &Plan, text: &str) -> Option<Span> {
         let at = source.text.match_indices(text).map(|m| m.0).find(|at| {
             let before = source.text.get(..*at).and_then(|t| t.chars().last());
             let after = source.text.get(at + text.len()..).and_then(|t| t.chars().next());
-            !before.is_some_and(word) && !(text.ends_with(word) && after.is_some_and(word))
+            !(before.is_some_and(word) || text.ends_with(word) && after.is_some_and(word))
         })?;
         Some(Span::new(file, at, at + text.len()))
     })
