@@ -14,6 +14,8 @@ mod harness;
 mod examples;
 #[path = "docs/links.rs"]
 mod links;
+#[path = "docs/matrix.rs"]
+mod matrix;
 #[path = "docs/missing.rs"]
 mod missing;
 #[path = "docs/pages.rs"]
