@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, ValueEnum};
+use clap_complete::Shell;
 
 /// `rtrace [options] SCRIPT [params…]`.
 #[derive(Debug, Parser)]
@@ -18,7 +19,10 @@ use clap::{Args, Parser, ValueEnum};
                       rtrace -l [PATTERN | FILE]\n       \
                       rtrace build [OPTIONS] FILE -o OBJECT\n       \
                       rtrace run [OPTIONS] OBJECT\n       \
-                      rtrace flame [OPTIONS] FILE -o GRAPH",
+                      rtrace flame [OPTIONS] FILE -o GRAPH\n       \
+                      rtrace help [TOPIC]\n       \
+                      rtrace completions bash | zsh | fish\n       \
+                      rtrace man",
     after_help = EXAMPLES,
     infer_long_args = true,
     disable_version_flag = true,
@@ -234,6 +238,31 @@ pub struct Flame {
     pub file: PathBuf,
 }
 
+/// `rtrace completions SHELL`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace completions",
+    about = "Write the script with which a shell completes rtrace's flags and names of probes",
+    styles = Styles::plain()
+)]
+pub struct Completions {
+    /// bash, zsh or fish
+    #[arg(hide_possible_values = true)]
+    pub shell: Shell,
+}
+
+/// `rtrace help [TOPIC]`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace help",
+    about = "Tell about a builtin, a probe, a config key or a part of the language",
+    styles = Styles::plain()
+)]
+pub struct Help {
+    /// What to tell about; without it, what there is to tell about
+    pub topic: Vec<String>,
+}
+
 /// `rtrace run OBJECT`.
 #[derive(Debug, Parser)]
 #[command(name = "rtrace run", about = "Run a compiled script", styles = Styles::plain())]
@@ -386,6 +415,9 @@ pub enum Invocation {
     Build(Build),
     Run(Run),
     Flame(Flame),
+    Completions(Completions),
+    Help(Help),
+    Man,
 }
 
 impl Invocation {
@@ -398,6 +430,9 @@ impl Invocation {
         let rest = || args.iter().take(1).chain(args.iter().skip(2));
         match args.get(1).map(String::as_str) {
             Some("build") => Build::try_parse_from(rest()).map(Invocation::Build),
+            Some("completions") => Completions::try_parse_from(rest()).map(Invocation::Completions),
+            Some("help") => Help::try_parse_from(rest()).map(Invocation::Help),
+            Some("man") if args.len() == 2 => Ok(Invocation::Man),
             Some("flame") => Flame::try_parse_from(rest()).map(Invocation::Flame),
             Some("run") => Run::try_parse_from(rest()).map(Invocation::Run),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::host::Host;
 use crate::host::features::{Feature, Group};
+use crate::host::settings::SETTINGS;
 
 /// Width of the first of two entries on a line.
 const COLUMN: usize = 35;
@@ -53,6 +54,13 @@ pub fn text(host: &Host) -> String {
             .collect();
         section(&mut out, title, &lines);
     }
+    let mut lines = Vec::new();
+    for setting in SETTINGS {
+        let (value, remedy) = setting.read(host);
+        lines.push(format!("  {}: {value}", setting.name));
+        lines.extend(remedy.map(|remedy| format!("    {remedy}")));
+    }
+    section(&mut out, "Settings of this machine", &lines);
     out.pop();
     out
 }

@@ -8,6 +8,7 @@ pub mod diag;
 pub mod driver;
 pub mod flame;
 pub mod guard;
+pub mod help;
 pub mod host;
 pub mod info;
 pub mod ir;

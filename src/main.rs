@@ -11,6 +11,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Script(cli)) => driver::script(&cli),
         Ok(Invocation::Build(build)) => driver::build(&build),
         Ok(Invocation::Flame(flame)) => driver::flame(&flame),
+        Ok(Invocation::Completions(completions)) => driver::completions(&completions),
+        Ok(Invocation::Help(help)) => driver::help(&help),
+        Ok(Invocation::Man) => driver::manual(),
         Ok(Invocation::Run(run)) => driver::run_object(&run),
         Err(error) => driver::wrong_use(&error, &args),
     };

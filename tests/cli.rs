@@ -7,6 +7,8 @@
 mod exports;
 #[path = "harness/feed.rs"]
 mod feed;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/terminal.rs"]
 mod terminal;
 

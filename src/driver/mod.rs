@@ -5,6 +5,7 @@ mod load;
 mod machine;
 mod messages;
 mod objects;
+mod pages;
 
 use std::borrow::Cow;
 use std::fs;
@@ -12,11 +13,12 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use crate::builtins;
-use crate::cli::{self, Build, Cli, DebugStage, Flame, Run, Stage};
+use crate::cli::{self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Stage};
 use crate::codegen;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::flame;
 use crate::guard;
+use crate::help;
 use crate::host::Host;
 use crate::host::cgroup::Cgroup;
 use crate::host::features::Feature;
@@ -208,6 +210,25 @@ pub fn flame(flame: &Flame) -> u8 {
     };
     let outcome: Outcome = start();
     outcome.unwrap_or_else(|Failed(status)| status)
+}
+
+/// Writes a shell's completions.
+pub fn completions(completions: &Completions) -> u8 {
+    pages::completions(completions.shell).unwrap_or_else(|Failed(status)| status)
+}
+
+/// Writes the manual page.
+pub fn manual() -> u8 {
+    pages::manual().unwrap_or_else(|Failed(status)| status)
+}
+
+/// Tells about a topic of the reference.
+pub fn help(help: &Help) -> u8 {
+    let text = match help.topic.as_slice() {
+        [] => Ok(help::topics()),
+        words => help::topic(&words.join(" ")).map_err(fail),
+    };
+    text.and_then(|text| say(&text)).unwrap_or_else(|Failed(status)| status)
 }
 
 /// How the output looks and where it goes.

@@ -16,6 +16,7 @@ mod libraries;
 pub mod markers;
 mod mount;
 mod paths;
+pub mod settings;
 pub mod syscalls;
 pub mod tracefs;
 
