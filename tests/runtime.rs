@@ -8,7 +8,7 @@ mod harness;
 
 use std::sync::{Arc, OnceLock};
 
-use harness::live::{self, Machine, Outcome};
+use harness::live::{self, Machine, Outcome, Plan};
 use harness::programs;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -31,15 +31,28 @@ fn main() {
     let trials = harness::cases("runtime").into_iter().map(|case| {
         let machine = Arc::clone(&machine);
         Trial::ignorable_test(case.name.clone(), move || {
-            let outcome = match live::not_root() {
-                None => live::run(&case, machine.get_or_init(Machine::this)),
-                Some(why) if std::env::var_os("RTRACE_ALLOW_UNPRIVILEGED_SKIP").is_some() => {
-                    Outcome::Skipped(why.into())
-                }
-                Some(why) => Outcome::Failed(why.into()),
-            };
-            outcome.completion()
+            as_root(|| live::run(&case, machine.get_or_init(Machine::this))).completion()
         })
     });
-    libtest_mimic::run(&args, trials.chain([random]).collect()).exit();
+    // Again as JSON, unless they are that already.
+    let again = harness::cases("runtime").into_iter();
+    let again = again.filter(|case| Plan::of(case).is_ok_and(|plan| !plan.is_json()));
+    let as_json = again.map(|case| {
+        let machine = Arc::clone(&machine);
+        Trial::ignorable_test(format!("json/{}", case.name), move || {
+            as_root(|| live::run_as_json(&case, machine.get_or_init(Machine::this))).completion()
+        })
+    });
+    libtest_mimic::run(&args, trials.chain(as_json).chain([random]).collect()).exit();
+}
+
+/// Runs something that needs root, or says that it cannot.
+fn as_root(run: impl FnOnce() -> Outcome) -> Outcome {
+    match live::not_root() {
+        None => run(),
+        Some(why) if std::env::var_os("RTRACE_ALLOW_UNPRIVILEGED_SKIP").is_some() => {
+            Outcome::Skipped(why.into())
+        }
+        Some(why) => Outcome::Failed(why.into()),
+    }
 }

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Header, difference, root, rtrace, workload};
+use super::{Case, Header, difference, root, rtrace, schema, workload};
 
 /// rtrace prints a line of this text, if the variable of this name is set.
 const ATTACHED: &str = "__BPFTRACE_NOTIFY_PROBES_ATTACHED";
@@ -60,10 +60,19 @@ impl Outcome {
     }
 }
 
+/// Runs a case with JSON output, and judges only that: each line is of the schema.
+pub(crate) fn run_as_json(case: &Case, machine: &Machine) -> Outcome {
+    run_changed(case, machine, Plan::with_json)
+}
+
 /// Runs a case and judges it.
 pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
+    run_changed(case, machine, |plan| plan)
+}
+
+fn run_changed(case: &Case, machine: &Machine, change: impl FnOnce(Plan) -> Plan) -> Outcome {
     let plan = match Plan::of(case) {
-        Ok(plan) => plan,
+        Ok(plan) => change(plan),
         Err(why) => return Outcome::Failed(why),
     };
     if let Some(reason) = plan.not_here() {
@@ -110,6 +119,8 @@ pub(crate) struct Plan {
     in_vm: Option<bool>,
     limit: Duration,
     status: i32,
+    /// Judged by the schema of JSON output only.
+    only_form: bool,
     expectations: Vec<Expectation>,
 }
 
@@ -207,6 +218,19 @@ impl Plan {
             return Err("the case expects nothing".into());
         }
         Ok(plan)
+    }
+
+    /// The same with JSON output, of which nothing is expected but its form.
+    fn with_json(mut self) -> Plan {
+        self.flags.extend(["-f".into(), "json".into()]);
+        self.expectations.clear();
+        self.only_form = true;
+        self
+    }
+
+    /// Whether standard output is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "json")
     }
 
     /// Whether the case can run in the test kernels at all.
@@ -353,7 +377,14 @@ impl Plan {
                 faults.push(format!("no line `{line}`{times}"));
             }
         }
-        faults.extend(judge_whole(&case.beside("out"), &out));
+        if !self.only_form {
+            faults.extend(judge_whole(&case.beside("out"), &out));
+        }
+        if self.is_json() {
+            // A command writes to the same output.
+            let own = |line: &&str| self.command.is_none() || line.starts_with("{\"type\": ");
+            faults.extend(out.lines().filter(own).find_map(|line| schema::check(line).err()));
+        }
         faults
     }
 }
