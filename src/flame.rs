@@ -1,9 +1,14 @@
 //! Flame graphs of results: JSON output or folded stacks in, SVG out.
 
+use std::fmt;
 use std::io::Write;
+use std::marker::PhantomData;
 
 use inferno::flamegraph::{self, Direction};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// How to draw.
 #[derive(Debug, Clone)]
@@ -61,17 +66,19 @@ fn folded(text: &str) -> Result<Vec<String>, String> {
 pub fn of_json(text: &str, wanted: Option<&str>) -> Result<Vec<String>, String> {
     let mut maps: Vec<(String, Vec<(String, i64)>)> = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let object: Value = serde_json::from_str(line)
-            .map_err(|why| format!("line {} is not JSON: {why}", i + 1))?;
-        let is_map = matches!(object["type"].as_str(), Some("map" | "stats" | "hist"));
-        let data = object["data"].as_object().filter(|_| is_map);
-        for (name, keys) in data.into_iter().flatten() {
+        let not_json = |why| format!("line {} is not JSON: {why}", i + 1);
+        let kind: Kind = serde_json::from_str(line).map_err(not_json)?;
+        if !matches!(kind.r#type.as_deref(), Some("map" | "stats" | "hist")) {
+            continue;
+        }
+        let object: Object = serde_json::from_str(line).map_err(not_json)?;
+        for (name, keys) in &object.data.0 {
             if wanted.is_some_and(|w| w.trim_start_matches('@') != name.trim_start_matches('@')) {
                 continue;
             }
-            let Some(keys) = keys.as_object() else { continue };
+            let Ok(keys) = serde_json::from_str::<Members<Value>>(keys.get()) else { continue };
             let rows: Option<Vec<(String, i64)>> =
-                keys.iter().map(|(key, value)| Some((stack(key)?, number(value)?))).collect();
+                keys.0.iter().map(|(key, value)| Some((stack(key)?, number(value)?))).collect();
             let Some(rows) = rows else { continue };
             maps.retain(|(known, _)| known != name);
             maps.push((name.clone(), rows));
@@ -85,6 +92,44 @@ pub fn of_json(text: &str, wanted: Option<&str>) -> Result<Vec<String>, String> 
         })
     });
     Ok(lines.collect())
+}
+
+/// What a line is.
+#[derive(Deserialize)]
+struct Kind {
+    r#type: Option<String>,
+}
+
+/// A line with maps.
+#[derive(Deserialize)]
+struct Object {
+    data: Members<Box<RawValue>>,
+}
+
+/// The members of an object, in order. Of two with the same name both: keys
+/// that differ in their blanks only are the same in JSON output.
+struct Members<T>(Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Members<T>, D::Error> {
+        struct All<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for All<T> {
+            type Value = Members<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<T>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    all.push(member);
+                }
+                Ok(Members(all))
+            }
+        }
+        from.deserialize_map(All(PhantomData))
+    }
 }
 
 /// How much an element counts: a number, a total, or all of a histogram.
@@ -170,6 +215,8 @@ mod tests {
                     {\"type\": \"map\", \"data\": {\"@scalar\": 4}}\n";
         let lines = of_json(text, None).expect("JSON");
         assert_eq!(lines, ["a 3", "x 9007199254740993"]);
+        let twice = "{\"type\": \"map\", \"data\": {\"@\": {\"ab\": 1, \"ab\": 2}}}";
+        assert_eq!(of_json(twice, None).expect("JSON"), ["ab 1", "ab 2"]);
         let more = "{\"type\": \"stats\", \"data\": {\"@s\": {\"k\": {\"count\": 2, \"average\": 3, \"total\": 6}}}}\n\
                     {\"type\": \"hist\", \"data\": {\"@h\": {\"k\": [{\"min\": 0, \"max\": 0, \"count\": 2}, {\"min\": 1, \"count\": 5}]}}}\n";
         assert_eq!(of_json(more, None).expect("JSON"), ["@s;k 6", "@h;k 7"]);
