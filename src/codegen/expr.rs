@@ -16,7 +16,10 @@ impl<'c> Emitter<'_, 'c> {
                 b.load(place, 8, false, 8)
             }
             Expr::Binary(op, left, right) => {
+                let sign = (op, &**right) == (&BinaryOp::LShr, &Expr::Const(63));
                 let (left, right) = (self.word(left), self.word(right));
+                // LLVM would make a comparison of it, and a branch of that.
+                let left = if sign { b.hide(left) } else { left };
                 match op {
                     BinaryOp::SDiv | BinaryOp::SMod => self.divide(*op, left, right),
                     BinaryOp::Add

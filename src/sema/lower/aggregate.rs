@@ -260,8 +260,11 @@ impl Lower<'_> {
             let power = l.local("power");
             l.set(power, Expr::Const(0));
             for shift in [32i64, 16, 8, 4, 2, 1] {
+                // The sign of the difference tells which is larger. A comparison would become
+                // a branch, and for the verifier each of them doubles the ways to get here.
                 let limit = Expr::Const((1i64 << shift) - 1);
-                let above = Expr::binary(B::UGt, Expr::Local(rest), limit);
+                let left = Expr::binary(B::Sub, limit, Expr::Local(rest));
+                let above = Expr::binary(B::LShr, left, Expr::Const(63));
                 let step = shift.trailing_zeros();
                 let by = Expr::binary(B::Shl, above, Expr::Const(i64::from(step)));
                 let by = l.spill("by", by);
