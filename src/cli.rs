@@ -1,7 +1,8 @@
 //! The command line: every flag, and nothing that has effects.
 //!
 //! Two shapes: `rtrace [options] SCRIPT [params…]` with bpftrace's spellings,
-//! and the commands `build` and `run` for stored objects.
+//! and commands: `build` and `run` for stored objects, `check`, `fmt` and `explain`
+//! for those who write scripts.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,10 @@ use clap_complete::Shell;
                       rtrace flame [OPTIONS] FILE -o GRAPH\n       \
                       rtrace help [TOPIC]\n       \
                       rtrace completions bash | zsh | fish\n       \
-                      rtrace man",
+                      rtrace man\n       \
+                      rtrace check [OPTIONS] FILE...\n       \
+                      rtrace fmt [--check] [FILE...]\n       \
+                      rtrace explain WORD",
     after_help = EXAMPLES,
     infer_long_args = true,
     disable_version_flag = true,
@@ -125,6 +129,10 @@ pub struct Cli {
     #[arg(long)]
     pub info: bool,
 
+    /// Print the script in canonical form; with -o, to a file
+    #[arg(long, group = "modes")]
+    pub fmt: bool,
+
     /// Run the script's `test` probes
     #[arg(long, group = "modes")]
     pub test: bool,
@@ -133,7 +141,7 @@ pub struct Cli {
     #[arg(long, group = "modes")]
     pub bench: bool,
 
-    /// The same: test, bench
+    /// The same: test, bench, format
     #[arg(long, value_name = "MODE", group = "modes")]
     pub mode: Option<Mode>,
 
@@ -263,6 +271,82 @@ pub struct Help {
     pub topic: Vec<String>,
 }
 
+/// `rtrace check FILE…`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace check",
+    about = "Check scripts without running them; the exit status is 1 if one is wrong",
+    styles = Styles::plain()
+)]
+pub struct Check {
+    #[command(flatten)]
+    pub messages: Messages,
+
+    /// For a recorded machine
+    #[arg(long, value_name = "DIR", conflicts_with = "btf")]
+    pub host: Option<PathBuf>,
+
+    /// For the kernel whose types (BTF) are in this file
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// Allow functions that change the traced system
+    #[arg(long = "unsafe")]
+    pub unsafe_mode: bool,
+
+    /// Where to look for included and imported files (may be repeated)
+    #[arg(short = 'I', value_name = "DIR")]
+    pub include_dirs: Vec<PathBuf>,
+
+    /// Include a header before everything else (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub include: Vec<String>,
+
+    /// Script files (`-` for standard input)
+    #[arg(value_name = "FILE")]
+    pub files: Vec<String>,
+
+    /// Parameters of the scripts
+    #[arg(last = true, value_name = "PARAMS")]
+    pub more: Vec<String>,
+}
+
+/// `rtrace fmt [FILE…]`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace fmt",
+    about = "Format scripts: files in place, standard input to standard output",
+    styles = Styles::plain()
+)]
+pub struct Fmt {
+    #[command(flatten)]
+    pub messages: Messages,
+
+    /// Change nothing; name files that are not formatted, and exit with status 1
+    #[arg(long)]
+    pub check: bool,
+
+    /// Script files (`-`, or none, for standard input)
+    #[arg(value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+/// `rtrace explain WORD`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace explain",
+    about = "Say what the reference says: of a builtin, a probe, a config variable, a warning",
+    styles = Styles::plain()
+)]
+pub struct Explain {
+    #[command(flatten)]
+    pub messages: Messages,
+
+    /// What to explain
+    #[arg(value_name = "WORD", required = true)]
+    pub words: Vec<String>,
+}
+
 /// `rtrace run OBJECT`.
 #[derive(Debug, Parser)]
 #[command(name = "rtrace run", about = "Run a compiled script", styles = Styles::plain())]
@@ -370,6 +454,7 @@ pub enum Buffering {
 pub enum Mode {
     Test,
     Bench,
+    Format,
 }
 
 /// What `-d` shows.
@@ -418,6 +503,9 @@ pub enum Invocation {
     Completions(Completions),
     Help(Help),
     Man,
+    Check(Check),
+    Fmt(Fmt),
+    Explain(Explain),
 }
 
 impl Invocation {
@@ -435,6 +523,9 @@ impl Invocation {
             Some("man") if args.len() == 2 => Ok(Invocation::Man),
             Some("flame") => Flame::try_parse_from(rest()).map(Invocation::Flame),
             Some("run") => Run::try_parse_from(rest()).map(Invocation::Run),
+            Some("check") => Check::try_parse_from(rest()).map(Invocation::Check),
+            Some("fmt") => Fmt::try_parse_from(rest()).map(Invocation::Fmt),
+            Some("explain") => Explain::try_parse_from(rest()).map(Invocation::Explain),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),
         }
     }

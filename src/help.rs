@@ -1,10 +1,11 @@
-//! `rtrace help TOPIC`: entries of the reference, from the tables.
+//! `rtrace help TOPIC` and `rtrace explain WORD`: entries of the reference, from the tables.
+//! What editors show beside a word is made here, too.
 
 use std::fmt::Write as _;
 
 use crate::builtins::{self, Builtin};
 use crate::config;
-use crate::diag;
+use crate::diag::{self, WARNINGS};
 use crate::language::SECTIONS;
 use crate::probes::PROVIDERS;
 
@@ -13,8 +14,8 @@ const WIDTH: usize = 80;
 
 const STRING: &str = "bug: writing to a string";
 
-/// What the tables say of a name: a builtin, a provider, a config key or a
-/// section of the language; of each that has the name.
+/// What the tables say of a name: a builtin, a provider, a config key, a warning or
+/// a section of the language; of each that has the name.
 ///
 /// # Errors
 /// Nothing has that name; what was probably meant.
@@ -46,6 +47,11 @@ pub fn topic(name: &str) -> Result<String, String> {
         let rest =
             format!("  default: {default}\n  environment: RTRACE_{upper}, BPFTRACE_{upper}\n");
         found.push(head + &rest + "\n" + &wrapped(key.doc));
+    }
+    let warning = wanted.trim_start_matches("no-").trim_start_matches("error=");
+    for row in WARNINGS.iter().filter(|row| row.name == warning) {
+        let head = format!("{0} (warning)\n\n  -W no-{0}\n  -W error={0}\n\n", row.name);
+        found.push(head + &wrapped(row.doc));
     }
     for section in SECTIONS.iter().filter(|s| s.title.to_lowercase() == wanted) {
         let mut text = format!("{}\n\n{}", section.title, wrapped(section.text));
@@ -102,7 +108,8 @@ pub fn topics() -> String {
 pub fn words() -> impl Iterator<Item = &'static str> {
     let builtins = builtins::SUBJECTS.iter().flat_map(|(_, rows)| rows.iter()).map(|row| row.name);
     let probes = PROVIDERS.iter().map(|provider| provider.name);
-    builtins.chain(probes).chain(config::KEYS.iter().map(|key| key.name))
+    let keys = config::KEYS.iter().map(|key| key.name);
+    builtins.chain(probes).chain(keys).chain(WARNINGS.iter().map(|row| row.name))
 }
 
 /// Names of topics with their kind, in the order of the tables.
@@ -114,12 +121,14 @@ pub fn names() -> impl Iterator<Item = (&'static str, String)> {
     });
     let probes = PROVIDERS.iter().map(|provider| provider.name.to_string());
     let keys = config::KEYS.iter().map(|key| key.name.to_string());
+    let warnings = WARNINGS.iter().map(|row| row.name.to_string());
     let sections = SECTIONS.iter().map(|section| section.title.to_string());
     let of = |kind| move |name| (kind, name);
     builtins
         .map(of("Builtins"))
         .chain(probes.map(of("Probes")))
         .chain(keys.map(of("Config")))
+        .chain(warnings.map(of("Warnings")))
         .chain(sections.map(of("Language")))
 }
 

@@ -15,6 +15,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Help(help)) => driver::help(&help),
         Ok(Invocation::Man) => driver::manual(),
         Ok(Invocation::Run(run)) => driver::run_object(&run),
+        Ok(Invocation::Check(check)) => driver::check_scripts(&check),
+        Ok(Invocation::Fmt(fmt)) => driver::format_scripts(&fmt),
+        Ok(Invocation::Explain(explain)) => driver::explain(&explain),
         Err(error) => driver::wrong_use(&error, &args),
     };
     ExitCode::from(status)

@@ -12,7 +12,7 @@ fn printed(text: &str) -> Option<String> {
     let file = sources.add(Source { name: "fuzz".into(), text: text.into() });
     let (tree, diagnostics) = parse(&sources, file, &is_value);
     if diagnostics.has_errors() {
-        assert!(!diagnostics.render(&sources, false).is_empty());
+        assert!(!diagnostics.render(&sources, rtrace::diag::Form::Text).is_empty());
         return None;
     }
     Some(print::print_grouped(&tree))

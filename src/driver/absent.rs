@@ -23,6 +23,7 @@ pub(super) struct Setup {
     pub dry_run: bool,
     pub mode: crate::plan::Mode,
     pub on_stdout: bool,
+    pub strict: bool,
 }
 
 /// Nothing is run, so nothing is needed.
@@ -42,6 +43,11 @@ pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Fail
         return Ok(elf);
     }
     Err(fail("this rtrace was built without libbpf, which links imported objects"))
+}
+
+/// The machine that we run on, by what its types say.
+pub(super) fn seen() -> Host {
+    Host::at(Path::new("/")).with_features_of_types()
 }
 
 /// The machine that we run on; what its BPF can do is not asked.

@@ -103,6 +103,15 @@ pub(super) fn execute(
     }
 }
 
+/// The machine that we run on, as far as this process may look at it: the kernel answers
+/// questions about its BPF only to those who may trace.
+pub(super) fn seen() -> Host {
+    match runtime::privileges::check() {
+        Ok(()) => live(Path::new("/")),
+        Err(_) => Host::at(Path::new("/")).with_features_of_types(),
+    }
+}
+
 /// The machine that we run on.
 pub(super) fn live(root: &Path) -> Host {
     let root: PathBuf = root.to_owned();

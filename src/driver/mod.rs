@@ -6,6 +6,7 @@ mod machine;
 mod messages;
 mod objects;
 mod pages;
+mod tools;
 
 use std::borrow::Cow;
 use std::fs;
@@ -55,6 +56,8 @@ pub fn script(cli: &Cli) -> u8 {
         say(&format!("rtrace v{}\n", env!("CARGO_PKG_VERSION")))
     } else if cli.info {
         say(&info::text(&host(cli)))
+    } else if cli.fmt || cli.mode == Some(cli::Mode::Format) {
+        format(cli)
     } else if cli.list {
         list(cli)
     } else if let Some(stage) = cli.emit {
@@ -229,6 +232,31 @@ pub fn help(help: &Help) -> u8 {
         words => help::topic(&words.join(" ")).map_err(fail),
     };
     text.and_then(|text| say(&text)).unwrap_or_else(|Failed(status)| status)
+}
+
+/// `rtrace check`: 1 if a script is wrong.
+pub fn check_scripts(check: &cli::Check) -> u8 {
+    tools::check(check).unwrap_or_else(|Failed(status)| status)
+}
+
+/// `rtrace fmt`: with `--check`, 1 if a script is not formatted.
+pub fn format_scripts(fmt: &cli::Fmt) -> u8 {
+    tools::fmt(fmt).unwrap_or_else(|Failed(status)| status)
+}
+
+/// `rtrace explain`.
+pub fn explain(explain: &cli::Explain) -> u8 {
+    tools::explain(explain).unwrap_or_else(|Failed(status)| status)
+}
+
+/// `--fmt`: a script in canonical form, to standard output or into a file.
+fn format(cli: &Cli) -> Outcome {
+    let (source, _) = read(cli.program.as_deref(), &cli.args)?;
+    let text = tools::formatted(source)?;
+    match &cli.output {
+        Some(path) => tools::replace(path, &text).map(|()| 0),
+        None => say(&text),
+    }
 }
 
 /// How the output looks and where it goes.
@@ -485,7 +513,7 @@ fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
         mode: match (cli.test, cli.bench, cli.mode) {
             (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
-            (false, false, None) => Mode::Trace,
+            (false, false, None | Some(cli::Mode::Format)) => Mode::Trace,
         },
         ..sema::Options::default()
     })

@@ -7,16 +7,15 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::load::Search;
-use super::{Failed, Outcome, USAGE, environment, fail, failed, messages, parameters, say, write};
+use super::{Failed, Outcome, USAGE, environment, fail, messages, parameters, say, write};
 use crate::builtins;
 use crate::cli::{Check, Explain, Fmt};
-use crate::diag::Diagnostic;
+use crate::help;
 use crate::host::Host;
 use crate::lexer;
 use crate::parser::{self, print};
 use crate::sema;
 use crate::source::{Source, Sources};
-use crate::topics;
 
 /// Checks scripts for this machine, a recorded one, or a kernel of which only the types
 /// are known.
@@ -132,21 +131,8 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failed> {
 /// Says what the reference says about a word.
 pub(super) fn explain(explain: &Explain) -> Outcome {
     messages::choose(&explain.messages)?;
-    let word = explain.words.join(" ");
-    let found = topics::find(&word);
-    if found.is_empty() {
-        let d = Diagnostic::global(format!("there is nothing called `{word}`"));
-        let d = match topics::nearest(&word) {
-            Some(near) => d.help(format!("did you mean `{near}`?")),
-            None => d.help(
-                "ask for a builtin, a kind of probe, a config variable, a warning, or a section \
-                 of the language such as `maps`",
-            ),
-        };
-        return Err(failed(d, USAGE));
-    }
-    let texts: Vec<String> = found.iter().map(topics::print).collect();
-    say(&texts.join("\n"))
+    let text = help::topic(&explain.words.join(" ")).map_err(fail)?;
+    say(&text)
 }
 
 /// The text of a file, or of standard input.

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use super::btf::Btf;
 use crate::ir::ProgramKind;
 
 /// Something that a kernel may or may not be able to do.
@@ -201,6 +202,56 @@ impl Feature {
             Feature::Watchpoint => ("watchpoint", ProbeType, "4.9"),
         };
         FeatureInfo { name, group, since }
+    }
+
+    /// Whether the types of a kernel show that it has the feature: its helper, its kind of
+    /// link, or what came with it. For those who cannot ask the kernel.
+    pub(super) fn is_in(self, btf: &Btf) -> bool {
+        let constant = |name: &str| btf.find_enum_constant(name).is_some();
+        let function = |name: &str| btf.function(name).is_some();
+        let helper = |name: &str| constant(&format!("BPF_FUNC_{name}"));
+        match self {
+            Feature::DPath => helper("d_path"),
+            Feature::KtimeTai => helper("ktime_get_tai_ns"),
+            Feature::KtimeBoot => helper("ktime_get_boot_ns"),
+            Feature::FuncIp => helper("get_func_ip"),
+            Feature::FuncArg => helper("get_func_arg"),
+            Feature::AttachCookie => helper("get_attach_cookie"),
+            Feature::LookupPercpu => helper("map_lookup_percpu_elem"),
+            Feature::Loop => helper("loop"),
+            // Both came with Linux 5.13.
+            Feature::ForEachMapElem | Feature::LargeKeys => helper("for_each_map_elem"),
+            Feature::CurrentTaskBtf => helper("get_current_task_btf"),
+            Feature::NsPidTgid => helper("get_ns_current_pid_tgid"),
+            Feature::Jiffies64 => helper("jiffies64"),
+            Feature::SendSignal => helper("send_signal"),
+            Feature::SendSignalThread => helper("send_signal_thread"),
+            Feature::OverrideReturn => function("bpf_override_return"),
+            Feature::ProbeWriteUser => helper("probe_write_user"),
+            Feature::SocketCookie => helper("get_socket_cookie"),
+            // Whoever describes its types has these, too.
+            Feature::LargePrograms | Feature::Btf | Feature::Uprobe | Feature::UprobeRefCount => {
+                true
+            }
+            Feature::ModuleBtf => helper("get_current_task_btf"),
+            Feature::RingBuffer => constant("BPF_MAP_TYPE_RINGBUF"),
+            Feature::DynamicMaps => constant("BPF_MAP_TYPE_USER_RINGBUF"),
+            Feature::PerfLink | Feature::ScalarPointers => constant("BPF_LINK_TYPE_PERF_EVENT"),
+            Feature::CpuV3 => helper("for_each_map_elem"),
+            Feature::CpuV4 | Feature::UprobeMulti => constant("BPF_LINK_TYPE_UPROBE_MULTI"),
+            Feature::RawTracepointCookie | Feature::KprobeSession | Feature::UprobeMultiPid => {
+                constant("BPF_TRACE_KPROBE_SESSION")
+            }
+            Feature::Kprobe => function("register_kprobe"),
+            Feature::KprobeMulti => {
+                constant("BPF_LINK_TYPE_KPROBE_MULTI") && function("register_fprobe")
+            }
+            Feature::Fentry => {
+                function("bpf_trampoline_link_prog") && function("register_ftrace_direct")
+            }
+            Feature::Iter => constant("BPF_TRACE_ITER"),
+            Feature::Watchpoint => function("register_user_hw_breakpoint"),
+        }
     }
 
     /// The feature of that name.

@@ -45,6 +45,8 @@ pub struct Host {
     symbols: OnceLock<String>,
     user_types: UserTypes,
     bpf_functions: fn() -> Vec<BpfFunction>,
+    /// Types in another place than `/sys/kernel/btf/vmlinux`.
+    types: Option<PathBuf>,
 }
 
 /// A function of a BPF program in the kernel.
@@ -95,7 +97,28 @@ impl Host {
             symbols: OnceLock::new(),
             user_types: UserTypes::default(),
             bpf_functions: Vec::new,
+            types: None,
         }
+    }
+
+    /// A machine of which nothing is known but the types of its kernel.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no types.
+    pub fn of_types(file: &Path) -> Result<Host, String> {
+        Btf::open(file).map_err(|e| e.to_string())?;
+        let host = Host { types: Some(file.to_owned()), ..Host::at(Path::new("/nonexistent")) };
+        Ok(host.with_features_of_types())
+    }
+
+    /// The same machine with the features that its kernel's types show.
+    #[must_use]
+    pub fn with_features_of_types(self) -> Host {
+        let features = match self.btf() {
+            Ok(btf) => Features::recorded(Feature::ALL.into_iter().filter(|f| f.is_in(btf))),
+            Err(_) => Features::recorded([]),
+        };
+        Host { features, ..self }
     }
 
     /// The same machine with other features: probed ones for the real machine.
@@ -187,6 +210,7 @@ impl Host {
     pub fn btf(&self) -> Result<&Btf, String> {
         let open = || {
             let path = match std::env::var_os("BPFTRACE_BTF") {
+                _ if self.types.is_some() => self.types.clone().unwrap_or_default(),
                 Some(path) if self.is_live() => PathBuf::from(path),
                 _ => self.path("/sys/kernel/btf/vmlinux"),
             };

@@ -7,6 +7,7 @@
 
 pub mod ast;
 pub mod cdef;
+mod origin;
 pub mod print;
 
 mod build;

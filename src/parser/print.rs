@@ -2,37 +2,52 @@
 //!
 //! What is printed parses to the same tree. [`print`] writes as few parentheses
 //! as that needs; [`print_grouped`] puts them around every operator, which shows
-//! how a script was read. Comments are not in the tree and get lost.
+//! how a script was read. Comments are not in the tree and get lost there; [`format`] takes
+//! them, and the spelling of literals, from the text.
 
+use crate::lexer::Token;
 use crate::parser::ast::*;
-use crate::source::Spanned;
+use crate::parser::origin::Origin;
+use crate::source::{Span, Spanned};
 
 const INDENT: &str = "  ";
 
+/// Columns of a line of formatted text, if it can be broken.
+const WIDTH: usize = 100;
+
+/// A script as `rtrace fmt` writes it: canonical, with the comments, the empty lines and the
+/// literals of its text. `tokens` are those of the text.
+pub fn format(script: &Script, text: &str, tokens: &[Spanned<Token>]) -> String {
+    let origin = Some(Origin::of(text, tokens));
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false, origin };
+    printer.script(script);
+    printer.out
+}
+
 /// A script in canonical form.
 pub fn print(script: &Script) -> String {
-    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false, origin: None };
     printer.script(script);
     printer.out
 }
 
 /// The same with parentheses around every operator.
 pub fn print_grouped(script: &Script) -> String {
-    let mut printer = Printer { out: String::new(), depth: 0, grouped: true };
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: true, origin: None };
     printer.script(script);
     printer.out
 }
 
 /// One expression in canonical form.
 pub fn print_expr(expr: &Expr) -> String {
-    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false, origin: None };
     printer.expr(expr);
     printer.out
 }
 
 /// One type, such as `struct task_struct *`.
 pub fn print_type(ty: &TypeExpr) -> String {
-    let mut printer = Printer { out: String::new(), depth: 0, grouped: false };
+    let mut printer = Printer { out: String::new(), depth: 0, grouped: false, origin: None };
     printer.ty(ty);
     printer.out
 }
@@ -48,13 +63,15 @@ enum Tier {
     Postfix,
 }
 
-struct Printer {
+struct Printer<'a> {
     out: String,
     depth: usize,
     grouped: bool,
+    /// Of a script that is formatted.
+    origin: Option<Origin<'a>>,
 }
 
-impl Printer {
+impl Printer<'_> {
     fn text(&mut self, text: &str) {
         self.out.push_str(text);
     }
@@ -63,6 +80,98 @@ impl Printer {
         self.text("\n");
         for _ in 0..self.depth {
             self.text(INDENT);
+        }
+    }
+
+    // What a formatted script keeps of its text.
+
+    /// Comments before byte `end` of the text, on lines of their own. The cursor is at the
+    /// start of a line, and is so again afterwards.
+    fn comments_before(&mut self, end: usize, first: bool) {
+        let mut first = first;
+        while let Some((text, gap)) = self.origin.as_mut().and_then(|o| o.comment_before(end)) {
+            if gap && !first {
+                self.empty_line();
+            }
+            first = false;
+            self.text(text);
+            self.line();
+        }
+    }
+
+    /// An empty line where the text has some before byte `start`.
+    fn gap_before(&mut self, start: usize) {
+        if self.origin.as_ref().is_some_and(|o| o.gap_before(start)) {
+            self.empty_line();
+        }
+    }
+
+    /// The line at hand, which is empty so far, becomes an empty one.
+    fn empty_line(&mut self) {
+        let end = self.out.trim_end_matches(' ').len();
+        self.out.truncate(end);
+        self.line();
+    }
+
+    /// What was printed ends at byte `end` of the text: a comment behind it stays there.
+    fn printed_to(&mut self, end: u32) {
+        let Some(origin) = &mut self.origin else { return };
+        origin.last = origin.last.max(end as usize);
+        while let Some(text) = self.origin.as_mut().and_then(Origin::comment_behind) {
+            self.text("  ");
+            self.text(text);
+        }
+    }
+
+    /// A literal: as it is spelled, or in canonical form.
+    fn literal(&mut self, span: Span, canonical: impl FnOnce(&mut Self)) {
+        let spelled = self.origin.as_ref().map(|o| o.slice(span));
+        match spelled.filter(|t| t.starts_with(|c: char| c == '"' || c.is_ascii_digit())) {
+            Some(text) => {
+                let text = text.to_owned();
+                self.text(&text);
+            }
+            None => canonical(self),
+        }
+    }
+
+    fn column(&self) -> usize {
+        self.out.rsplit('\n').next().unwrap_or_default().chars().count()
+    }
+
+    /// Arguments, with breaks between them where a line would be too long.
+    fn arguments(&mut self, args: &[Expr]) {
+        let start = self.out.len();
+        let column = self.column();
+        self.list(args, ", ", Printer::expr);
+        let whole = self.out.get(start..).unwrap_or_default();
+        if self.origin.is_none() || whole.contains('\n') || self.column() < WIDTH {
+            return;
+        }
+        self.out.truncate(start);
+        let indent = INDENT.len() * (self.depth + 2);
+        let mut column = column;
+        for (i, arg) in args.iter().enumerate() {
+            let before = self.out.len();
+            self.expr(arg);
+            let text = self.out.split_off(before);
+            let last = i + 1 == args.len();
+            let width = text.chars().count() + usize::from(!last);
+            if i > 0 {
+                if column + 1 + width >= WIDTH {
+                    self.out.push('\n');
+                    self.out.push_str(&" ".repeat(indent));
+                    column = indent;
+                } else {
+                    self.text(" ");
+                    column += 1;
+                }
+            }
+            self.text(&text);
+            if !last {
+                self.text(",");
+            }
+            column += width;
         }
     }
 
@@ -79,35 +188,66 @@ impl Printer {
     // Parts of a script.
 
     fn script(&mut self, script: &Script) {
-        for cdef in &script.cdefs {
-            self.text(&cdef.node);
+        for (i, cdef) in script.cdefs.iter().enumerate() {
+            let start = cdef.span.start as usize;
+            self.comments_before(start, i == 0);
+            if i > 0 {
+                self.gap_before(start);
+            }
+            self.text(cdef.node.trim_end());
+            self.printed_to(cdef.span.end);
             self.text("\n");
         }
-        if !script.config.is_empty() {
+        if let Some(first) = script.config.first() {
+            // Comments before the block are before its first entry, too.
             self.gap();
+            let head = self.origin.as_ref().and_then(|o| o.before(first.key.span).rfind("config"));
+            self.comments_before(head.unwrap_or(0), true);
             self.text("config = {\n");
             for entry in &script.config {
+                self.text(INDENT);
+                self.depth += 1;
+                self.comments_before(entry.key.span.start as usize, true);
+                self.depth -= 1;
                 self.config_entry(entry);
+                self.printed_to(entry.value.span.end);
+                self.text("\n");
             }
             self.text("}\n");
         }
         if !script.imports.is_empty() {
             self.gap();
         }
-        for import in &script.imports {
+        for (i, import) in script.imports.iter().enumerate() {
+            self.comments_before(import.span.start as usize, i == 0);
             self.text("import ");
-            self.string(&import.node);
-            self.text(";\n");
+            self.literal(import.span, |p| p.string(&import.node));
+            self.text(";");
+            self.printed_to(import.span.end);
+            self.text("\n");
         }
         let mut after_decl = false;
         for item in &script.items {
             let is_decl = matches!(item, Item::MapDecl(_));
-            if !(is_decl && after_decl) {
+            let span = span_of(item);
+            let start = span.start as usize;
+            let commented = self.origin.as_ref().is_some_and(|o| o.has_comment_before(start));
+            if !(is_decl && after_decl && !commented) {
                 self.gap();
             }
             after_decl = is_decl;
+            if commented {
+                self.comments_before(start, true);
+                self.gap_before(start);
+            }
             self.item(item);
+            self.printed_to(span.end);
             self.text("\n");
+        }
+        let rest = self.origin.as_ref().is_some_and(|o| o.has_comment_before(usize::MAX));
+        if rest {
+            self.gap();
+            self.comments_before(usize::MAX, true);
         }
     }
 
@@ -119,15 +259,19 @@ impl Printer {
     }
 
     fn config_entry(&mut self, entry: &ConfigEntry) {
-        self.text(INDENT);
         self.text(&entry.key.node);
         self.text(" = ");
+        let spelled = self.origin.as_ref().map(|o| o.slice(entry.value.span).to_owned());
+        if let Some(spelled) = spelled {
+            self.text(&spelled);
+            return self.text(";");
+        }
         match &entry.value.node {
             ConfigValue::Int(n) => self.text(&n.to_string()),
             ConfigValue::Bool(b) => self.text(&b.to_string()),
             ConfigValue::Text(text) => self.string(text.as_bytes()),
         }
-        self.text(";\n");
+        self.text(";");
     }
 
     fn item(&mut self, item: &Item) {
@@ -155,14 +299,17 @@ impl Printer {
                 self.block(&f.body);
             }
             Item::MapDecl(m) => {
-                let (name, kind, max) = (&m.name.node, &m.kind.node, m.max_entries.node);
-                self.text(&format!("let @{name} = {kind}({max});"));
+                self.text(&format!("let @{} = {}(", m.name.node, m.kind.node));
+                let max = m.max_entries.node;
+                self.literal(m.max_entries.span, |p| p.text(&max.to_string()));
+                self.text(");");
             }
         }
     }
 
     fn probe(&mut self, probe: &Probe) {
         self.list(&probe.attach_points, ",\n", |p, point| {
+            p.comments_before(point.span.start as usize, true);
             if let Some(label) = &point.label {
                 p.text(&format!("{}=", label.node));
             }
@@ -185,27 +332,101 @@ impl Printer {
     // Statements.
 
     fn block(&mut self, block: &Block) {
+        let angles = self.origin.as_ref().is_some_and(|o| o.slice(block.span).starts_with('<'));
+        let (open, close) = if angles { ("<", ">") } else { ("{", "}") };
+        let end = (block.span.end as usize).saturating_sub(1);
         if block.stmts.is_empty() && block.value.is_none() {
-            return self.text("{ }");
+            if !self.origin.as_ref().is_some_and(|o| o.has_comment_before(end)) {
+                return self.text(&format!("{open} {close}"));
+            }
+            self.text(open);
+            self.depth += 1;
+            self.line();
+            self.comments_before(end, true);
+            self.depth -= 1;
+            return self.close(close, block.span.end);
         }
-        self.text("{");
+        if self.on_one_line(block, open, close) {
+            return;
+        }
+        self.text(open);
         self.depth += 1;
+        let mut first = true;
         for (i, stmt) in block.stmts.iter().enumerate() {
             self.line();
+            self.part(stmt.span, first);
+            first = false;
             self.stmt(stmt);
             // Without it, the statement would become the value of the block.
             let last = i + 1 == block.stmts.len() && block.value.is_none();
             if last && matches!(&stmt.node, StmtKind::Expr(e) if is_block(e)) {
                 self.text(";");
             }
+            self.printed_to(stmt.span.end);
         }
         if let Some(value) = &block.value {
             self.line();
+            self.part(value.span, first);
+            self.expr(value);
+            self.printed_to(value.span.end);
+        }
+        self.line();
+        self.comments_before(end, false);
+        self.depth -= 1;
+        self.close(close, block.span.end);
+    }
+
+    /// The comments and the empty line before a statement.
+    fn part(&mut self, span: Span, first: bool) {
+        let start = span.start as usize;
+        self.comments_before(start, first);
+        if !first || self.origin.as_ref().is_some_and(|o| o.last > 0) && !self.at_block_start() {
+            self.gap_before(start);
+        }
+    }
+
+    fn at_block_start(&self) -> bool {
+        self.out.trim_end().ends_with(['{', '<'])
+    }
+
+    /// The end of a block. The cursor is at the start of an indented line.
+    fn close(&mut self, close: &str, end: u32) {
+        let kept = self.out.trim_end_matches([' ', '\n']).len();
+        self.out.truncate(kept);
+        self.line();
+        self.text(close);
+        if let Some(origin) = &mut self.origin {
+            origin.last = origin.last.max(end as usize);
+        }
+    }
+
+    /// A block with a single short statement that stands on one line stays there.
+    fn on_one_line(&mut self, block: &Block, open: &str, close: &str) -> bool {
+        let simple = self.origin.as_ref().is_some_and(|o| o.is_simple(block.span));
+        if !simple || block.stmts.len() + usize::from(block.value.is_some()) != 1 {
+            return false;
+        }
+        let start = self.out.len();
+        self.text(&format!("{open} "));
+        for stmt in &block.stmts {
+            self.stmt(stmt);
+            if block.value.is_none() && matches!(&stmt.node, StmtKind::Expr(e) if is_block(e)) {
+                self.text(";");
+            }
+        }
+        if let Some(value) = &block.value {
             self.expr(value);
         }
-        self.depth -= 1;
-        self.line();
-        self.text("}");
+        self.text(&format!(" {close}"));
+        let text = self.out.get(start..).unwrap_or_default();
+        if text.contains('\n') || self.column() > WIDTH {
+            self.out.truncate(start);
+            return false;
+        }
+        if let Some(origin) = &mut self.origin {
+            origin.last = origin.last.max(block.span.end as usize);
+        }
+        true
     }
 
     fn stmt(&mut self, stmt: &Stmt) {
@@ -296,7 +517,12 @@ impl Printer {
         if group {
             self.text("(");
         }
-        self.kind(&expr.node);
+        match &expr.node {
+            ExprKind::Int(_) | ExprKind::Str(_) => {
+                self.literal(expr.span, |p| p.kind(&expr.node));
+            }
+            kind => self.kind(kind),
+        }
         if group {
             self.text(")");
         }
@@ -321,7 +547,7 @@ impl Printer {
             ExprKind::Ident(name) => self.text(name),
             ExprKind::Call { name, args } => {
                 self.text(&format!("{}(", name.node));
-                self.list(args, ", ", Printer::expr);
+                self.arguments(args);
                 self.text(")");
             }
             ExprKind::Tuple(elements) => {
@@ -377,7 +603,10 @@ impl Printer {
             }
             ExprKind::Field { base, name } => {
                 self.at_least(Tier::Postfix, base);
-                self.text(&format!(".{}", name.node));
+                let arrow =
+                    self.origin.as_ref().is_some_and(|o| o.before(name.span).ends_with("->"));
+                self.text(if arrow { "->" } else { "." });
+                self.text(&name.node);
             }
             ExprKind::TupleField { base, index } => {
                 self.at_least(Tier::Postfix, base);
@@ -509,6 +738,15 @@ impl Printer {
                 TypeSuffix::Array(Some(n)) => self.text(&format!("[{n}]")),
             }
         }
+    }
+}
+
+fn span_of(item: &Item) -> Span {
+    match item {
+        Item::Probe(p) => p.span,
+        Item::Macro(m) => m.span,
+        Item::Function(f) => f.span,
+        Item::MapDecl(m) => m.span,
     }
 }
 

@@ -1,0 +1,222 @@
+//! Commands for those who write scripts: `fmt` changes neither what a script means nor what it
+//! says to its readers; `check` says what loading would say; `explain` finds words.
+
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
+mod harness;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use harness::{files, root};
+use rtrace::builtins::is_value;
+use rtrace::lexer::lex;
+use rtrace::parser::{parse, print};
+use rtrace::source::{Source, Sources};
+
+/// Every script that parses: goldens, runtime cases, and those that we ship.
+fn scripts() -> Vec<(PathBuf, String)> {
+    let folders = ["scripts", "tests/golden", "tests/runtime", "tests/parts"];
+    let all = folders.iter().flat_map(|folder| files(&root().join(folder)));
+    let scripts = all.filter(|path| path.extension().is_some_and(|e| e == "bt"));
+    let read = |path: PathBuf| Some((path.clone(), std::fs::read_to_string(path).ok()?));
+    scripts.filter_map(read).filter(|(_, text)| tree(text).is_some()).collect()
+}
+
+/// The tree of a text, printed with every grouping; `None` if it does not parse.
+fn tree(text: &str) -> Option<String> {
+    let mut sources = Sources::default();
+    let file = sources.add(Source { name: "stdin".into(), text: text.into() });
+    let (tree, diags) = parse(&sources, file, &is_value);
+    (!diags.has_errors()).then(|| print::print_grouped(&tree))
+}
+
+fn format(text: &str) -> String {
+    let mut sources = Sources::default();
+    let file = sources.add(Source { name: "stdin".into(), text: text.into() });
+    let (tree, _) = parse(&sources, file, &is_value);
+    print::format(&tree, text, &lex(text, file, &is_value))
+}
+
+/// The comments of a text, blanks apart, in order of their words.
+fn comments(text: &str) -> Vec<String> {
+    let mut sources = Sources::default();
+    let file = sources.add(Source { name: "stdin".into(), text: text.into() });
+    let tokens = lex(text, file, &is_value);
+    let mut rest = String::new();
+    let mut at = 0;
+    for token in &tokens {
+        let (start, end) = (token.span.start as usize, token.span.end as usize);
+        rest += text.get(at..start).unwrap_or_default();
+        rest += "\n";
+        at = at.max(end);
+    }
+    rest += &text[at..];
+    let mut words: Vec<String> = rest
+        .split_whitespace()
+        .map(|word| word.trim_matches(';').to_owned())
+        .filter(|word| word.chars().any(char::is_alphanumeric))
+        .collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn formatting_keeps_the_tree_and_the_comments_and_is_done_once() {
+    let all = scripts();
+    assert!(all.len() > 500, "{}", all.len());
+    let mut faults = Vec::new();
+    for (path, text) in all {
+        let once = format(&text);
+        let name = path.strip_prefix(root()).unwrap().display();
+        if tree(&once) != tree(&text) {
+            faults.push(format!("{name}: another tree:\n{once}"));
+        } else if format(&once) != once {
+            let again = harness::difference(&once, &format(&once));
+            faults.push(format!("{name}: not the same again:\n{again}"));
+        } else if comments(&once) != comments(&text) {
+            faults.push(format!("{name}: other comments:\n{once}"));
+        } else if once.lines().any(|line| line.ends_with(' ')) {
+            faults.push(format!("{name}: blanks at the end of a line:\n{once}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_script_is_formatted_like_this() {
+    let text = "#!/usr/bin/env rtrace\n// What it is.\n\nbegin{ @a[1]=0x10;// sixteen\n\n\n\
+                /* two */ if(pid>1){printf( \"%d\\x41\\n\" ,1e3 )}   }\n\
+                kprobe:vfs_read,kprobe:vfs_write /pid==1&&tid>2/ { @=count() }\n// The end.\n";
+    let wanted = "#!/usr/bin/env rtrace\n// What it is.\n\nbegin {\n  @a[1] = 0x10;  // sixteen\n\n  \
+                  /* two */\n  if (pid > 1) { printf(\"%d\\x41\\n\", 1e3) }\n}\n\n\
+                  kprobe:vfs_read,\nkprobe:vfs_write /pid == 1 && tid > 2/ { @ = count(); }\n\n\
+                  // The end.\n";
+    assert_eq!(format(text), wanted);
+}
+
+fn rtrace(args: &[&str], input: &str) -> (String, String, Option<i32>) {
+    let mut command = Command::new(harness::rtrace());
+    harness::live::clean_environment(&mut command);
+    command.args(args).current_dir(root());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end without reading.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    let done = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(done.stdout), text(done.stderr), done.status.code())
+}
+
+#[test]
+fn files_are_formatted_in_place() {
+    let folder = std::env::temp_dir().join(format!("rtrace-fmt-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("a.bt");
+    let name = path.to_str().unwrap();
+    std::fs::write(&path, "begin{ exit() }").unwrap();
+    assert_eq!(
+        rtrace(&["fmt", "--check", name], ""),
+        (format!("{name}\n"), String::new(), Some(1))
+    );
+    assert_eq!(rtrace(&["fmt", name], ""), (String::new(), String::new(), Some(0)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "begin { exit() }\n");
+    assert_eq!(rtrace(&["fmt", "--check", name], "").2, Some(0));
+    assert_eq!(rtrace(&["--fmt", name], "").0, "begin { exit() }\n");
+    std::fs::write(&path, "begin {").unwrap();
+    let (_, said, status) = rtrace(&["fmt", name], "");
+    assert!(said.contains("not closed") && status == Some(1), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "begin {");
+    assert_eq!(rtrace(&["fmt"], "begin{}").0, "begin { }\n");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn our_own_scripts_are_formatted() {
+    for path in files(&root().join("scripts")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let difference = harness::difference(&text, &format(&text));
+        if !difference.is_empty() && std::env::var_os("RTRACE_BLESS").is_some() {
+            std::fs::write(&path, format(&text)).unwrap();
+            continue;
+        }
+        assert!(difference.is_empty(), "{}:\n{difference}", path.display());
+    }
+}
+
+#[test]
+fn check_needs_neither_the_machine_nor_privileges() {
+    let recorded = root().join("tests/host/debian");
+    let host = format!("--host={}", recorded.display());
+    let good = "tracepoint:syscalls:sys_enter_openat { print(args.filename); }";
+    assert_eq!(rtrace(&["check", &host, "-"], good), (String::new(), String::new(), Some(0)));
+    let (_, said, status) = rtrace(&["check", &host, "-"], &good.replace("filename", "filenam"));
+    assert!(said.contains("did you mean `filename`?") && status == Some(1), "{said}");
+    let types = format!("--btf={}", recorded.join("sys/kernel/btf/vmlinux").display());
+    let script = "fentry:vfs_read { print(args.file.f_flags); }";
+    let (_, said, _) = rtrace(&["check", &types, "-"], &script.replace("f_flags", "f_falgs"));
+    assert!(said.contains("did you mean `f_flags`?") || said.contains("fentry"), "{said}");
+    let (_, said, status) = rtrace(&["check", "--btf=/etc/passwd", "-"], script);
+    assert!(said.contains("cannot read types") && status == Some(1), "{said}");
+    let (_, said, status) = rtrace(&["check", &host, "-W", "error", "-"], "begin { 1 + pid; }");
+    assert!(said.contains("error[unused-value]") && status == Some(1), "{said}");
+    let (_, said, status) = rtrace(&["check", &host, "no-such.bt", "scripts/syscount.bt"], "");
+    assert!(said.contains("no-such.bt") && status == Some(1), "{said}");
+}
+
+/// Cases whose dry run would do more than load.
+const NOT_RUN: &[&str] = &["system", "pinned", "iter:", "interval:s:0", "exit(", "test:", "bench:"];
+
+/// What passes the check loads; what does not pass it is not loaded.
+#[test]
+fn check_agrees_with_loading() {
+    let mut both = 0;
+    let goldens = files(&root().join("tests/golden"));
+    for path in goldens.into_iter().filter(|path| path.extension().is_some_and(|e| e == "bt")) {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if text.contains("// ") && text.contains("flags:") || text.contains("args:") {
+            continue;
+        }
+        if NOT_RUN.iter().any(|word| text.contains(word)) || text.contains("uprobe:/usr/bin") {
+            continue;
+        }
+        let folder = path.parent().unwrap();
+        let run = |args: &[&str]| {
+            let mut command = Command::new(harness::rtrace());
+            harness::live::clean_environment(&mut command);
+            let output = command.args(args).arg(&path).current_dir(folder).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (checked, why) = run(&["check"]);
+        let (loaded, said) = run(&["--dry-run", "-q"]);
+        let name = shown(&path);
+        match checked {
+            Some(0) => {
+                // This kernel may know a probe and not attach it: that is not for a check to say.
+                let attach = said.contains("cannot attach");
+                assert!(loaded == Some(0) || attach, "{name}: checks, but: {said}");
+                both += 1;
+            }
+            _ => assert!(loaded != Some(0), "{name}: loads, but: {why}"),
+        }
+    }
+    assert!(both > 20, "{both}");
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+#[test]
+fn words_are_explained() {
+    let (said, _, status) = rtrace(&["explain", "kstack"], "");
+    assert!(said.starts_with("kstack (builtin") && status == Some(0), "{said}");
+    let (said, _, _) = rtrace(&["explain", "uprobe"], "");
+    assert!(said.contains("uprobe (probe)"), "{said}");
+    let (said, _, _) = rtrace(&["explain", "no-unused-value"], "");
+    assert!(said.contains("unused-value (warning)"), "{said}");
+    assert_eq!(rtrace(&["help", "unused-value"], "").0, said);
+    let (_, said, status) = rtrace(&["explain", "kstak"], "");
+    assert!(said.contains("did you mean `kstack") && status == Some(1), "{said}");
+}
