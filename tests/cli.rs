@@ -7,6 +7,8 @@
 mod exports;
 #[path = "harness/feed.rs"]
 mod feed;
+#[path = "cli/privileges.rs"]
+mod privileges;
 #[path = "cli/shell.rs"]
 mod shell;
 #[path = "cli/terminal.rs"]

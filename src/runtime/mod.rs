@@ -157,6 +157,7 @@ fn run_to_end(
     let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
     // Again, for those that started meanwhile.
     scope.fill()?;
+    privileges::give_up(&loaded.plan);
     if let Some(child) = &mut child {
         child.release()?;
     }

@@ -6,6 +6,7 @@ use std::fs;
 use super::error::Error;
 use super::sys;
 use crate::diag::{Diagnostic, Warning};
+use crate::plan::{self, Action, Plan};
 
 /// A capability (linux/capability.h).
 struct Capability {
@@ -16,6 +17,42 @@ struct Capability {
 const SYS_ADMIN: Capability = Capability { bit: 21, name: "CAP_SYS_ADMIN" };
 const BPF: Capability = Capability { bit: 39, name: "CAP_BPF" };
 const PERFMON: Capability = Capability { bit: 38, name: "CAP_PERFMON" };
+
+/// What a run may need when everything is attached: to read maps and run `end`
+/// programs; to read symbols of the kernel, and mappings and files of traced
+/// processes; to end a command; to be in time.
+const KEPT: [u32; 8] = [
+    BPF.bit,
+    PERFMON.bit,
+    // CAP_SYSLOG: /proc/kallsyms has addresses.
+    34,
+    // CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE: /proc/PID/maps and map_files of others.
+    19,
+    40,
+    // CAP_DAC_READ_SEARCH: their binaries.
+    2,
+    // CAP_KILL
+    5,
+    // CAP_SYS_NICE
+    23,
+];
+
+/// Gives up what is not needed once everything is attached. What reads strings
+/// and binaries of others from then on cannot do much for them.
+///
+/// Commands of `system()` and files of packets are made later, with what the
+/// user has: then nothing is given up. Nor is it if `CAP_SYS_ADMIN` stands in
+/// for those that tracing has of its own.
+pub(super) fn give_up(plan: &Plan) {
+    let acts =
+        |event: &plan::Event| matches!(event.action, Action::System(_) | Action::Packet { .. });
+    let Ok(have) = sys::effective_capabilities() else { return };
+    let own = [BPF, PERFMON].iter().all(|c| have & (1 << c.bit) != 0);
+    if own && !plan.events.iter().any(acts) {
+        // A kernel that refuses leaves us as we were.
+        drop(sys::keep_capabilities(KEPT.iter().fold(0, |mask, bit| mask | 1 << bit)));
+    }
+}
 
 /// Checks the privileges of this process and the lockdown of the kernel.
 ///

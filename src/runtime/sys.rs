@@ -395,6 +395,28 @@ pub(super) fn effective_capabilities() -> io::Result<u64> {
     Ok(u64::from(high) << 32 | u64::from(low))
 }
 
+/// Gives up all capabilities of this thread but those of `mask`, for good.
+/// Threads that it starts later have no more.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn keep_capabilities(mask: u64) -> io::Result<()> {
+    let mut header = [0x2008_0522u32, 0];
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: as in `effective_capabilities`.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let halves = [mask as u32, (mask >> 32) as u32];
+    for (sets, half) in data.iter_mut().zip(halves) {
+        sets.iter_mut().for_each(|set| *set &= half);
+    }
+    // SAFETY: the same, and the kernel only reads.
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether this process ignores a signal.
 pub(super) fn is_ignored(signal: c_int) -> bool {
     // SAFETY: a plain C struct, for which all zeroes is a valid value.

@@ -228,6 +228,11 @@ impl Plan {
         self
     }
 
+    /// Whether the script is run: names of probes are no JSON.
+    pub(crate) fn runs(&self) -> bool {
+        !self.flags.iter().any(|flag| flag.starts_with("-l") || flag.starts_with("--list"))
+    }
+
     /// Whether standard output is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.flags.iter().any(|flag| flag == "json")
