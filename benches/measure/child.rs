@@ -50,6 +50,11 @@ impl Tracer {
 
     /// Starts it on a script; time counts from here.
     pub(crate) fn start(&self, script: &str) -> Result<Tracing> {
+        self.start_with(script, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(&self, script: &str, variables: &[(&str, String)]) -> Result<Tracing> {
         let pipe = || {
             let (reader, writer) = io::pipe()?;
             Ok((reader, writer.try_clone()?, writer))
@@ -59,6 +64,7 @@ impl Tracer {
         let child = Command::new(&self.path)
             .args(["-e", script])
             .env(NOTIFY, "1")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -68,7 +74,63 @@ impl Tracer {
     }
 }
 
+/// What became of a tracer whose lines were counted.
+pub(crate) struct Ended {
+    /// Lines that begin as wanted.
+    pub(crate) lines: u64,
+    /// The sum of `Lost N events`.
+    pub(crate) lost: u64,
+    /// How long the work took.
+    pub(crate) work: Duration,
+    /// From SIGINT to the end.
+    pub(crate) ending: Duration,
+    /// Time on a CPU until shortly after the work.
+    pub(crate) cpu: Duration,
+    /// Bytes, the most that was seen while it printed.
+    pub(crate) memory: u64,
+}
+
 impl Tracing {
+    /// Does some work, ends the tracer, and counts its lines that begin so meanwhile.
+    pub(crate) fn count(mut self, prefix: &str, work: impl FnOnce()) -> Result<Ended> {
+        let process = self.process();
+        let output = &mut self.output;
+        let read = || -> Result<(u64, u64, u64)> {
+            let (mut lines, mut lost, mut memory) = (0, 0, 0);
+            let mut line = Vec::new();
+            for number in 0u64.. {
+                line.clear();
+                if output.read_until(b'\n', &mut line).map_err(|e| e.to_string())? == 0 {
+                    break;
+                }
+                if line.starts_with(prefix.as_bytes()) {
+                    lines += 1;
+                } else if let Some(rest) = line.strip_prefix(b"Lost ") {
+                    let text = String::from_utf8_lossy(rest);
+                    lost += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+                }
+                if number % 65536 == 0 {
+                    memory = vm_hwm(process).unwrap_or(0).max(memory);
+                }
+            }
+            Ok((lines, lost, memory))
+        };
+        let (counted, work, cpu, asked) = std::thread::scope(|scope| {
+            let reader = scope.spawn(read);
+            let started = Instant::now();
+            work();
+            let work = started.elapsed();
+            std::thread::sleep(Duration::from_millis(100));
+            let cpu = cpu_time(process);
+            let asked = Instant::now();
+            let _ = kill(process, Signal::SIGINT);
+            (reader.join(), work, cpu, asked)
+        });
+        let (lines, lost, memory) = counted.map_err(|_| "a reader panicked")??;
+        self.child.wait().map_err(|e| e.to_string())?;
+        Ok(Ended { lines, lost, work, ending: asked.elapsed(), cpu, memory })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -178,6 +240,13 @@ impl Tracing {
             }
         }
     }
+}
+
+/// User and system time out of `/proc/PID/stat`, in ticks of 10 ms.
+fn cpu_time(pid: Pid) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * fields.filter_map(|n| n.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// Bytes out of `/proc/PID/status`.

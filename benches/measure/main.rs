@@ -5,6 +5,8 @@
 //! - `events`: nanoseconds per event as the kernel counts them, against
 //!   programs in C that do the same ([`events`])
 //! - `compile`: how the time to compile grows with the script
+//! - `output`: events per second that are printed, and a map with a million
+//!   keys, against bpftrace again
 //! - `scale`: many probes: time until attached, time to end, memory and files; kernel functions
 //!   next to the bare link that they need, where the kernel has them: in an emulated machine by
 //!   `tests/vm/run --kernel 6.12 -- env RTRACE=BINARY target/debug/deps/measure-* scale`
@@ -20,6 +22,7 @@ mod compile;
 mod events;
 mod kernel;
 mod numbers;
+mod output;
 mod scale;
 mod startup;
 
@@ -37,7 +40,7 @@ struct Wanted {
     rounds: Option<usize>,
 }
 
-const SECTIONS: [&str; 4] = ["startup", "compile", "events", "scale"];
+const SECTIONS: [&str; 5] = ["output", "startup", "compile", "events", "scale"];
 
 fn main() -> ExitCode {
     match run() {
@@ -67,6 +70,9 @@ fn run() -> Result<()> {
     }
     if runs("events") {
         events::run(&rtrace, wanted.rounds.unwrap_or(11))?;
+    }
+    if runs("output") {
+        output::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(5))?;
     }
     if runs("scale") {
         scale::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(5))?;

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::plan::{Map, MapValue};
+use crate::plan::{Layout, Map, MapValue};
 use crate::runtime::decode::{self, Number, Value, decode, word};
 use crate::types::{Aggregation, SERIES_WORDS, Series};
 
@@ -142,6 +142,11 @@ impl<'p> MapData<'p> {
 /// The order in which entries are printed.
 fn order(map: &Map, a: &Entry, b: &Entry) -> Ordering {
     let keys = || match &map.key {
+        // By far the most frequent, and simple.
+        Some(Layout::Int { size, signed }) => {
+            let number = |e: &Entry| Number::of(word(&e.key, 0, *size), *size, *signed).as_i64();
+            number(a).cmp(&number(b))
+        }
         Some(layout) => decode::compare(layout, &a.key, &b.key).then_with(|| a.key.cmp(&b.key)),
         None => Ordering::Equal,
     };
@@ -324,7 +329,6 @@ fn cell(value: &[u8], index: usize) -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::plan::Layout;
 
     /// Bytes that a test wrote down.
     pub(crate) struct Written(pub Vec<(Vec<u8>, Vec<u8>)>);

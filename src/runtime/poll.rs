@@ -236,7 +236,8 @@ impl<'s, 'o> Events<'s, 'o> {
                 self.look_at_losses()?;
                 if let Some(status) = self.losses.ledger.exit_asked() {
                     self.status = exit_status(status);
-                    return Ok(End::Exit);
+                    // The buffer was full of what came before, so nothing is thrown away.
+                    return Ok(End::Outside);
                 }
                 next_look = Instant::now() + LEDGER_PERIOD;
             }
@@ -257,7 +258,9 @@ impl<'s, 'o> Events<'s, 'o> {
             if seen.closed {
                 return Err(Stop::Closed);
             }
-            seen = self.wait(watched, if taken == Taken::All { LATENCY } else { 0 })?;
+            let now = self.wait(watched, if taken == Taken::All { LATENCY } else { 0 })?;
+            // An end is told once; there may be many events before it.
+            seen = Seen { end: seen.end || now.end, ..now };
         }
     }
 
