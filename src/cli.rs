@@ -26,7 +26,8 @@ use clap_complete::Shell;
                       rtrace man\n       \
                       rtrace check [OPTIONS] FILE...\n       \
                       rtrace fmt [--check] [FILE...]\n       \
-                      rtrace explain WORD",
+                      rtrace explain WORD\n       \
+                      rtrace lsp",
     after_help = EXAMPLES,
     infer_long_args = true,
     disable_version_flag = true,
@@ -331,6 +332,23 @@ pub struct Fmt {
     pub files: Vec<String>,
 }
 
+/// `rtrace lsp`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace lsp",
+    about = "Serve editors with the language server protocol, on standard input and output",
+    styles = Styles::plain()
+)]
+pub struct Lsp {
+    /// For a recorded machine
+    #[arg(long, value_name = "DIR")]
+    pub host: Option<PathBuf>,
+
+    /// Accepted for editors that pass it; there is no other way
+    #[arg(long)]
+    pub stdio: bool,
+}
+
 /// `rtrace explain WORD`.
 #[derive(Debug, Parser)]
 #[command(
@@ -506,6 +524,7 @@ pub enum Invocation {
     Check(Check),
     Fmt(Fmt),
     Explain(Explain),
+    Lsp(Lsp),
 }
 
 impl Invocation {
@@ -525,6 +544,7 @@ impl Invocation {
             Some("run") => Run::try_parse_from(rest()).map(Invocation::Run),
             Some("check") => Check::try_parse_from(rest()).map(Invocation::Check),
             Some("fmt") => Fmt::try_parse_from(rest()).map(Invocation::Fmt),
+            Some("lsp") => Lsp::try_parse_from(rest()).map(Invocation::Lsp),
             Some("explain") => Explain::try_parse_from(rest()).map(Invocation::Explain),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),
         }

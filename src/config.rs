@@ -412,7 +412,8 @@ impl Config {
             }
             None => {
                 let d = Diagnostic::error(at, format!("unknown config key `{key}`"));
-                diags.push(d.or_nearest(at, name, KEYS.iter().map(|k| k.name)));
+                let d = d.or_nearest(at, name, KEYS.iter().map(|k| k.name));
+                diags.push(d.choices(KEYS.iter().map(|k| k.name.to_owned())));
             }
         }
     }

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Run(run)) => driver::run_object(&run),
         Ok(Invocation::Check(check)) => driver::check_scripts(&check),
         Ok(Invocation::Fmt(fmt)) => driver::format_scripts(&fmt),
+        Ok(Invocation::Lsp(lsp)) => driver::serve_editor(&lsp),
         Ok(Invocation::Explain(explain)) => driver::explain(&explain),
         Err(error) => driver::wrong_use(&error, &args),
     };

@@ -23,7 +23,7 @@ struct Wall {
 }
 
 /// Every foreign library has one wall; so have the file system, processes and the environment.
-const WALLS: [Wall; 25] = [
+const WALLS: [Wall; 27] = [
     wall("logos", &["lexer/"], "only the lexer knows how text becomes tokens"),
     wall("lalrpop_util", &["parser/"], "only the parser knows its generator"),
     wall("codespan_reporting", &["diag/"], "diagnostics are drawn in one place"),
@@ -39,6 +39,8 @@ const WALLS: [Wall; 25] = [
     wall("clap_mangen", &["driver/"], "the manual page is made from the flags"),
     wall("clap_complete", &["cli.rs", "driver/"], "completions are made from the flags"),
     wall("ctrlc", &["runtime/"], "signals end a session"),
+    wall("lsp_server", &["driver/lsp/"], "editors are talked to in one place"),
+    wall("lsp_types", &["driver/lsp/"], "editors are talked to in one place"),
     wall(
         "object",
         &["object.rs", "host/", "codegen/", "runtime/"],

@@ -40,6 +40,8 @@ pub struct Diagnostic {
     pub helps: Vec<String>,
     /// What a tool could write instead.
     pub suggestion: Option<Suggestion>,
+    /// All names that could stand at the place, for editors.
+    pub choices: Vec<String>,
 }
 
 /// How messages are written.
@@ -86,6 +88,7 @@ impl Diagnostic {
             notes: vec![],
             helps: vec![],
             suggestion: None,
+            choices: vec![],
         }
     }
 
@@ -117,6 +120,13 @@ impl Diagnostic {
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Diagnostic {
         self.notes.push(text.into());
+        self
+    }
+
+    /// The names that could stand at the place.
+    #[must_use]
+    pub fn choices(mut self, names: impl IntoIterator<Item = String>) -> Diagnostic {
+        self.choices = names.into_iter().collect();
         self
     }
 

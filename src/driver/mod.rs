@@ -1,6 +1,7 @@
 //! The pipelines, each on one screen: run, build, list, emit.
 
 mod load;
+mod lsp;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
 mod machine;
 mod messages;
@@ -242,6 +243,11 @@ pub fn check_scripts(check: &cli::Check) -> u8 {
 /// `rtrace fmt`: with `--check`, 1 if a script is not formatted.
 pub fn format_scripts(fmt: &cli::Fmt) -> u8 {
     tools::fmt(fmt).unwrap_or_else(|Failed(status)| status)
+}
+
+/// `rtrace lsp`.
+pub fn serve_editor(lsp: &cli::Lsp) -> u8 {
+    lsp::serve(lsp).unwrap_or_else(|Failed(status)| status)
 }
 
 /// `rtrace explain`.

@@ -75,6 +75,7 @@ impl Checker<'_> {
         let mut d =
             Diagnostic::error(name.span, format!("`{probe}` has no argument `{}`", name.node));
         d = d.or_nearest(name.span, &name.node, args.iter().map(|a| a.name.as_str()));
+        d = d.choices(args.iter().map(|a| a.name.clone()));
         d = if args.is_empty() {
             d.note("it has no arguments at all")
         } else {
@@ -252,6 +253,7 @@ impl Checker<'_> {
         let what = if record { "this record".to_owned() } else { format!("`{ty}`") };
         let mut d = Diagnostic::error(name.span, format!("{what} has no field `{}`", name.node));
         d = d.or_nearest(name.span, &name.node, names.iter().map(String::as_str));
+        d = d.choices(names.iter().cloned());
         let own = match ty {
             Type::Struct(s) => self.cdefs.span(s.id),
             _ => None,

@@ -34,7 +34,7 @@ use crate::ir;
 use crate::parser::ast::{self, Item};
 use crate::plan::{Mechanism, MissingProbes, Mode, Plan};
 use crate::probes::{self, Instance};
-use crate::source::Sources;
+use crate::source::{Sources, Span};
 
 /// Bytes of `str()` on kernels whose map keys are small (before 5.13), unless
 /// the script says otherwise. Longer strings are marked as cut.
@@ -136,6 +136,60 @@ pub fn check(
             (None, diags)
         }
     }
+}
+
+/// A variable or a map, with its type, for editors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlined {
+    /// With its sigil.
+    pub name: String,
+    /// Where it is first assigned or declared.
+    pub span: Span,
+    /// As the language writes it.
+    pub ty: String,
+    /// The probe or function that a variable belongs to; absent for maps.
+    pub owner: Option<Span>,
+}
+
+/// The variables and maps of a script with their types, as far as they can be known: a
+/// script that is wrong has them, too.
+pub fn outline(
+    script: &ast::Script,
+    sources: &Sources,
+    host: &Host,
+    options: &Options,
+) -> Vec<Outlined> {
+    let mut diags = Diagnostics::default();
+    let (script, expansions) = &expand::expand(script, &mut diags);
+    let config = Config::read(&script.config, &options.environment, &mut diags);
+    let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
+    let probes = attach_points(script, host, options, &config, &mut diags);
+    let outside = function::instance();
+    let texts = (sources, expansions);
+    let (checked, _) =
+        check::check(script, texts, (&probes, &outside), host, options, &config, &cdefs);
+    let functions = checked.functions.iter().map(|(_, f)| &f.program);
+    let mut list = Vec::new();
+    for program in checked.probes.iter().chain(functions) {
+        list.extend(program.vars.iter().map(|var| Outlined {
+            name: format!("${}", expand::written(&var.name)),
+            span: var.span,
+            ty: var.ty.to_string(),
+            owner: Some(program.span),
+        }));
+    }
+    list.extend(checked.maps.iter().map(|map| {
+        let value = match &map.aggregation {
+            Some((aggregation, _)) => format!("{}()", aggregation.function()),
+            None => map.value.ty.to_string(),
+        };
+        let ty = match map.keyed {
+            Some((true, _)) => format!("[{}] → {value}", map.key.ty),
+            _ => value,
+        };
+        Outlined { name: format!("@{}", map.name), span: map.span, ty, owner: None }
+    }));
+    list
 }
 
 /// The attach points of a script after expansion, for `-l`.
