@@ -153,9 +153,27 @@ pub(super) const KNOWN: &[Known] = &[
         format!("{} computes with an address what cannot be computed", f.subject)
     }),
     ours("math between ", |f| format!("{} is too far away", index(f))),
-    ours("Unreleased reference", |f| {
-        format!("{} leaves without giving back what it took", f.subject)
-    }),
+    // Functions of the kernel are called by scripts; what we take we give back.
+    limit(
+        "Unreleased reference",
+        |f| format!("{} leaves without giving back what it took", f.subject),
+        "pass what a function of the kernel gives to the one that releases it, such as `bpf_task_release`, on every way out",
+    ),
+    limit(
+        "must point to scalar",
+        |f| format!("{} passes a number, and the kernel takes only its own pointers", f.subject),
+        "pass what another function of the kernel gave, after a test that it is not 0",
+    ),
+    limit(
+        "must be referenced or trusted",
+        |f| format!("{} passes a pointer that may be stale", f.subject),
+        "pass what another function of the kernel gave, after a test that it is not 0",
+    ),
+    limit(
+        "Possibly NULL pointer passed",
+        |f| format!("{} passes a pointer that may be 0", f.subject),
+        "test it first: `if ($p != 0) { … }`",
+    ),
     ours("div by zero", |f| format!("{} divides by a constant zero", f.subject)),
     ours("invalid shift", |f| format!("{} shifts by more bits than a number has", f.subject)),
     ours("unreachable insn", |f| format!("nothing ever gets to {}", f.subject)),

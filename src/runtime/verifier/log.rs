@@ -80,7 +80,7 @@ fn state(line: &str) -> Option<&str> {
 }
 
 fn is_statistic(line: &str) -> bool {
-    const STATISTICS: [&str; 17] = [
+    const STATISTICS: [&str; 16] = [
         "processed ",
         "verification time ",
         "stack depth ",
@@ -89,7 +89,6 @@ fn is_statistic(line: &str) -> bool {
         "regs=",
         "parent ",
         "func#",
-        "arg#",
         "propagating ",
         "returning ",
         "returning from callee",
@@ -99,7 +98,9 @@ fn is_statistic(line: &str) -> bool {
         "Live regs",
         "insn_idx",
     ];
-    STATISTICS.iter().any(|prefix| line.starts_with(prefix))
+    // Said of every program whose context has no type.
+    let untyped = line.starts_with("arg#") && line.contains("size cannot be determined");
+    untyped || STATISTICS.iter().any(|prefix| line.starts_with(prefix))
 }
 
 #[cfg(test)]
