@@ -576,3 +576,44 @@ fn descendants_need_somebody_to_descend_from() {
         .code(1)
         .stderr_has("`--follow` needs processes to start from");
 }
+
+/// Packets that go through a pair of devices in a namespace of their own: what one end sends, the
+/// other receives, and every program on their way sees it.
+#[test]
+fn packets_of_a_veth_pair_are_seen_and_go_on() {
+    let folder = Folder::new("veth");
+    let send = folder
+        .file("send.sh", "for i in 1 2 3; do printf '%0100d' 0 > /dev/udp/192.0.2.2/4242; done\n");
+    let wanted = "args.udp != 0 && args.udp.dest == bswap((uint16)4242)";
+    let script = format!(
+        "tc:left:egress /{wanted}/ {{ @sent[args.len] = count(); }} \
+         xdp:right /{wanted}/ {{ @first[args.len, ntop(args.ip.saddr)] = count(); return 1; }} \
+         tc:right:ingress /{wanted}/ {{ @then[args.len, args.skb.dev.name] = count(); }}"
+    );
+    let script = folder.file("packets.bt", &script);
+    let setup = format!(
+        "set -e\n\
+         ip link add left type veth peer name right\n\
+         ip link set right address 02:00:00:00:00:02\n\
+         ip link set left up\n\
+         ip link set right up\n\
+         ip addr add 192.0.2.1/24 dev left\n\
+         ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev left\n\
+         exec {} -q -c 'bash {}' {}\n",
+        env!("CARGO_BIN_EXE_rtrace"),
+        text(&send),
+        text(&script)
+    );
+    let setup = folder.file("setup.sh", &setup);
+    let mut command = Command::new("unshare");
+    command.args(["--net", "bash", text(&setup)]).env("RTRACE_COLOR", "never");
+    let done = command.output().unwrap();
+    let out = String::from_utf8_lossy(&done.stdout);
+    let shown = format!("{out}{}", String::from_utf8_lossy(&done.stderr));
+    if shown.contains("tcx, Linux 6.6") {
+        return;
+    }
+    for line in ["@sent[142]: 3", "@first[142, 192.0.2.1]: 3", "@then[142, right]: 3"] {
+        assert!(out.lines().any(|l| l == line), "no {line}\n{shown}");
+    }
+}

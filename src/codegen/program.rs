@@ -115,7 +115,10 @@ pub(super) enum Target<'c> {
 pub(super) fn preemptible(kind: ProgramKind) -> bool {
     match kind {
         // A function may be called by any of them.
-        ProgramKind::Uprobe | ProgramKind::Iter | ProgramKind::Function { .. } => true,
+        ProgramKind::Uprobe
+        | ProgramKind::Iter
+        | ProgramKind::Packet
+        | ProgramKind::Function { .. } => true,
         ProgramKind::Special
         | ProgramKind::Kprobe
         | ProgramKind::Trampoline

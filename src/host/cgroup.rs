@@ -75,6 +75,28 @@ impl Host {
         }
     }
 
+    /// Every cgroup, by its path below the root, which is `/`; sorted.
+    ///
+    /// # Errors
+    /// There is no unified hierarchy.
+    pub fn cgroups(&self) -> Result<Vec<String>, String> {
+        let root = self.cgroup_root()?;
+        let mut found = vec![root.clone()];
+        let mut next = 0;
+        while let Some(folder) = found.get(next) {
+            next += 1;
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+            let folders: Vec<PathBuf> = folders.map(|e| e.path()).collect();
+            found.extend(folders);
+        }
+        let below =
+            |path: PathBuf| Some(format!("/{}", path.strip_prefix(&root).ok()?.to_string_lossy()));
+        let mut names: Vec<String> = found.into_iter().filter_map(below).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Where the unified hierarchy is mounted.
     fn cgroup_root(&self) -> Result<PathBuf, String> {
         let mounts = self.read("/proc/self/mountinfo")?;

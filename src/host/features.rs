@@ -94,6 +94,8 @@ pub enum Feature {
     Iter,
     /// Hardware breakpoints as perf events.
     Watchpoint,
+    /// Links of programs to the traffic of a device.
+    Tcx,
 }
 
 /// Under which heading `--info` shows a feature.
@@ -117,7 +119,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 38] = [
+    pub const ALL: [Feature; 39] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -156,6 +158,7 @@ impl Feature {
         Feature::Fentry,
         Feature::Iter,
         Feature::Watchpoint,
+        Feature::Tcx,
     ];
 
     /// The feature's row.
@@ -200,6 +203,7 @@ impl Feature {
             Feature::Fentry => ("fentry", ProbeType, "5.5"),
             Feature::Iter => ("iter", ProbeType, "5.8"),
             Feature::Watchpoint => ("watchpoint", ProbeType, "4.9"),
+            Feature::Tcx => ("tcx", ProbeType, "6.6"),
         };
         FeatureInfo { name, group, since }
     }

@@ -175,6 +175,12 @@ impl Host {
         Some(fs::metadata(self.path(path)).ok()?.ino())
     }
 
+    /// Network devices and what went through them, as `/proc/net/dev` has it; nothing on recorded
+    /// machines.
+    pub fn network_devices(&self) -> String {
+        self.read("/proc/self/net/dev").unwrap_or_default()
+    }
+
     /// Whether this is the machine that we run on.
     pub fn is_live(&self) -> bool {
         self.root == Path::new("/")

@@ -93,6 +93,27 @@ pub struct HelperInfo {
 }
 
 impl Helper {
+    /// Whether programs on packets may call it: what is not about a process
+    /// (`bpf_base_func_proto`, kernel/bpf/helpers.c).
+    pub const fn for_packets(self) -> bool {
+        matches!(
+            self,
+            Helper::MapUpdateElem
+                | Helper::MapDeleteElem
+                | Helper::KtimeGetNs
+                | Helper::KtimeGetBootNs
+                | Helper::KtimeGetTaiNs
+                | Helper::Jiffies64
+                | Helper::TracePrintk
+                | Helper::GetPrandomU32
+                | Helper::GetSmpProcessorId
+                | Helper::GetNumaNodeId
+                | Helper::ProbeReadKernel
+                | Helper::ProbeReadKernelStr
+                | Helper::RingbufOutput
+        )
+    }
+
     /// The helper's row.
     pub const fn info(self) -> HelperInfo {
         use ProgramKind as P;

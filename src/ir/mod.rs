@@ -92,6 +92,8 @@ pub enum ProgramKind {
     BtfTracepoint,
     /// `struct bpf_perf_event_data *`.
     PerfEvent,
+    /// A packet, by `struct xdp_buff` or `struct sk_buff`.
+    Packet,
     /// `struct bpf_iter__… *`.
     Iter,
     /// A function that programs of any kind call; no context. Its first locals

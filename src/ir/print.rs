@@ -337,6 +337,7 @@ fn kind_name(kind: ProgramKind) -> &'static str {
         ProgramKind::RawTracepoint => "raw_tracepoint",
         ProgramKind::BtfTracepoint => "btf_tracepoint",
         ProgramKind::PerfEvent => "perf_event",
+        ProgramKind::Packet => "packet",
         ProgramKind::Iter => "iter",
         ProgramKind::Function { .. } => "function",
     }

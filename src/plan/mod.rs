@@ -210,6 +210,8 @@ pub enum Mechanism {
     /// A hardware breakpoint at an address; `kind` has bits of `HW_BREAKPOINT_*`
     /// (linux/hw_breakpoint.h).
     Watchpoint { address: u64, length: u8, kind: u32 },
+    /// A hook for packets; `place` is a network device, or the path of a cgroup.
+    Packets { hook: Hook, place: String },
     /// A perf event per CPU (`PERF_TYPE_*`, config; linux/perf_event.h).
     Perf { kind: u32, config: u64, sample: Sample, cpus: Cpus },
 }
@@ -258,8 +260,22 @@ impl Mechanism {
             Mechanism::Iter { .. } => "iterator",
             Mechanism::Watchpoint { .. } => "hardware breakpoint",
             Mechanism::Perf { .. } => "perf event",
+            Mechanism::Packets { hook: Hook::Xdp, .. } => "xdp (generic)",
+            Mechanism::Packets { hook: Hook::TcIngress | Hook::TcEgress, .. } => "tcx",
+            Mechanism::Packets { .. } => "cgroup_skb",
         })
     }
+}
+
+/// Where packets pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    Xdp,
+    TcIngress,
+    TcEgress,
+    CgroupIngress,
+    CgroupEgress,
 }
 
 /// How often a perf event fires.

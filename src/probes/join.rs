@@ -63,6 +63,7 @@ fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
         | ProgramKind::Trampoline
         | ProgramKind::RawTracepoint
         | ProgramKind::Iter
+        | ProgramKind::Packet
         | ProgramKind::Function { .. } => false,
     };
     let context = |i: &Instance| super::Context { args: Ok(Vec::new()), ..i.context.clone() };

@@ -16,6 +16,7 @@ mod join;
 mod kprobe;
 mod list;
 mod operand;
+mod packet;
 mod parameters;
 mod perf;
 mod rawtracepoint;
@@ -38,6 +39,7 @@ use crate::types::{Space, Type};
 pub use cheapest::cheapest;
 pub use join::join;
 pub use list::{ListOptions, list};
+pub use packet::{End, Header, Packet};
 use text::Part;
 
 /// A kind of attach points.
@@ -87,6 +89,9 @@ pub static PROVIDERS: &[&Provider] = &[
     &perf::PROFILE,
     &perf::INTERVAL,
     &watchpoint::WATCHPOINT,
+    &packet::XDP,
+    &packet::TC,
+    &packet::CGROUP_SKB,
 ];
 
 /// What the command line and the config block say about attach points.
@@ -421,6 +426,8 @@ pub enum Access {
     /// At this offset of the `struct pt_regs` that the first word of the
     /// context points to (raw `sys_enter` and `sys_exit`).
     SyscallRegister { offset: u32 },
+    /// A header of a packet.
+    Packet { header: Header, packet: Packet },
     /// Where the note of a marker says.
     Operand(Operand),
 }

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::error::Error;
 use super::links::{Detached, Links};
@@ -19,7 +19,7 @@ use super::load::{Loaded, cannot_attach, damaged};
 use super::perf::{self, Counter, FilePlace};
 use super::sys::{self, Scope};
 use crate::diag::{Diagnostic, Warning};
-use crate::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan};
+use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Plan};
 
 /// What attaching depends on beside the plan.
 pub(super) struct Attaching<'a> {
@@ -188,6 +188,7 @@ fn is_special(mechanism: &Mechanism) -> bool {
         | Mechanism::UprobeMulti { .. }
         | Mechanism::Iter { .. }
         | Mechanism::Watchpoint { .. }
+        | Mechanism::Packets { .. }
         | Mechanism::Perf { .. } => false,
     }
 }
@@ -240,6 +241,7 @@ fn called_in_order(mechanism: &Mechanism) -> bool {
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Perf { .. }
         | Mechanism::Iter { .. }
+        | Mechanism::Packets { .. }
         | Mechanism::Watchpoint { .. }
         | Mechanism::Begin
         | Mechanism::End
@@ -374,6 +376,9 @@ fn attach_one(
             };
             made.map(|made| made.into_iter().for_each(|link| links.add_counter(link)))
         }
+        Mechanism::Packets { hook, place } => {
+            packets(program, *hook, place).map(|link| links.add_slow(link))
+        }
         Mechanism::Watchpoint { address, length, kind } => {
             let counter = Counter::breakpoint(*address, *length, *kind);
             let made = match attaching.pid {
@@ -401,6 +406,29 @@ fn iterate(
         None => Some(File::from(sys::iter_create(link.as_fd())?)),
     };
     Ok((link, file))
+}
+
+/// Links a program to where packets pass.
+fn packets(program: BorrowedFd<'_>, hook: Hook, place: &str) -> io::Result<OwnedFd> {
+    // The drivers' own mode would reset some devices; this one sees the same packets.
+    const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+    let (kind, flags) = match hook {
+        Hook::Xdp => (libbpf_sys::BPF_XDP, XDP_FLAGS_SKB_MODE),
+        Hook::TcIngress => (libbpf_sys::BPF_TCX_INGRESS, 0),
+        Hook::TcEgress => (libbpf_sys::BPF_TCX_EGRESS, 0),
+        Hook::CgroupIngress => (libbpf_sys::BPF_CGROUP_INET_INGRESS, 0),
+        Hook::CgroupEgress => (libbpf_sys::BPF_CGROUP_INET_EGRESS, 0),
+    };
+    match hook {
+        Hook::Xdp | Hook::TcIngress | Hook::TcEgress => {
+            let device = sys::device(&perf::c_string(place)?)?;
+            sys::packet_link(program, device, kind, flags)
+        }
+        Hook::CgroupIngress | Hook::CgroupEgress => {
+            let group = File::open(place)?;
+            sys::packet_link(program, group.as_raw_fd(), kind, flags)
+        }
+    }
 }
 
 fn tracing(
@@ -565,6 +593,13 @@ fn explain(
         Mechanism::Watchpoint { .. } if errno == libc::EINVAL => {
             named("the CPU cannot watch this address in this way".to_owned())
         }
+        Mechanism::Packets { place, .. } if missing || errno == libc::ENODEV => {
+            named(format!("`{place}` is not there any more"))
+        }
+        Mechanism::Packets { hook: Hook::Xdp, place } if errno == libc::EBUSY => {
+            named(format!("another XDP program is on `{place}`, which takes one"))
+                .help("`tc` takes several")
+        }
         Mechanism::Iter { .. } if errno == libc::EBADF => {
             named("this iterator goes through one map, and there is no way to name it".to_owned())
         }
@@ -590,6 +625,7 @@ fn explain(
         | Mechanism::Uprobe { .. }
         | Mechanism::UprobeMulti { .. }
         | Mechanism::Iter { .. }
+        | Mechanism::Packets { .. }
         | Mechanism::Perf { .. } => named(format!("the kernel says: {error}")),
     }
 }

@@ -73,6 +73,7 @@ impl Wanted<'_> {
             | Mechanism::Test
             | Mechanism::Bench
             | Mechanism::Watchpoint { .. }
+            | Mechanism::Packets { .. }
             | Mechanism::Kprobe { .. }
             | Mechanism::KprobeMulti { .. }
             | Mechanism::Tracepoint { .. }

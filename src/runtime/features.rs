@@ -43,6 +43,7 @@ fn kfunc_allowed(
         ProgramKind::Special | ProgramKind::RawTracepoint => {
             (c::BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 0)
         }
+        ProgramKind::Packet => (c::BPF_PROG_TYPE_SCHED_CLS, 0, 0),
         // Its callers may be of any kind.
         ProgramKind::Function { .. } => return false,
         // All of these are tracing programs to the kernel.
@@ -140,6 +141,11 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
                 && uprobe_multi(Some(u32::MAX)) == Some(libc::EINVAL)
         }
         Feature::Fentry => traced_function(find_function).is_some_and(trampoline),
+        Feature::Tcx => load(c::BPF_PROG_TYPE_SCHED_CLS, 0, 0, &NOTHING).is_ok_and(|program| {
+            // No device has this number; kernels without such links do not look for it.
+            let made = sys::packet_link(program.as_fd(), i32::MAX, c::BPF_TCX_INGRESS, 0);
+            made.is_err_and(|e| e.raw_os_error() == Some(libc::ENODEV))
+        }),
         Feature::Watchpoint => Path::new("/sys/bus/event_source/devices/breakpoint").exists(),
         Feature::Iter => find_function("bpf_iter_task").is_some_and(|id| {
             load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()

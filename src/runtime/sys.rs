@@ -227,6 +227,26 @@ pub(super) fn iter_link(program: BorrowedFd<'_>, cgroups: bool) -> io::Result<Ow
     link_create(program, 0, c::BPF_TRACE_ITER, &options)
 }
 
+/// Links a program to a network device (by its number) or a cgroup (by its descriptor).
+pub(super) fn packet_link(
+    program: BorrowedFd<'_>,
+    target: c_int,
+    attach_type: c::bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let options = c::bpf_link_create_opts { flags, ..link_options() };
+    link_create(program, target, attach_type, &options)
+}
+
+/// The number of a network device.
+pub(super) fn device(name: &CStr) -> io::Result<c_int> {
+    // SAFETY: the name lives until the call returns.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        number => Ok(number.cast_signed()),
+    }
+}
+
 /// A file whose reading runs an iterator's program.
 pub(super) fn iter_create(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: takes an integer.

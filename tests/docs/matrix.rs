@@ -23,10 +23,11 @@ use Shown::{By, Not};
 const NONE: Shown = Not("it has none");
 const OWN: Shown = Not("it runs in rtrace itself");
 const NO_COUNTERS: Shown = Not("virtual machines have no such counters");
+const NOBODY: Shown = Not("packets belong to no process");
 const ONE: Shown = Not("its parts are numbers or a fixed name");
 
 /// A row for each provider: a cell for each of [`ASPECTS`].
-const ROWS: [(&str, [Shown; 5]); 20] = [
+const ROWS: [(&str, [Shown; 5]); 23] = [
     ("begin", [OWN, By("probes/begin-end"), NONE, ONE, OWN]),
     ("end", [OWN, By("probes/begin-end"), NONE, ONE, OWN]),
     ("self", [OWN, By("probes/self-signal"), NONE, ONE, OWN]),
@@ -173,6 +174,21 @@ const ROWS: [(&str, [Shown; 5]); 20] = [
             By("probes/watchpoint-of-a-process"),
         ],
     ),
+    (
+        "xdp",
+        [
+            By("packets/list"),
+            By("packets/xdp"),
+            By("packets/xdp"),
+            By("packets/wildcard-devices"),
+            NOBODY,
+        ],
+    ),
+    (
+        "tc",
+        [By("packets/list"), By("packets/tc"), By("packets/tc"), By("packets/wildcard"), NOBODY],
+    ),
+    ("cgroup_skb", [By("packets/list"), By("packets/cgroup"), By("packets/cgroup"), ONE, NOBODY]),
 ];
 
 /// A kernel of the matrix, and what it says that it has.

@@ -218,7 +218,8 @@ fn probes_page() -> String {
     }
     page += "\n## What a probe gives\n\n\
              The column `stack` is for `kstack` and `ustack`, `reg` for `reg()`. `override()` is for \
-             kprobes. All else in [builtins.md](builtins.md) can be used in any probe.\n\n\
+             kprobes. All else in [builtins.md](builtins.md) can be used in any probe, but what is about a \
+             process not in `xdp`, `tc` and `cgroup_skb`, since packets belong to none.\n\n\
              | Provider | `args.x` | `argN` | `retval` | `func` | `ctx` | `reg` | `stack` |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     // What to use instead, and where.

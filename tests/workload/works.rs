@@ -29,7 +29,7 @@ pub(crate) type Round = Box<dyn FnMut(u64) -> Result<(), String>>;
 pub(crate) type Work = fn(&Options) -> Result<Round, String>;
 
 /// Names, and what one round does.
-pub(crate) const WORKS: [(&str, &str); 22] = [
+pub(crate) const WORKS: [(&str, &str); 23] = [
     ("reads", "read(2) of --bytes from /dev/zero (or --path)"),
     ("writes", "write(2) of --bytes to /dev/null (or --path)"),
     ("opens", "openat(2) of /dev/null (or --path), and close(2) if it was there"),
@@ -41,6 +41,7 @@ pub(crate) const WORKS: [(&str, &str); 22] = [
     ("spins", "--ms of work on the CPU, in rt_target_spin"),
     ("faults", "one page of new memory is written for the first time"),
     ("connects", "a TCP connection to a port of this machine: socket, connect, close"),
+    ("datagrams", "a UDP datagram of --bytes to a port of this machine, which is received"),
     ("mallocs", "malloc and free of --bytes, in the C library"),
     ("adds", "rt_target_add(i, 2 * i), which returns 3 * i"),
     ("sixes", "rt_target_six(i, -1, 3, 4, 5, 6), which returns -i"),
@@ -70,6 +71,7 @@ pub(crate) fn find(name: &str) -> Option<Work> {
         "spins" => spins,
         "faults" => faults,
         "connects" => connects,
+        "datagrams" => datagrams,
         "mallocs" => mallocs,
         "adds" => |_| each(|i| _ = targets::rt_target_add(i.cast_signed(), 2 * i.cast_signed())),
         "sixes" => |_| each(|i| _ = targets::rt_target_six(i.cast_signed(), -1, 3, 4, 5, 6)),
@@ -287,6 +289,19 @@ fn connects(_: &Options) -> Result<Round, String> {
         }
         // Taken from the queue, so that any number of rounds finds room in it.
         listener.accept().map(drop).map_err(|why| why.to_string())
+    }))
+}
+
+fn datagrams(options: &Options) -> Result<Round, String> {
+    let socket = || std::net::UdpSocket::bind("127.0.0.1:0").map_err(|why| why.to_string());
+    let (sender, receiver) = (socket()?, socket()?);
+    let to = receiver.local_addr().map_err(|why| why.to_string())?;
+    let sizes = options.sizes.clone();
+    let mut buffer = vec![0_u8; sizes.iter().copied().max().unwrap_or(0)];
+    Ok(Box::new(move |i| {
+        let bytes = buffer.get(..size(&sizes, i)).unwrap_or_default();
+        sender.send_to(bytes, to).map_err(|why| why.to_string())?;
+        receiver.recv(&mut buffer).map(drop).map_err(|why| why.to_string())
     }))
 }
 

@@ -39,7 +39,10 @@ pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
             // Nothing else runs then.
             ProgramKind::Special => continue,
             // Two may read the file of a pinned iterator.
-            ProgramKind::Uprobe | ProgramKind::Iter | ProgramKind::Function { .. } => usize::MAX,
+            ProgramKind::Uprobe
+            | ProgramKind::Iter
+            | ProgramKind::Packet
+            | ProgramKind::Function { .. } => usize::MAX,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
             ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {
                 number + 1

@@ -69,7 +69,7 @@ impl Lower<'_> {
 
     /// An address as a plain number. What the verifier knows to be a pointer cannot
     /// be computed with, so the kernel copies it.
-    fn number_of(&mut self, address: Expr) -> Expr {
+    pub(super) fn number_of(&mut self, address: Expr) -> Expr {
         let (pointer, number) = (self.temp("pointer", 8), self.temp("number", 8));
         // A callback may not store a pointer to the stack on its caller's stack.
         let pointer = self.indexable(&pointer);
@@ -356,6 +356,10 @@ impl Lower<'_> {
             }
             Access::SyscallRegister { offset } => {
                 let word = self.syscall_register(offset);
+                Val::Word(convert(word, &Type::UINT64, ty))
+            }
+            Access::Packet { header, packet } => {
+                let word = self.header(header, packet);
                 Val::Word(convert(word, &Type::UINT64, ty))
             }
             Access::Operand(operand) => Val::Word(self.operand(operand)),

@@ -12,6 +12,7 @@ mod expr;
 mod iterate;
 mod map;
 mod memory;
+mod packet;
 mod program;
 mod scope;
 mod search;
@@ -105,6 +106,8 @@ pub struct Lower<'a> {
     prologue: Vec<Stmt>,
     /// Index of the probe's name among several, if it is in a local.
     probe_index: Option<LocalId>,
+    /// It has been said that the program does what it cannot.
+    fails: bool,
     /// The value of the expression statement at hand is not used.
     pub(crate) discarded: bool,
 }
@@ -364,6 +367,15 @@ impl Lower<'_> {
     }
 
     pub(crate) fn call(&mut self, helper: ir::Helper, args: Vec<ir::Arg>) -> Expr {
+        if self.kind() == ir::ProgramKind::Packet && !helper.for_packets() && !self.fails {
+            self.fails = true;
+            let provider = self.instance.context.provider;
+            let helper = helper.info().name;
+            let d = Diagnostic::error(self.span, format!("`{provider}` probes cannot do this"));
+            self.fail(d.note(format!(
+                "packets belong to no process: the kernel does not let such programs call `bpf_{helper}`"
+            )));
+        }
         Expr::Call { helper, args }
     }
 

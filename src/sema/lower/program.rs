@@ -49,6 +49,7 @@ pub(super) fn start<'a>(
         operands: Vec::new(),
         prologue: Vec::new(),
         probe_index: None,
+        fails: false,
         discarded: false,
     }
 }

@@ -92,7 +92,13 @@ impl Lower<'_> {
                 // give 1 are run again for the same object.
                 use crate::ir::ProgramKind as K;
                 let fixed = matches!(self.kind(), K::Trampoline | K::Iter);
-                self.emit(S::Return(if fixed { Expr::Const(0) } else { value }));
+                let packet = self.kind() == K::Packet;
+                self.emit(S::Return(match (fixed, packet) {
+                    (true, _) => Expr::Const(0),
+                    // Every packet goes on.
+                    (_, true) => Expr::Const(self.instance.context.result),
+                    _ => value,
+                }));
             }
         }
     }
