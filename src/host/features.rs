@@ -255,6 +255,7 @@ impl Feature {
             }
             Feature::Iter => constant("BPF_TRACE_ITER"),
             Feature::Watchpoint => function("register_user_hw_breakpoint"),
+            Feature::Tcx => constant("BPF_TCX_INGRESS"),
         }
     }
 
