@@ -46,6 +46,11 @@ const WALLS: [Wall; 27] = [
         &["object.rs", "host/", "codegen/", "runtime/"],
         "ELF is read by the host and of our own making",
     ),
+    wall(
+        "clang_sys",
+        &["host/headers.rs"],
+        "headers that only a C compiler reads become plain C there",
+    ),
     wall("gimli", &["host/dwarf/"], "debug information becomes types and places there"),
     wall("rustc_demangle", &["host/"], "names of user binaries"),
     wall("memmap2", &["host/", "runtime/"], "files are mapped where they are read"),
