@@ -10,7 +10,7 @@ use crate::harness::{self, live, root};
 const SCRIPTS: &[(&str, &str)] = &[("`dw_ustack`", "profile:hz:99 { print(dw_ustack); }")];
 
 /// Flags that there must not be.
-const FLAGS: &[&str] = &["--fmt", "--aot"];
+const FLAGS: &[&str] = &["--aot"];
 
 /// The heading of the README's list.
 const HEADING: &str = "## What is not there yet";
