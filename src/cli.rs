@@ -83,6 +83,14 @@ pub struct Cli {
     #[arg(long)]
     pub raw: bool,
 
+    /// Tell at the end how often programs ran, and what they cost
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Detach, and say so, if the programs cost more than this share of a CPU
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub max_overhead: Option<f64>,
+
     /// Do not say how many probes are attached
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -498,6 +506,8 @@ pub enum Stage {
     LlvmOpt,
     Asm,
     Obj,
+    /// The object's types, as `bpftool btf dump file` reads them
+    Btf,
 }
 
 const EXAMPLES: &str = "\
@@ -510,6 +520,15 @@ Examples:
       list probes
   rtrace scripts/opensnoop.bt
       show files as they are opened";
+
+/// `1`, `1%`, `0.5%`
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').trim();
+    match number.parse::<f64>() {
+        Ok(share) if share.is_finite() && share > 0.0 => Ok(share),
+        _ => Err("write a share of a CPU, such as `1%`".to_owned()),
+    }
+}
 
 /// What the arguments ask for.
 #[derive(Debug)]

@@ -52,6 +52,13 @@ fn lower(text: &str) -> String {
     chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
 }
 
+/// The section in which an object describes its types (BTF).
+pub fn types(elf: &[u8]) -> Option<Vec<u8>> {
+    use object::{Object as _, ObjectSection as _};
+    let file = object::File::parse(elf).ok()?;
+    Some(file.section_by_name(".BTF")?.uncompressed_data().ok()?.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Commands for those who write scripts: `fmt` changes neither what a script means nor what it
-//! says to its readers; `check` says what loading would say; `explain` finds words.
+//! says to its readers; `check` says what loading would say; `explain` finds words; `-v`, `--stats`
+//! and `--max-overhead` know what programs cost. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
@@ -219,4 +220,50 @@ fn words_are_explained() {
     assert_eq!(rtrace(&["help", "unused-value"], "").0, said);
     let (_, said, status) = rtrace(&["explain", "kstak"], "");
     assert!(said.contains("did you mean `kstack") && status == Some(1), "{said}");
+}
+
+#[test]
+fn what_programs_are_and_cost_is_told() {
+    let script = "profile:hz:999 { @ = count(); } interval:ms:300 { exit(); }";
+    let (_, said, status) = rtrace(&["-v", "--stats", "-e", script], "");
+    assert_eq!(status, Some(0), "{said}");
+    let line =
+        |sign: &str| said.lines().find(|l| l.contains(sign)).unwrap_or_else(|| panic!("{said}"));
+    let fact = line("bytes of machine code");
+    assert!(fact.contains("profile:hz:999: id ") && fact.contains(" instructions ("), "{said}");
+    assert!(line("ns each").contains("of a CPU"), "{said}");
+    let row: Vec<&str> = line("profile:hz:999").split_whitespace().collect();
+    assert!(!row.is_empty(), "{said}");
+    let costs = said.lines().find(|l| l.ends_with("%  profile:hz:999")).expect("a row");
+    let runs: u64 = costs.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(runs > 10, "{said}");
+    assert!(line("in all").contains('%'), "{said}");
+}
+
+#[test]
+fn programs_that_cost_too_much_are_detached() {
+    let busy = "profile:hz:4999 { @ = count(); } interval:s:60 { exit(); }";
+    let (out, said, status) = rtrace(&["--max-overhead", "0.0001%", "-e", busy], "");
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("warning[overhead]: the programs cost "), "{said}");
+    assert!(said.contains("`--max-overhead` allows 0.0001%"), "{said}");
+    assert!(out.contains("@: "), "{out}");
+    let idle = "interval:ms:1500 { exit(); }";
+    let (_, said, status) = rtrace(&["-q", "--max-overhead=90%", "-e", idle], "");
+    assert_eq!((said.as_str(), status), ("", Some(0)));
+    let (_, said, status) = rtrace(&["--max-overhead", "much", "-e", idle], "");
+    assert!(said.contains("such as `1%`") && status == Some(1), "{said}");
+}
+
+#[test]
+fn the_types_of_an_object_can_be_had() {
+    let path = std::env::temp_dir().join(format!("rtrace-types-{}", std::process::id()));
+    let name = path.to_str().unwrap();
+    let args = ["--emit=btf", "-o", name, "-e", "begin { @[pid] = count(); }"];
+    let (_, said, status) = rtrace(&args, "");
+    assert_eq!(status, Some(0), "{said}");
+    let types = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    // The magic number of linux/btf.h.
+    assert_eq!(types.get(..2), Some(&0xeb9fu16.to_le_bytes()[..]));
 }

@@ -24,6 +24,8 @@ pub(super) struct Setup {
     pub mode: crate::plan::Mode,
     pub on_stdout: bool,
     pub strict: bool,
+    pub stats: bool,
+    pub max_overhead: Option<f64>,
 }
 
 /// Nothing is run, so nothing is needed.

@@ -113,6 +113,8 @@ fn run(cli: &Cli) -> Outcome {
         show_libbpf: shows(cli, DebugStage::Libbpf),
         show_verifier: shows(cli, DebugStage::Verifier),
         strict: cli.strict,
+        stats: cli.stats,
+        max_overhead: cli.max_overhead,
         dry_run: cli.dry_run,
         mode: options.mode,
         on_stdout: cli.output.is_none(),
@@ -343,6 +345,18 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
         Stage::Llvm => say(&text(codegen::llvm(&checked.module, &checked.plan, &cpu))?),
         Stage::LlvmOpt => say(&text(codegen::llvm_opt(&checked.module, &checked.plan, &cpu))?),
         Stage::Asm => say(&text(codegen::asm(&checked.module, &checked.plan, &cpu))?),
+        Stage::Btf => {
+            let elf = compile(&checked, &host)?;
+            let types = crate::object::types(&elf)
+                .ok_or_else(|| bug("the object does not describe its types".to_owned()))?;
+            match &cli.output {
+                Some(path) => write(path, &types)?,
+                None => {
+                    io::stdout().write_all(&types).map_err(|_| Failed(0))?;
+                }
+            }
+            Ok(0)
+        }
         Stage::Obj => {
             let elf = compile(&checked, &host)?;
             match &cli.output {

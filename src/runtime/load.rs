@@ -66,7 +66,7 @@ pub(super) fn run_time(program: BorrowedFd<'_>) -> u64 {
 }
 
 /// What the kernel says of a program.
-fn info(program: BorrowedFd<'_>) -> Option<libbpf_sys::bpf_prog_info> {
+pub(super) fn info(program: BorrowedFd<'_>) -> Option<libbpf_sys::bpf_prog_info> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = u32::try_from(size_of::<libbpf_sys::bpf_prog_info>()).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to `info`, and all of its

@@ -6,6 +6,7 @@
 //! [`names`]), and everything is shown by [`output`]; what got lost is in the
 //! [`ledger`].
 
+mod accounts;
 mod attach;
 pub mod bpf_functions;
 mod btf_target;
@@ -45,6 +46,7 @@ use crate::host::cgroup::Cgroup;
 use crate::object::Object;
 use crate::plan::{Mode, Plan};
 
+use accounts::Accounts;
 use attach::{Attached, Attaching};
 use child::{Child, Target};
 pub use error::Error;
@@ -79,6 +81,10 @@ pub struct Options {
     pub show_verifier: bool,
     /// `--test`, `--bench`: what to do with the script.
     pub mode: Mode,
+    /// `--stats`: what the programs cost is told at the end.
+    pub stats: bool,
+    /// `--max-overhead`: percent of one CPU that they may cost.
+    pub max_overhead: Option<f64>,
     /// `--strict`: a run whose output lacks anything has failed.
     pub strict: bool,
     /// `--dry-run`: ends when everything is attached.
@@ -139,7 +145,7 @@ fn run_to_end(
 
     if options.verbose {
         events.output().remark(&format!("attaching {} probes", loaded.plan.probe_count()))?;
-        for line in ways(&loaded.plan) {
+        for line in ways(&loaded.plan).into_iter().chain(accounts::facts(&loaded)) {
             events.output().remark(&line)?;
         }
     }
@@ -154,6 +160,8 @@ fn run_to_end(
     if let Some(child) = &mut child {
         child.wait_until_ready()?;
     }
+    let measured = options.stats || options.max_overhead.is_some();
+    let accounts = measured.then(|| Accounts::start(&loaded, options.max_overhead)).transpose()?;
     let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
     // Again, for those that started meanwhile.
     scope.fill()?;
@@ -169,11 +177,13 @@ fn run_to_end(
     let stdout = io::stdout();
     let processes = child.iter().map(AsFd::as_fd).chain(targets.iter().map(AsFd::as_fd));
     let run_own = || attach::run_signal(&loaded);
+    let too_much = || accounts.as_ref().and_then(Accounts::exceeded);
     let watched = Watched {
         signals: signals.as_fd(),
         own: own.as_ref().map(|signal| Own { signal, run: &run_own }),
         processes: processes.collect::<Vec<_>>().into(),
         output: options.on_stdout.then(|| stdout.as_fd()),
+        too_much: options.max_overhead.is_some().then_some(&too_much),
     };
     // A child is awaited even if nothing else can happen.
     let live = attached.live || child.is_some() && attached.iterators.is_empty();
@@ -186,6 +196,7 @@ fn run_to_end(
     for path in &attached.pinned {
         events.output().pinned(path)?;
     }
+    let report = accounts.as_ref().filter(|_| options.stats).map(Accounts::report);
     let missed = attached.links.missed();
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
@@ -197,6 +208,9 @@ fn run_to_end(
     events.missed(&missed);
     events.missed(&loaded.missed());
     events.finish()?;
+    for line in report.into_iter().flatten() {
+        events.output().remark(&line)?;
+    }
     let status = if options.strict && events.lost() { STATUS_LOSSES } else { events.status() };
     drop(watched);
     if let Some(child) = child {

@@ -95,6 +95,8 @@ pub(super) struct Watched<'a> {
     pub processes: RefCell<Vec<BorrowedFd<'a>>>,
     /// The output, if its other end may go away.
     pub output: Option<BorrowedFd<'a>>,
+    /// Asks whether the programs cost too much, and what to say then; the run ends.
+    pub too_much: Option<&'a dyn Fn() -> Option<Diagnostic>>,
 }
 
 /// Probes that run when the tool gets a signal.
@@ -237,6 +239,10 @@ impl<'s, 'o> Events<'s, 'o> {
                 if let Some(status) = self.losses.ledger.exit_asked() {
                     self.status = exit_status(status);
                     // The buffer was full of what came before, so nothing is thrown away.
+                    return Ok(End::Outside);
+                }
+                if let Some(diagnostic) = watched.too_much.and_then(|ask| ask()) {
+                    self.output.diagnostic(&diagnostic)?;
                     return Ok(End::Outside);
                 }
                 next_look = Instant::now() + LEDGER_PERIOD;
