@@ -11,6 +11,8 @@ mod feed;
 mod privileges;
 #[path = "cli/shell.rs"]
 mod shell;
+#[path = "cli/symbols.rs"]
+mod symbols;
 #[path = "cli/terminal.rs"]
 mod terminal;
 

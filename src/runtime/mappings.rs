@@ -133,11 +133,23 @@ impl Mappings {
         }
     }
 
+    /// A process that had this mapped.
+    #[cfg(test)]
+    pub(super) fn of(pid: u32, list: Vec<Mapping>) -> Mappings {
+        Mappings { processes: HashMap::from([(pid, list)]), ..Mappings::default() }
+    }
+
     /// What a process has mapped already.
     fn read(&mut self, pid: u32) {
         let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let list = text.lines().filter_map(line).collect();
-        self.processes.insert(pid, list);
+        self.processes.insert(pid, Mapping::of_lines(&text));
+    }
+}
+
+impl Mapping {
+    /// Of the text of /proc/PID/maps.
+    pub(super) fn of_lines(text: &str) -> Vec<Mapping> {
+        text.lines().filter_map(line).collect()
     }
 }
 

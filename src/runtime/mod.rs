@@ -14,6 +14,7 @@ mod child;
 pub mod decode;
 pub mod error;
 pub mod features;
+mod jitted;
 pub mod ledger;
 pub mod linker;
 mod links;

@@ -13,6 +13,7 @@ use blazesym::symbolize::source::{Elf, Kernel, Process, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use blazesym::{MaybeDefault, Pid};
 
+use super::jitted::Jitted;
 use super::mappings::Mappings;
 
 /// Symbols that are kept.
@@ -78,6 +79,7 @@ pub struct Symbols {
     kept: usize,
     /// For processes that have exited.
     mappings: Mappings,
+    jitted: Jitted,
 }
 
 /// What was found in one process.
@@ -101,6 +103,7 @@ impl Symbols {
             processes: HashMap::new(),
             kept: 0,
             mappings: Mappings::default(),
+            jitted: Jitted::default(),
         }
     }
 
@@ -162,7 +165,14 @@ impl Symbols {
             if known.symbols.contains_key(&address) {
                 continue;
             }
-            let Some(mapping) = self.mappings.find(pid, address) else { continue };
+            let Some(mapping) = self.mappings.find(pid, address) else {
+                if let Some(found) = self.jitted.find(pid, address) {
+                    self.kept += 1;
+                    let known = self.processes.entry(pid).or_default();
+                    known.symbols.insert(address, Some(found));
+                }
+                continue;
+            };
             let offset = address - mapping.start + mapping.offset;
             let path = mapping.path.clone();
             let elf = Source::Elf(Elf::new(&path));
@@ -197,9 +207,12 @@ impl Symbols {
     /// The build id of the file mapped at a user address, and the file offset.
     pub fn build_id(&mut self, pid: u32, address: u64) -> Option<&BuildId> {
         let alive = self.meet(pid);
+        if !alive {
+            return self.build_id_of_dead(pid, address);
+        }
         let normalizer = self.normalizer.get_or_insert_with(Normalizer::new);
         let known = self.processes.entry(pid).or_default();
-        if alive && !known.builds.contains_key(&address) {
+        if !known.builds.contains_key(&address) {
             let found = normalizer.normalize_user_addrs(Pid::from(pid), &[address]).ok()?;
             let build =
                 found.outputs.first().and_then(|(offset, index)| match found.meta.get(*index)? {
@@ -211,6 +224,19 @@ impl Symbols {
                 });
             self.kept += 1;
             known.builds.insert(address, build);
+        }
+        known.builds.get(&address)?.as_ref()
+    }
+
+    /// The same of a process that has exited, from the file that it had mapped.
+    fn build_id_of_dead(&mut self, pid: u32, address: u64) -> Option<&BuildId> {
+        let known = self.processes.entry(pid).or_default();
+        if !known.builds.contains_key(&address) {
+            let mapping = self.mappings.find(pid, address)?;
+            let offset = address - mapping.start + mapping.offset;
+            let id = blazesym::helper::read_elf_build_id(&mapping.path).ok().flatten();
+            self.kept += 1;
+            known.builds.insert(address, id.map(|id| BuildId { id: id.to_vec(), offset }));
         }
         known.builds.get(&address)?.as_ref()
     }
@@ -340,6 +366,45 @@ mod tests {
         let mut mangled = Symbols::new(false, false);
         let found = mangled.find(own, address).expect("the test binary has symbols");
         assert!(found.name.starts_with("_ZN") || found.name.starts_with("_R"), "{}", found.name);
+    }
+
+    #[test]
+    fn code_that_a_compiler_made_at_run_time_has_the_names_that_it_wrote_down() {
+        let code =
+            memmap2::MmapMut::map_anon(4096).and_then(|map| map.make_exec()).expect("mapped");
+        let (start, pid) = (code.as_ptr() as u64, std::process::id());
+        let path = format!("/tmp/perf-{pid}.map");
+        fs::write(&path, format!("{start:x} 40 LazyCompile:~main app.js:1\n")).expect("written");
+        let found = Symbols::new(true, true).find(Place::User(pid), start + 0x11).cloned();
+        fs::remove_file(path).expect("removed");
+        let found = found.expect("it is in the list");
+        assert_eq!((found.name.as_str(), found.offset), ("LazyCompile:~main app.js:1", 0x11));
+    }
+
+    #[test]
+    fn processes_that_have_exited_have_names_and_build_ids() {
+        let mut child = std::process::Command::new("/bin/true").spawn().expect("started");
+        let pid = child.id();
+        child.wait().expect("ended");
+        let own = fs::read_link("/proc/self/exe").expect("a path").to_string_lossy().into_owned();
+        let maps = fs::read_to_string("/proc/self/maps").expect("a list");
+        let mapped = super::super::mappings::Mapping::of_lines(&maps);
+        let mut symbols = Symbols::new(true, false);
+        symbols.remember(Mappings::of(pid, mapped));
+        let found = symbols.find(Place::User(pid), landmark() + 1).expect("it was mapped");
+        assert!(found.name.ends_with("symbols::tests::landmark"), "{found:?}");
+        assert_eq!(found.module.as_deref(), Some(own.as_str()));
+        let library = libc::getppid as *const () as u64;
+        let dead = symbols.build_id(pid, library).cloned().expect("libc has a build id");
+        let alive = Symbols::new(true, false).build_id(std::process::id(), library).cloned();
+        assert_eq!(Some(dead), alive);
+        // What it made at run time.
+        let path = format!("/tmp/perf-{pid}.map");
+        fs::write(&path, "10000 20 jit:one\n").expect("written");
+        let found = symbols.find(Place::User(pid), 0x1001f).cloned();
+        fs::remove_file(path).expect("removed");
+        assert_eq!(found.map(|s| (s.name, s.offset)), Some(("jit:one".into(), 0x1f)));
+        assert_eq!(symbols.find(Place::User(pid), 0x10020), None);
     }
 
     #[test]
