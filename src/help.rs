@@ -49,7 +49,7 @@ pub fn topic(name: &str) -> Result<String, String> {
         found.push(head + &rest + "\n" + &wrapped(key.doc));
     }
     let warning = wanted.trim_start_matches("no-").trim_start_matches("error=");
-    for row in WARNINGS.iter().filter(|row| row.name == warning) {
+    for row in WARNINGS.iter().filter(|row| row.name == wanted || row.name == warning) {
         let head = format!("{0} (warning)\n\n  -W no-{0}\n  -W error={0}\n\n", row.name);
         found.push(head + &wrapped(row.doc));
     }

@@ -5,6 +5,7 @@
 //! and all of them when there are too many.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -212,7 +213,7 @@ impl Symbols {
         }
         let normalizer = self.normalizer.get_or_insert_with(Normalizer::new);
         let known = self.processes.entry(pid).or_default();
-        if !known.builds.contains_key(&address) {
+        if let Entry::Vacant(slot) = known.builds.entry(address) {
             let found = normalizer.normalize_user_addrs(Pid::from(pid), &[address]).ok()?;
             let build =
                 found.outputs.first().and_then(|(offset, index)| match found.meta.get(*index)? {
@@ -223,7 +224,7 @@ impl Symbols {
                     _ => None,
                 });
             self.kept += 1;
-            known.builds.insert(address, build);
+            slot.insert(build);
         }
         known.builds.get(&address)?.as_ref()
     }
@@ -231,12 +232,12 @@ impl Symbols {
     /// The same of a process that has exited, from the file that it had mapped.
     fn build_id_of_dead(&mut self, pid: u32, address: u64) -> Option<&BuildId> {
         let known = self.processes.entry(pid).or_default();
-        if !known.builds.contains_key(&address) {
+        if let Entry::Vacant(slot) = known.builds.entry(address) {
             let mapping = self.mappings.find(pid, address)?;
             let offset = address - mapping.start + mapping.offset;
             let id = blazesym::helper::read_elf_build_id(&mapping.path).ok().flatten();
             self.kept += 1;
-            known.builds.insert(address, id.map(|id| BuildId { id: id.to_vec(), offset }));
+            slot.insert(id.map(|id| BuildId { id: id.to_vec(), offset }));
         }
         known.builds.get(&address)?.as_ref()
     }

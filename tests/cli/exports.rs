@@ -2,7 +2,7 @@
 
 use crate::{Folder, rtrace, text};
 
-const SCRIPT: &str = "tracepoint:syscalls:sys_enter_getppid /comm == \"rt-getppid\"/ {
+const SCRIPT: &str = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ {
     @[comm] = count(); @[\"a;b\"] = count(); printf(\"seen\\n\"); @scalar = 1;
 }";
 
@@ -26,7 +26,7 @@ fn graphs_are_drawn_of_folded_stacks_and_of_json() {
         let (file, graph) = (folder.0.join(name), folder.0.join(format!("{name}.svg")));
         let flags = ["-q", "-f", format, "-o", text(&file)];
         // Of the process and of the kernel; the kernel's function is of the probe.
-        let script = "tracepoint:syscalls:sys_enter_getppid /comm == \"rt-getppid\"/ {
+        let script = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ {
             @[comm, ustack] = count();
         }";
         rtrace(&[&flags[..], &["-e", script, "-c", &workload()]].concat()).done().code(0);
