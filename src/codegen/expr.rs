@@ -228,6 +228,7 @@ fn effects(helper: Helper) -> Effects {
         | Helper::GetCurrentUidGid => Effects::Hidden,
         Helper::GetNsCurrentPidTgid
         | Helper::GetCurrentComm
+        | Helper::GetFuncRet
         | Helper::ProbeReadKernel
         | Helper::ProbeReadUser
         | Helper::ProbeReadKernelStr

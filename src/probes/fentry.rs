@@ -147,9 +147,16 @@ fn expand_bpf(request: &Request<'_>, parts: &[Part], diags: &mut Diagnostics) ->
 fn bpf_instance(request: &Request<'_>, function: BpfFunction) -> Instance {
     let exit = request.provider.name == FEXIT.name;
     let BpfFunction { program, name, type_id } = function;
-    // Where the kernel puts the result depends on whether its verifier trusts
-    // the types that came with the program, which it does not tell.
-    let not_described = "the arguments and results of BPF programs are not described";
+    // Where the kernel puts them depends on whether its verifier trusts the
+    // types that came with the program, which it does not tell.
+    let not_described = "the arguments of BPF programs are not described";
+    let retval = match (exit, request.host.has(Feature::FuncArg)) {
+        (false, _) => Err("the function has not run yet; use `fexit`".into()),
+        (true, true) => {
+            Ok(Argument { name: "retval".into(), ty: Type::INT64, access: Access::Returned })
+        }
+        (true, false) => Err("this kernel does not tell what it was (`get_func_ret`)".into()),
+    };
     let full_name = format!("{}:bpf:{program}:{name}", request.provider.name);
     let section = format!("{}/{name}", request.provider.name);
     let mechanism = Mechanism::BpfTrampoline { program, function: name, type_id, exit };
@@ -159,7 +166,7 @@ fn bpf_instance(request: &Request<'_>, function: BpfFunction) -> Instance {
         context: Context {
             args: Err(not_described.into()),
             numbered: Err(not_described.into()),
-            retval: Err(not_described.into()),
+            retval,
             stacks: true,
             ..Context::none(request.provider, Space::Kernel)
         },

@@ -426,6 +426,8 @@ pub enum Access {
     /// At this offset of the `struct pt_regs` that the first word of the
     /// context points to (raw `sys_enter` and `sys_exit`).
     SyscallRegister { offset: u32 },
+    /// What the function gave, as the kernel tells (`bpf_get_func_ret`).
+    Returned,
     /// A header of a packet.
     Packet { header: Header, packet: Packet },
     /// Where the note of a marker says.

@@ -483,6 +483,7 @@ impl Checker<'_> {
 fn sizes(helper: Helper) -> bool {
     match helper {
         Helper::GetCurrentComm
+        | Helper::GetFuncRet
         | Helper::GetNsCurrentPidTgid
         | Helper::ProbeReadKernel
         | Helper::ProbeReadUser

@@ -358,6 +358,17 @@ impl Lower<'_> {
                 let word = self.syscall_register(offset);
                 Val::Word(convert(word, &Type::UINT64, ty))
             }
+            Access::Returned => {
+                let local = self.at_start("retval", |l| {
+                    let slot = l.temp("retval", 8);
+                    l.emit(StmtKind::Zero { to: slot.clone(), size: 8 });
+                    let args = vec![Arg::Context, Arg::Address(slot.clone())];
+                    let call = l.call(Helper::GetFuncRet, args);
+                    l.emit(StmtKind::Eval(call));
+                    Expr::load(slot, 8, false)
+                });
+                Val::Word(convert(Expr::Local(local), &Type::UINT64, ty))
+            }
             Access::Packet { header, packet } => {
                 let word = self.header(header, packet);
                 Val::Word(convert(word, &Type::UINT64, ty))
