@@ -13,6 +13,7 @@ mod losses;
 mod soak;
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -37,15 +38,32 @@ fn number(name: &str, otherwise: u64) -> u64 {
 /// Fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The name under which threads of ours call getppid(2): other tests on the machine do so, too.
+fn comm() -> String {
+    format!("rt-{}", std::process::id())
+}
+
 /// The workload as a command, to be started or to be written after `-c`.
 fn workload(work: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rt-workload"));
-    command.args(work.split(' '));
+    let text = workload_text(work);
+    let mut words = text.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
     command
 }
 
 fn workload_text(work: &str) -> String {
-    format!("{} {work}", env!("CARGO_BIN_EXE_rt-workload"))
+    let mut text = env!("CARGO_BIN_EXE_rt-workload").to_owned();
+    let mut calls = false;
+    for word in work.split(' ') {
+        text = format!("{text} {word}");
+        // After the number of calls.
+        if calls {
+            text = format!("{text} --comm {}", comm());
+        }
+        calls = word == "getppid";
+    }
+    text
 }
 
 /// rtrace at work; killed if a test gives up.
@@ -63,10 +81,13 @@ struct Done {
     status: ExitStatus,
 }
 
-/// rtrace with a script, not started.
+/// rtrace with a script, not started. Threads that the script calls `rt-getppid` are ours only.
 fn rtrace(flags: &[&str], script: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rtrace"));
-    command.args(flags).args(["-e", script]).env("RTRACE_COLOR", "never");
+    command.args(flags).args(["-e", &script.replace("rt-getppid", &comm())]);
+    command.env("RTRACE_COLOR", "never");
+    // Of its own, since a terminal cannot stop a group that nobody could continue.
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
