@@ -83,7 +83,9 @@ struct Done {
 
 /// rtrace with a script, not started. Threads that the script calls `rt-getppid` are ours only.
 fn rtrace(flags: &[&str], script: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rtrace"));
+    // Under nohup(1), rtrace would leave SIGHUP ignored, as it should.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_rtrace")]);
     command.args(flags).args(["-e", &script.replace("rt-getppid", &comm())]);
     command.env("RTRACE_COLOR", "never");
     // Of its own, since a terminal cannot stop a group that nobody could continue.
