@@ -793,9 +793,12 @@ impl Lower<'_> {
         result
     }
 
-    /// Whether anybody will read what is counted for the table at the end only.
+    /// Whether to count what is for the table at the end only: not if nobody will read it,
+    /// and not where the verifier walks through every round of a loop (before Linux 5.17),
+    /// since it keeps at most 8192 branches in mind.
     fn counts_quietly(&self) -> bool {
-        self.options.verbose_warnings || !self.unread()
+        let walked = self.loops > 0 && !self.host.has(Feature::Loop);
+        self.options.verbose_warnings || !(walked || self.unread())
     }
 
     /// Counts that a helper failed, with what it returned.
