@@ -168,14 +168,7 @@ pub fn build(build: &Build) -> u8 {
         messages::choose(&build.messages)?;
         let (source, params) = read(build.program.as_deref(), &build.args)?;
         let host = live(Path::new("/"));
-        let (params, named) = parameters(params, &build.more);
-        let options = sema::Options {
-            params,
-            named,
-            unsafe_mode: build.unsafe_mode,
-            environment: environment(),
-            ..sema::Options::default()
-        };
+        let options = unattached(params, &build.more, build.unsafe_mode);
         let (mut sources, file) = sources(source);
         let search = Search {
             folders: build.include_dirs.clone(),
@@ -484,6 +477,11 @@ fn read(program: Option<&str>, args: &[String]) -> Result<(Source, Vec<String>),
         eprintln!("{}", <Cli as clap::CommandFactory>::command().render_help());
         return Err(Failed(USAGE));
     };
+    Ok((script_text(file)?, params.to_vec()))
+}
+
+/// The text of a file, or of standard input.
+fn script_text(file: &str) -> Result<Source, Failed> {
     let bytes = if file == "-" {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).map(|_| bytes)
@@ -493,14 +491,21 @@ fn read(program: Option<&str>, args: &[String]) -> Result<(Source, Vec<String>),
     let bytes = bytes.map_err(|e| fail(format!("cannot read the script `{file}`: {e}")))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| fail(format!("the script `{file}` is not UTF-8 text")))?;
-    let name = if file == "-" { "stdin".to_string() } else { file.clone() };
-    Ok((Source { name, text }, params.to_vec()))
+    let name = if file == "-" { "stdin" } else { file };
+    Ok(Source { name: name.to_owned(), text })
 }
 
 fn sources(source: Source) -> (Sources, FileId) {
     let mut sources = Sources::default();
     let file = sources.add(source);
     (sources, file)
+}
+
+/// The options of a script that is checked or stored, and not attached.
+fn unattached(params: Vec<String>, more: &[String], unsafe_mode: bool) -> sema::Options {
+    let (params, named) = parameters(params, more);
+    let environment = environment();
+    sema::Options { params, named, unsafe_mode, environment, ..sema::Options::default() }
 }
 
 fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {

@@ -1,20 +1,17 @@
 //! Commands that look at scripts and run nothing: `check`, `fmt`, `explain`. None needs
 //! privileges.
 
-use std::borrow::Cow;
 use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
 use super::load::Search;
-use super::{Failed, Outcome, USAGE, environment, fail, messages, parameters, say, write};
+use super::{Failed, Outcome, USAGE, fail, messages, say, script_text, write};
 use crate::builtins;
 use crate::cli::{Check, Explain, Fmt};
 use crate::help;
 use crate::host::Host;
 use crate::lexer;
 use crate::parser::{self, print};
-use crate::sema;
 use crate::source::{Source, Sources};
 
 /// Checks scripts for this machine, a recorded one, or a kernel of which only the types
@@ -28,21 +25,14 @@ pub(super) fn check(check: &Check) -> Outcome {
     for file in &check.files {
         // Each script asks the machine anew: what one finds out is no matter of the next.
         let host = host(check)?;
-        let source = match script(file) {
+        let source = match script_text(file) {
             Ok(source) => source,
             Err(Failed(wrong)) => {
                 status = wrong;
                 continue;
             }
         };
-        let (params, named) = parameters(Vec::new(), &check.more);
-        let options = sema::Options {
-            params,
-            named,
-            unsafe_mode: check.unsafe_mode,
-            environment: environment(),
-            ..sema::Options::default()
-        };
+        let options = super::unattached(Vec::new(), &check.more, check.unsafe_mode);
         let mut sources = Sources::default();
         let id = sources.add(source);
         let search = Search {
@@ -84,7 +74,7 @@ pub(super) fn fmt(fmt: &Fmt) -> Outcome {
 }
 
 fn one(file: &str, fmt: &Fmt) -> Outcome {
-    let source = script(file)?;
+    let source = script_text(file)?;
     let text = source.text.clone();
     let formatted = formatted(source)?;
     match (fmt.check, file) {
@@ -133,19 +123,4 @@ pub(super) fn explain(explain: &Explain) -> Outcome {
     messages::choose(&explain.messages)?;
     let text = help::topic(&explain.words.join(" ")).map_err(fail)?;
     say(&text)
-}
-
-/// The text of a file, or of standard input.
-fn script(file: &str) -> Result<Source, Failed> {
-    let bytes = if file == "-" {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(file)
-    };
-    let bytes = bytes.map_err(|e| fail(format!("cannot read the script `{file}`: {e}")))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| fail(format!("the script `{file}` is not UTF-8 text")))?;
-    let name = if file == "-" { Cow::from("stdin") } else { Cow::from(file) };
-    Ok(Source { name: name.into_owned(), text })
 }
