@@ -6,8 +6,9 @@
 //! Adding a feature: a variant, its row in [`Feature::info`], its place in
 //! [`Feature::ALL`], and its probe in `runtime/features.rs`.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::btf::Btf;
 use crate::ir::ProgramKind;
@@ -297,6 +298,12 @@ impl Features {
         self,
         kfuncs: impl Fn(&str, ProgramKind) -> bool + Send + Sync + 'static,
     ) -> Features {
+        // An answer costs a program that the kernel looks at, and every round of the check asks.
+        let answers = Mutex::new(HashMap::new());
+        let kfuncs = move |name: &str, kind| {
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            *answers.entry((name.to_owned(), kind)).or_insert_with(|| kfuncs(name, kind))
+        };
         Features { kfuncs: Box::new(kfuncs), ..self }
     }
 
