@@ -83,6 +83,7 @@ impl<'c> Emitter<'_, 'c> {
                 let known = self.shared.rodata.get(rodata.0 as usize);
                 loose(*known.expect("bug: unknown constant bytes"))
             }
+            Base::Losses => loose(self.shared.losses.expect("bug: no room for losses")),
         }
     }
 
@@ -119,14 +120,19 @@ impl<'c> Emitter<'_, 'c> {
         let last = i64::from(index.count.saturating_sub(1));
         let stride = b.constant(index.stride.into());
         if let Expr::Const(value) = index.value {
-            let value = value.cast_unsigned().min(last.cast_unsigned());
+            let value = index.bound(value.cast_unsigned());
             return b.binary(BinaryOp::Mul, b.constant(value.cast_signed()), stride);
         }
         if let Some((_, known)) = self.indices.iter().find(|i| i.0 == *index) {
             return *known;
         }
         let value = self.word(&index.value);
-        let offset = b.binary(BinaryOp::Mul, self.bounded(value, last), stride);
+        let value = match index.count.is_power_of_two() {
+            // Hidden, so that LLVM does not find the bits clear already, and drops this.
+            true => b.binary(BinaryOp::And, b.hide(value), b.constant(last)),
+            false => self.bounded(value, last),
+        };
+        let offset = b.binary(BinaryOp::Mul, value, stride);
         self.indices.push((index.clone(), offset));
         offset
     }

@@ -32,6 +32,7 @@ pub(super) struct Shared<'a, 'c> {
     pub(super) maps: Vec<Pointer<'c>>,
     pub(super) rodata: Vec<Pointer<'c>>,
     pub(super) params: Option<Pointer<'c>>,
+    pub(super) losses: Option<Pointer<'c>>,
     pub(super) scratch: Option<ScratchMap<'c>>,
     /// Names of the functions.
     pub(super) functions: Vec<String>,

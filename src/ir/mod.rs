@@ -32,6 +32,8 @@ pub struct Module {
     pub maps: Vec<Map>,
     /// Constant bytes that programs read.
     pub rodata: Vec<Rodata>,
+    /// Bytes of the counters of losses, which all programs share.
+    pub losses: u32,
     /// What the run side computes before loading; [`Expr::Param`] indexes it.
     pub params: Vec<plan::Param>,
     /// Value of the object's `license` section.
@@ -201,11 +203,13 @@ pub enum Base {
     /// The program's context. Only constant offsets.
     Context,
     Rodata(RodataId),
+    /// The counters of losses.
+    Losses,
 }
 
-/// A variable part of an address. Code generation clamps `value` to
-/// `count - 1`, so that the verifier sees a bound; lowering decides what an
-/// index out of bounds means before it comes to this.
+/// A variable part of an address. Code generation makes `value` less than
+/// `count` ([`Index::bound`]), so that the verifier sees a bound; lowering decides
+/// what an index out of bounds means before it comes to this.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
     pub value: Expr,
@@ -426,6 +430,15 @@ impl ProgramKind {
     }
 }
 
+impl Index {
+    /// What is taken for an index: its low bits if the count is a power of two, which
+    /// costs no branch; else the last one for all that are out of bounds.
+    pub fn bound(&self, value: u64) -> u64 {
+        let last = u64::from(self.count.saturating_sub(1));
+        if self.count.is_power_of_two() { value & last } else { value.min(last) }
+    }
+}
+
 impl Place {
     /// The start of a slot.
     pub fn slot(id: SlotId) -> Place {
@@ -445,6 +458,11 @@ impl Place {
     /// The start of a constant.
     pub fn rodata(id: RodataId) -> Place {
         Place { base: Base::Rodata(id), offset: 0, index: None }
+    }
+
+    /// A byte of the counters of losses.
+    pub fn losses(offset: u32) -> Place {
+        Place { base: Base::Losses, offset, index: None }
     }
 
     /// `offset` bytes further on.

@@ -70,6 +70,9 @@ impl Printer<'_> {
         for map in &module.maps {
             self.line(0, &map_text(map));
         }
+        if module.losses > 0 {
+            self.line(0, &format!("losses {}", module.losses));
+        }
         for (number, rodata) in module.rodata.iter().enumerate() {
             let name = self.rodata.get(number).cloned().unwrap_or_default();
             self.line(0, &format!("rodata {name} {}", rodata_text(rodata)));
@@ -174,6 +177,7 @@ impl Printer<'_> {
             Base::Ptr(id) => format!("p{}", id.0),
             Base::Context => "ctx".to_owned(),
             Base::Rodata(RodataId(id)) => format!("&{}", name(&self.rodata, id)),
+            Base::Losses => "losses".to_owned(),
         };
         let offset = match place.offset {
             0 => String::new(),

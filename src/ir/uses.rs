@@ -186,12 +186,13 @@ impl Place {
 
     /// Uses of the base and in the index.
     pub fn uses(&self, each: &mut dyn FnMut(Use)) {
-        each(match self.base {
-            Base::Slot(slot) => Use::Slot(slot),
-            Base::Ptr(ptr) => Use::Ptr(ptr),
-            Base::Context => Use::Context,
-            Base::Rodata(rodata) => Use::Rodata(rodata),
-        });
+        match self.base {
+            Base::Slot(slot) => each(Use::Slot(slot)),
+            Base::Ptr(ptr) => each(Use::Ptr(ptr)),
+            Base::Context => each(Use::Context),
+            Base::Rodata(rodata) => each(Use::Rodata(rodata)),
+            Base::Losses => {}
+        }
         if let Some(index) = &self.index {
             index.value.uses(each);
         }

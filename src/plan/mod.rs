@@ -19,13 +19,13 @@ use crate::types::Aggregation;
 pub const SECTION: &str = ".rtrace.plan";
 
 /// Changes when an old object can no longer be read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the BPF ring buffer that carries events.
 pub const EVENTS_MAP: &str = "rt_events";
 
 /// Name of the per-CPU array of loss counters, one [`LossCell`] per [`Loss`].
-pub const LOSSES_MAP: &str = "rt_losses";
+pub const LOSSES_MAP: &str = ".bss.losses";
 
 /// Name of the map with the processes that a run is about, if they are not one: a process id as the
 /// key. The run side fills it.
@@ -68,9 +68,9 @@ pub const EVENT_HEADER: u32 = 8;
 /// `bpf_get_current_pid_tgid` has them (`u64`), and the thread's name.
 pub const STAMP: u32 = 32;
 
-/// Bytes of one loss counter: a `u64` count and an `i64` last error (as the
-/// kernel returned it, or the helper's zero).
-pub const LOSS_CELL: u32 = 16;
+/// Errors that loss counters tell apart: errno 0 (a null pointer) to 126, and
+/// all others.
+pub const ERRORS: u32 = 128;
 
 /// What the run side needs to know about an object file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct Plan {
     pub maps: Vec<Map>,
     /// An event record starts with an index into this list.
     pub events: Vec<Event>,
-    /// A loss counter's number is an index into this list.
+    /// What the words of [`LOSSES_MAP`] count.
     pub losses: Vec<Loss>,
     /// What the words of [`PARAMS_SECTION`] hold.
     pub params: Vec<Param>,
@@ -453,11 +453,13 @@ pub enum ConversionKind {
     GfpFlags,
 }
 
-/// A place where something can get lost or fail, counted per CPU.
+/// A place where something can get lost or fail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
     pub span: Span,
     pub cause: Cause,
+    /// Byte in the map where its counters start, [`Cause::outcomes`] words.
+    pub at: u32,
     /// Whether only the table at the end tells it: a failed read is no warning
     /// without `-k`.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -506,11 +508,33 @@ pub enum Cause {
     StackTable {
         user: bool,
     },
-    /// `exit()` when the ring buffer had no room: it still ends the run. The
-    /// last error is the exit status.
+    /// `exit()` when the ring buffer had no room: it still ends the run. Its
+    /// counters are those of the statuses.
     Exit,
     /// The builtin `cpid` without `-c`.
     NoChild,
+}
+
+impl Cause {
+    /// How many counters (`u64`) there are: one for each error that is told apart.
+    pub fn outcomes(&self) -> u32 {
+        match self {
+            Cause::MapUpdate { .. }
+            | Cause::DeleteMissing { .. }
+            | Cause::LookupMissing { .. }
+            | Cause::Helper { .. }
+            | Cause::Stack { .. }
+            | Cause::StackTable { .. } => ERRORS,
+            Cause::Exit => 256,
+            Cause::RingBufferFull
+            | Cause::StringCut { .. }
+            | Cause::DivisionByZero
+            | Cause::IndexOutOfBounds
+            | Cause::LoopLimit
+            | Cause::StackCut { .. }
+            | Cause::NoChild => 1,
+        }
+    }
 }
 
 /// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).

@@ -1,7 +1,7 @@
 //! What got lost: counters of the kernel side to messages.
 //!
-//! Every place in the script that can lose something has a counter per CPU.
-//! Lost events are reported each time their counters grow. Other failures are
+//! Every place in the script that can lose something has counters, one for each
+//! error that is told apart. Lost events are reported each time their counters grow. Other failures are
 //! a warning that points at its statement, when it first happens. What the output
 //! lacks at the end is in one [`table`]; warnings that are about nothing that is
 //! missing come once more instead, if they happened again.
@@ -11,18 +11,19 @@ pub mod table;
 use std::io;
 
 use crate::diag::{self, Diagnostic};
-use crate::plan::{Cause, LOSS_CELL, MAX_ROUNDS, Map, Plan};
+use crate::plan::{Cause, ERRORS, Loss, MAX_ROUNDS, Map, Plan};
 use crate::runtime::decode::word;
 use crate::source::Span;
 
 pub use table::{Row, Shortfall, Sizes};
 
-/// A loss counter, summed over the CPUs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How often something was lost at a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub count: u64,
-    /// As a helper gave it: negative, or zero for a null pointer.
-    pub error: i64,
+    /// By error: negative as helpers give it, zero for a null pointer; the status
+    /// where it is about an exit. Only those that happened.
+    pub errors: Vec<(i64, u64)>,
 }
 
 /// Something to tell the user.
@@ -92,19 +93,30 @@ struct Full {
 }
 
 impl Tally {
-    /// Sums the cells of one counter: the value of all CPUs, as a per-CPU
-    /// array gives it.
-    pub fn of(cpus: &[u8]) -> Tally {
-        let mut tally = Tally::default();
-        for cell in cpus.chunks_exact(LOSS_CELL as usize) {
-            let count = word(cell, 0, 8);
-            tally.count = tally.count.saturating_add(count);
-            if count > 0 {
-                tally.error = word(cell, 8, 8).cast_signed();
-            }
-        }
-        tally
+    /// So many times the same error.
+    pub fn new(count: u64, error: i64) -> Tally {
+        Tally { count, errors: vec![(error, count)] }
     }
+
+    /// Reads the counters of a place from those of all; what is not there is zero.
+    fn of(loss: &Loss, all: &[u8]) -> Tally {
+        let sign = if loss.cause == Cause::Exit { 1 } else { -1 };
+        let counters = all.get(loss.at as usize..).unwrap_or_default().chunks_exact(8);
+        let counts = counters.take(loss.cause.outcomes() as usize).map(|c| word(c, 0, 8));
+        let errors = (0..).map(|n: i64| n * sign).zip(counts).filter(|(_, count)| *count > 0);
+        let errors: Vec<_> = errors.collect();
+        Tally { count: errors.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n)), errors }
+    }
+
+    /// The error that happened most.
+    fn error(&self) -> i64 {
+        self.errors.iter().max_by_key(|(_, count)| *count).map_or(0, |(error, _)| *error)
+    }
+}
+
+/// The counters of all places of a plan, as the kernel side keeps them.
+pub fn tallies(plan: &Plan, counters: &[u8]) -> Vec<Tally> {
+    plan.losses.iter().map(|loss| Tally::of(loss, counters)).collect()
 }
 
 impl Ledger {
@@ -127,7 +139,7 @@ impl Ledger {
         let mut lost = 0u64;
         for (place, now) in self.places.iter_mut().zip(now) {
             let more = now.count.saturating_sub(place.seen.count);
-            place.seen = *now;
+            place.seen = now.clone();
             if place.cause == Cause::RingBufferFull {
                 lost = lost.saturating_add(more);
             } else if place.is_warning() && more > 0 && place.reported == 0 {
@@ -154,7 +166,7 @@ impl Ledger {
     /// The status of an `exit()` that found no room in the ring buffer.
     pub fn exit_asked(&self) -> Option<i64> {
         let asked = self.places.iter().find(|p| p.cause == Cause::Exit && p.seen.count > 0);
-        asked.map(|p| p.seen.error)
+        asked.map(|p| p.seen.error())
     }
 
     /// Counts packets that were lost, which are events, too.
@@ -197,7 +209,7 @@ impl Place {
 
     fn report(&mut self) -> Notice {
         self.reported = self.seen.count;
-        let Tally { count, error } = self.seen;
+        let (count, error) = (self.seen.count, self.seen.error());
         let helper = |name: &str, code| WarningKind::Helper { name: name.into(), code };
         let full = self.map.as_ref().filter(|_| error == -i64::from(libc::E2BIG));
         let (message, kind) = match &self.cause {
@@ -320,6 +332,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
 fn error_text(code: i64) -> String {
     match i32::try_from(code.unsigned_abs()) {
         Ok(0) | Err(_) => "the helper gave nothing".into(),
+        Ok(number) if number.unsigned_abs() >= ERRORS - 1 => "a rare error".into(),
         Ok(number) => {
             // The standard library appends the number.
             let text = io::Error::from_raw_os_error(number).to_string();
@@ -331,28 +344,46 @@ fn error_text(code: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Loss;
     use crate::runtime::output::tests::{plan, span};
 
     fn ledger(script: &str, losses: Vec<(&str, Cause)>) -> Ledger {
         let mut plan = plan(script);
         plan.losses = losses
             .into_iter()
-            .map(|(at, cause)| Loss { span: span(script, at), cause, quiet: false })
+            .map(|(at, cause)| Loss { span: span(script, at), cause, at: 0, quiet: false })
             .collect();
         Ledger::of(&plan)
     }
 
     fn tally(count: u64, error: i64) -> Tally {
-        Tally { count, error }
+        Tally::new(count, error)
     }
 
     #[test]
-    fn cells_are_summed_and_the_error_is_one_that_happened() {
-        let cells: Vec<u8> =
-            [2i64, -14, 3, -7, 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
-        assert_eq!(Tally::of(&cells), tally(5, -7));
-        assert_eq!(Tally::of(&[1; 9]), tally(0, 0));
+    fn counters_are_read_where_the_plan_says() {
+        let mut counters = [0u64; 1 + ERRORS as usize + 256];
+        (counters[0], counters[1], counters[1 + 14], counters[1 + ERRORS as usize + 3]) =
+            (5, 2, 3, 1);
+        let bytes: Vec<u8> = counters.iter().flat_map(|n| n.to_ne_bytes()).collect();
+        let causes =
+            [Cause::RingBufferFull, Cause::Helper { name: "probe_read".into() }, Cause::Exit];
+        let mut plan = plan("");
+        let mut at = 0;
+        for cause in causes {
+            plan.losses.push(Loss {
+                span: Span::default(),
+                cause: cause.clone(),
+                at,
+                quiet: false,
+            });
+            at += cause.outcomes() * 8;
+        }
+        let [full, read, exit] =
+            <[Tally; 3]>::try_from(tallies(&plan, &bytes)).expect("three places");
+        assert_eq!(full, tally(5, 0));
+        assert_eq!(read, Tally { count: 5, errors: vec![(0, 2), (-14, 3)] });
+        assert_eq!((read.error(), exit), (-14, tally(1, 3)));
+        assert_eq!(tallies(&plan, &bytes[..7])[0], Tally::default());
     }
 
     #[test]

@@ -8,20 +8,20 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::MapCore;
+use libbpf_rs::{MapCore, MapFlags};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::error::Error;
-use super::ledger::{Ledger, Shortfall, Sizes, Tally};
+use super::ledger::{self, Ledger, Shortfall, Sizes};
 use super::load::{Loaded, damaged, page_size};
-use super::maps::{KernelMap, MapData, MapReader, Merged};
+use super::maps::{KernelMap, MapData, Merged};
 use super::output::{self, Maps, Output};
 use super::packets::Packets;
 use super::relay::{Chunk, Relay};
 use super::ring::Ring;
 use super::signals::OwnSignal;
 use crate::diag::Diagnostic;
-use crate::plan::{self, Action, Layout, MapValue, Plan};
+use crate::plan::{self, Action, Plan};
 use crate::source::Span;
 
 /// How long an event may wait if the kernel does not wake us.
@@ -593,41 +593,23 @@ impl Maps for ScriptMaps<'_> {
 
 /// The loss counters, and what was said about them.
 struct Losses<'s> {
+    plan: &'s Plan,
     map: Option<&'s libbpf_rs::Map<'s>>,
-    /// Their map, described as one of the script's, so that it is read alike.
-    described: plan::Map,
     ledger: Ledger,
 }
 
 impl<'s> Losses<'s> {
-    fn of(plan: &Plan, map: Option<&'s libbpf_rs::Map<'s>>) -> Losses<'s> {
-        let word = |size, signed| Layout::Int { size, signed };
-        let described = plan::Map {
-            name: plan::LOSSES_MAP.to_owned(),
-            bpf_name: plan::LOSSES_MAP.to_owned(),
-            key: Some(word(4, false)),
-            key_size: 4,
-            value: MapValue::Plain(word(8, false)),
-            value_size: plan::LOSS_CELL,
-            per_cpu: true,
-            max_entries: u32::try_from(plan.losses.len()).unwrap_or(u32::MAX),
-        };
-        Losses { map, described, ledger: Ledger::of(plan) }
+    fn of(plan: &'s Plan, map: Option<&'s libbpf_rs::Map<'s>>) -> Losses<'s> {
+        Losses { plan, map, ledger: Ledger::of(plan) }
     }
 
     /// What there is to say about losses since the last look. A failure to
     /// read them is no reason to end a run.
     fn look(&mut self) -> Vec<super::ledger::Notice> {
-        let Some(map) = self.map else { return vec![] };
-        let mut tallies = vec![Tally::default(); self.described.max_entries as usize];
-        let read = KernelMap::of(map.as_fd(), &self.described).and_then(|mut kernel| {
-            kernel.read(&mut |key, cells| {
-                let index = key.first_chunk().map(|k| u32::from_ne_bytes(*k) as usize);
-                if let Some(tally) = index.and_then(|i| tallies.get_mut(i)) {
-                    *tally = Tally::of(cells);
-                }
-            })
-        });
-        if read.is_err() { vec![] } else { self.ledger.update(&tallies) }
+        let counters = self.map.and_then(|m| m.lookup(&[0; 4], MapFlags::ANY).ok().flatten());
+        match counters {
+            Some(counters) => self.ledger.update(&ledger::tallies(self.plan, &counters)),
+            None => vec![],
+        }
     }
 }

@@ -159,6 +159,7 @@ impl Case {
             functions: vec![],
             foreign: vec![],
             maps: vec![out],
+            losses: 0,
             rodata: Vec::new(),
             params: Vec::new(),
             license: "GPL".into(),

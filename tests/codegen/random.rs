@@ -379,7 +379,7 @@ impl<'a> Interpreter<'a> {
 
     fn at(&self, place: &Place) -> usize {
         let index = place.index.as_ref().map_or(0, |i| {
-            let value = (self.expr(&i.value) as u64).min(u64::from(i.count) - 1);
+            let value = i.bound(self.expr(&i.value) as u64);
             value as usize * i.stride as usize
         });
         place.offset as usize + index
@@ -396,6 +396,7 @@ impl<'a> Interpreter<'a> {
                 let value = self.arguments[at / 8];
                 return value.to_le_bytes()[..size].to_vec();
             }
+            Base::Losses => unreachable!("no program here loses anything"),
         };
         bytes[at..at + size].to_vec()
     }

@@ -42,7 +42,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
             max_entries: 16,
         }],
         events: vec![event(Action::Print), event(Action::Exit)],
-        losses: vec![Loss { span: line(0), cause: Cause::RingBufferFull, quiet: false }],
+        losses: vec![Loss { span: line(0), cause: Cause::RingBufferFull, at: 0, quiet: false }],
         params: vec![Param::ChildPid, Param::StartTime],
         time_formats: vec![],
         cgroup_filters: vec![],

@@ -65,6 +65,9 @@ impl Checker<'_> {
                 let size = u32::try_from(rodata.bytes.len()).ok();
                 Ok(Extent { size, writable: false, stack: false })
             }
+            Base::Losses => {
+                Ok(Extent { size: Some(self.module.losses), writable: true, stack: false })
+            }
         }
     }
 
@@ -76,7 +79,7 @@ impl Checker<'_> {
                 Home::Stack => s.align,
                 Home::Scratch { offset } => at(8, offset),
             }),
-            Base::Ptr(_) | Base::Context | Base::Rodata(_) => 8,
+            Base::Ptr(_) | Base::Context | Base::Rodata(_) | Base::Losses => 8,
         };
         let stride = place.index.as_ref().map_or(0, |i| i.stride);
         at(at(base, stride), place.offset)

@@ -48,6 +48,7 @@ fn module(body: Vec<StmtKind>) -> Module {
             map("ring", MapKind::RingBuffer, 0, 0, 4096),
         ],
         rodata: vec![Rodata { name: "text".into(), bytes: vec![1, 2, 3, 4], align: 1 }],
+        losses: 16,
         params: vec![plan::Param::OwnPid],
         license: "GPL".into(),
         arch: &ARCHES[0],
@@ -259,6 +260,7 @@ fn sizes_of_accesses() {
 #[test]
 fn what_must_not_be_written() {
     check(vec![store(Place::context(0), 8)], "a write to Context");
+    check(vec![store(Place::losses(16), 8)], "an access to Losses ends at 24, beyond 16");
     check(vec![store(Place::rodata(RodataId(0)), 4)], "a write to Rodata(RodataId(0))");
     check(vec![each(HASH, vec![store(Place::ptr(PtrId(2)), 8)])], "a write to Ptr(PtrId(2))");
 }

@@ -63,8 +63,7 @@ impl Ledger {
 
     /// Everything that the output lacks, in the order of the script.
     pub fn table(&self, sizes: Sizes) -> Vec<Row> {
-        let counted = self.places.iter().filter(|p| p.seen.count > 0);
-        let mut rows: Vec<Row> = counted.filter_map(|p| p.row(sizes)).collect();
+        let mut rows: Vec<Row> = self.places.iter().flat_map(|p| p.rows(sizes)).collect();
         let others = self.shortfalls.iter().map(|(span, what, count)| what.row(*span, *count));
         rows.extend(others);
         rows.sort_by_key(|row| row.span.map_or((1, Span::default()), |span| (0, span)));
@@ -73,9 +72,12 @@ impl Ledger {
 }
 
 impl Place {
-    /// What is missing because of this; nothing for what is only a warning.
-    fn row(&self, sizes: Sizes) -> Option<Row> {
-        let error = self.seen.error;
+    /// What is missing because of this, by error; nothing for what is only a warning.
+    fn rows(&self, sizes: Sizes) -> impl Iterator<Item = Row> {
+        self.seen.errors.iter().filter_map(move |(error, n)| self.row(sizes, *error, *n))
+    }
+
+    fn row(&self, sizes: Sizes, error: i64, count: u64) -> Option<Row> {
         let stack = |user: &bool| if *user { "ustack" } else { "kstack" };
         let full = self.map.as_ref().filter(|_| error == -i64::from(libc::E2BIG));
         let (cause, message, help) = match &self.cause {
@@ -137,7 +139,7 @@ impl Place {
             span: Some(self.span),
             cause,
             message,
-            count: self.seen.count,
+            count,
             map: self.map.as_ref().map(|map| (map.name.clone(), map.room)),
             error: (told && error != 0).then_some(error),
             help,
@@ -203,13 +205,13 @@ mod tests {
     fn row(cause: Cause, error: i64) -> Option<Row> {
         let mut plan = plan("begin { f() }");
         let at = span("begin { f() }", "f()");
-        plan.losses = vec![Loss { span: at, cause, quiet: false }];
+        plan.losses = vec![Loss { span: at, cause, at: 0, quiet: false }];
         let mut a = map(Some(U32), aggregate(Aggregation::Count));
         a.name = "@a".into();
         let plain = MapValue::Plain(U32);
         plan.maps = vec![a, map(Some(U32), plain)];
         let mut ledger = Ledger::of(&plan);
-        ledger.update(&[Tally { count: 3, error }]);
+        ledger.update(&[Tally::new(3, error)]);
         let table = ledger.table(SIZES);
         assert!(table.iter().all(|row| row.span == Some(at) && row.count == 3));
         table.into_iter().next()

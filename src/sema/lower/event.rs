@@ -166,7 +166,7 @@ impl Lower<'_> {
         });
         let lost = self.block(|l| match parts {
             // An end that was asked for must come.
-            [Part::Word(status, _)] if is_exit => l.loss(Cause::Exit, Some(status.clone())),
+            [Part::Word(status, _)] if is_exit => l.lost_exit(status.clone()),
             _ => l.loss(Cause::RingBufferFull, None),
         });
         self.emit(StmtKind::Event { map: super::map::EVENTS, size, record, body, lost });

@@ -16,7 +16,6 @@ use crate::types::{Aggregation, Type};
 
 /// The ring buffer and the loss counters come first in every module.
 pub(crate) const EVENTS: MapId = MapId(0);
-pub(crate) const LOSSES: MapId = MapId(1);
 
 /// `BPF_NOEXIST` of linux/bpf.h: only insert.
 const NOEXIST: i64 = 1;
@@ -45,8 +44,7 @@ pub(crate) struct ScriptMap {
 
 impl Shared {
     pub(super) fn internal_maps(&mut self, _host: &Host, _config: &Config) {
-        // Sizes of both are settled later: by the run side, by the number of
-        // loss counters.
+        // Its size is settled later, by the run side.
         self.maps.push(ir::Map {
             name: plan::EVENTS_MAP.into(),
             kind: MapKind::RingBuffer,
@@ -55,21 +53,6 @@ impl Shared {
             max_entries: 1 << 18,
             flags: 0,
         });
-        self.maps.push(ir::Map {
-            name: plan::LOSSES_MAP.into(),
-            kind: MapKind::PerCpuArray,
-            key_size: 4,
-            value_size: plan::LOSS_CELL,
-            max_entries: 1,
-            flags: 0,
-        });
-    }
-
-    pub(super) fn size_losses(&mut self) {
-        let count = super::index(self.losses.len()).max(1);
-        if let Some(map) = self.maps.get_mut(LOSSES.0 as usize) {
-            map.max_entries = count;
-        }
     }
 
     pub(super) fn script_maps(

@@ -204,7 +204,7 @@ impl Lower<'_> {
         match place.base {
             // Constants are padded; what maps hold was written in full.
             Base::Rodata(_) | Base::Ptr(_) => true,
-            Base::Slot(_) | Base::Context => false,
+            Base::Slot(_) | Base::Context | Base::Losses => false,
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub params: Vec<plan::Param>,
     pub events: Vec<plan::Event>,
     pub losses: Vec<plan::Loss>,
+    /// Bytes of their counters.
+    loss_bytes: u32,
     /// The script has an iterator that goes on without rtrace.
     pub pinned: bool,
     /// Functions so far, and their ids by the checker's.
@@ -156,6 +158,7 @@ pub(super) fn lower(
         params: Vec::new(),
         events: Vec::new(),
         losses: Vec::new(),
+        loss_bytes: 0,
         pinned: checked.probes.iter().any(|p| iterate::is_pinned(&p.instance)),
         functions: Vec::new(),
         foreign: std::mem::take(&mut checked.foreign),
@@ -198,7 +201,6 @@ pub(super) fn lower(
     if shared.diags.has_errors() {
         return Err(shared.diags);
     }
-    shared.size_losses();
     let (programs, plans): (Vec<_>, Vec<_>) = lowered.into_iter().unzip();
     let mut maps: Vec<plan::Map> = shared.script_maps.iter().map(|m| m.plan.clone()).collect();
     maps.sort_by(|a, b| a.name.cmp(&b.name));
@@ -231,6 +233,7 @@ pub(super) fn lower(
         foreign: shared.foreign,
         maps: shared.maps,
         rodata: shared.rodata,
+        losses: shared.loss_bytes,
         params: shared.params,
         license: config.license.clone(),
         arch: host.arch(),
@@ -474,7 +477,11 @@ impl Lower<'_> {
         let base = match place.base {
             // Records start 8 bytes behind an 8-aligned header; map values and
             // constants are aligned to 8.
-            ir::Base::Slot(_) | ir::Base::Ptr(_) | ir::Base::Context | ir::Base::Rodata(_) => 8,
+            ir::Base::Slot(_)
+            | ir::Base::Ptr(_)
+            | ir::Base::Context
+            | ir::Base::Rodata(_)
+            | ir::Base::Losses => 8,
         };
         let of = |n: u32| if n == 0 { 8 } else { 1 << n.trailing_zeros().min(3) };
         let index = place.index.as_ref().map_or(8, |i| of(i.stride));
@@ -482,42 +489,42 @@ impl Lower<'_> {
     }
 
     /// Counts that something was lost or failed here. `error` is what the
-    /// kernel returned.
+    /// kernel returned, negative.
     pub(crate) fn loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
+        let error = error.map(|e| Expr::binary(ir::BinaryOp::Sub, Expr::Const(0), e));
         self.count_loss(cause, error, false);
     }
 
     /// The same, for the table at the end only.
     pub(crate) fn quiet_loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
+        let error = error.map(|e| Expr::binary(ir::BinaryOp::Sub, Expr::Const(0), e));
         self.count_loss(cause, error, true);
     }
 
-    fn count_loss(&mut self, cause: plan::Cause, error: Option<Expr>, quiet: bool) {
-        let loss = plan::Loss { span: self.span, cause, quiet };
-        let known = self.shared.losses.iter().position(|l| *l == loss);
-        let at = known.unwrap_or_else(|| {
-            self.shared.losses.push(loss);
-            self.shared.losses.len() - 1
+    /// Counts an `exit()` that could not be told.
+    pub(crate) fn lost_exit(&mut self, status: Expr) {
+        let status = Expr::binary(ir::BinaryOp::And, status, Expr::Const(0xff));
+        self.count_loss(plan::Cause::Exit, Some(status), false);
+    }
+
+    /// Adds to one of a place's counters.
+    fn count_loss(&mut self, cause: plan::Cause, which: Option<Expr>, quiet: bool) {
+        let outcomes = cause.outcomes();
+        let (shared, span) = (&mut *self.shared, self.span);
+        let mut known = shared.losses.iter();
+        let known = known.find(|l| l.span == span && l.cause == cause && l.quiet == quiet);
+        let at = known.map(|l| l.at).unwrap_or_else(|| {
+            let at = shared.loss_bytes;
+            shared.loss_bytes += outcomes * 8;
+            shared.losses.push(plan::Loss { span, cause, at, quiet });
+            at
         });
-        let key = self.temp("loss", 4);
-        let store =
-            StmtKind::Store { to: key.clone(), size: 4, value: Expr::Const(i64::from(index(at))) };
-        self.emit(store);
-        let cell = self.ptr();
-        let found = self.block(|l| {
-            l.emit(StmtKind::AtomicAdd { to: Place::ptr(cell), size: 8, value: Expr::Const(1) });
-            if let Some(error) = error {
-                l.emit(StmtKind::Store { to: Place::ptr(cell).at(8), size: 8, value: error });
-            }
-        });
-        self.emit(StmtKind::Lookup {
-            map: map::LOSSES,
-            key,
-            cpu: None,
-            value: cell,
-            found,
-            missing: Vec::new(),
-        });
+        let counter = Place::losses(at);
+        let counter = match which {
+            Some(which) => counter.indexed(which, 8, outcomes),
+            None => counter,
+        };
+        self.emit(StmtKind::AtomicAdd { to: counter, size: 8, value: Expr::Const(1) });
     }
 
     /// Reports an error that only lowering can see.

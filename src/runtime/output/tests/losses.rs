@@ -12,7 +12,7 @@ fn noticed(
     options: Options,
 ) -> (String, String) {
     let mut plan = plan(script);
-    plan.losses = vec![Loss { span: span(script, at), cause, quiet: false }];
+    plan.losses = vec![Loss { span: span(script, at), cause, at: 0, quiet: false }];
     plan.maps = vec![named("@m", maps::map(Some(maps::U32), maps::aggregate(Aggregation::Count)))];
     let mut ledger = Ledger::of(&plan);
     streams(script, options, |o| {
@@ -26,7 +26,7 @@ fn noticed(
 #[test]
 fn lost_events() {
     let shown = |options| {
-        let tally = Tally { count: 3, error: 0 };
+        let tally = Tally::new(3, 0);
         noticed("print(1)", "print(1)", Cause::RingBufferFull, tally, options)
     };
     let total = "WARNING: Total lost event count: 3\n";
@@ -45,7 +45,7 @@ fn helpers_that_failed() {
     let script = "begin {\n  print(*$p);\n}";
     let shown = |options| {
         let cause = Cause::Helper { name: "probe_read_user".into() };
-        noticed(script, "*$p", cause, Tally { count: 1, error: -14 }, options)
+        noticed(script, "*$p", cause, Tally::new(1, -14), options)
     };
     assert_eq!(
         shown(Options::default()).1,
@@ -77,7 +77,7 @@ warning[runtime]: Bad address
 fn full_maps() {
     let script = "begin { @m[$i] = count(); }";
     let cause = Cause::MapUpdate { map: 0 };
-    let tally = Tally { count: 904, error: -7 };
+    let tally = Tally::new(904, -7);
     assert_eq!(
         noticed(script, "@m[$i] = count()", cause, tally, Options::default()).1,
         "\
@@ -98,7 +98,7 @@ warning[runtime]: map `@m` is full
 #[test]
 fn other_warnings() {
     let shown = |cause, error, options| {
-        noticed("begin { 1 / @z }", "1 / @z", cause, Tally { count: 2, error }, options)
+        noticed("begin { 1 / @z }", "1 / @z", cause, Tally::new(2, error), options)
     };
     let place = "\"count\": 2, \"filename\": \"stdin\", \"line\": 1, \"col\": 9}\n";
     for (cause, error, kind, rest) in [
@@ -149,10 +149,14 @@ warning[runtime]: division by zero, 1 is used as the result
 #[test]
 fn warnings_without_their_script_are_one_line() {
     let mut plan = plan("x");
-    plan.losses =
-        vec![Loss { span: Span::new(3, 5, 900), cause: Cause::IndexOutOfBounds, quiet: false }];
+    plan.losses = vec![Loss {
+        span: Span::new(3, 5, 900),
+        cause: Cause::IndexOutOfBounds,
+        at: 0,
+        quiet: false,
+    }];
     let mut ledger = Ledger::of(&plan);
-    let notices = ledger.update(&[Tally { count: 1, error: 0 }]);
+    let notices = ledger.update(&[Tally::new(1, 0)]);
     let (_, errors) = streams("x", Options::default(), |o| o.notice(&notices[0]));
     assert_eq!(errors, "WARNING: array index out of bounds\n");
 }
