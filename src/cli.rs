@@ -35,9 +35,8 @@ use clap_complete::Shell;
     max_term_width = 100
 )]
 pub struct Cli {
-    /// Program text
-    #[arg(short = 'e', value_name = "PROGRAM")]
-    pub program: Option<String>,
+    #[command(flatten)]
+    pub script: Script,
 
     /// List probes that match a pattern, or those of a script
     #[arg(short = 'l', long)]
@@ -67,21 +66,8 @@ pub struct Cli {
     #[arg(short = 'c', long = "cmd", value_name = "COMMAND")]
     pub command: Option<String>,
 
-    /// Write the output to a file
-    #[arg(short = 'o', long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Format of the output
-    #[arg(short = 'f', long, value_name = "FORMAT", default_value = "text")]
-    pub format: OutputFormat,
-
-    /// When the output is flushed
-    #[arg(short = 'B', value_name = "MODE", default_value = "line")]
-    pub buffering: Buffering,
-
-    /// Let bytes of traced programs reach a terminal as they are
-    #[arg(long)]
-    pub raw: bool,
+    #[command(flatten)]
+    pub style: Style,
 
     /// Tell at the end how often programs ran, and what they cost
     #[arg(long)]
@@ -110,25 +96,31 @@ pub struct Cli {
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
 
-    /// Where to look for included and imported files (may be repeated)
-    #[arg(short = 'I', value_name = "DIR")]
-    pub include_dirs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub includes: Includes,
 
-    /// Include a header before everything else (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    pub include: Vec<String>,
-
-    /// Show a stage and go on: ast, types, codegen, codegen-opt, libbpf, verifier, all
-    #[arg(short = 'd', long, value_name = "STAGE", value_delimiter = ',')]
+    /// Show a stage and go on: parse, ast, types, codegen, codegen-opt, dis, libbpf, verifier, all
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     pub debug: Vec<DebugStage>,
 
-    /// Show the result of a stage and stop
-    #[arg(long, value_name = "STAGE")]
+    /// Show the result of a stage and stop: tokens, ast, ir, plan, llvm, llvm-opt, asm, obj, btf
+    /// (the object's types, for `bpftool btf dump file`)
+    #[arg(long, value_name = "STAGE", hide_possible_values = true)]
     pub emit: Option<Stage>,
 
     /// Write the BPF object to a file as well
     #[arg(long, value_name = "FILE")]
     pub emit_elf: Option<PathBuf>,
+
+    /// Write LLVM's form to NAME.original.ll and NAME.optimized.ll as well
+    #[arg(long, value_name = "NAME")]
+    pub emit_llvm: Option<PathBuf>,
 
     /// End as soon as everything is attached
     #[arg(long)]
@@ -150,8 +142,8 @@ pub struct Cli {
     #[arg(long, group = "modes")]
     pub bench: bool,
 
-    /// The same: test, bench, format
-    #[arg(long, value_name = "MODE", group = "modes")]
+    /// The same: test, bench, format; or stop before loading: codegen
+    #[arg(long, value_name = "MODE", group = "modes", hide_possible_values = true)]
     pub mode: Option<Mode>,
 
     /// Pretend that the kernel lacks these features
@@ -182,13 +174,9 @@ pub struct Cli {
     #[arg(long, hide = true)]
     pub usdt_file_activation: bool,
 
-    /// Script file (`-` for standard input), then its parameters
-    #[arg(value_name = "FILE | PARAMS")]
-    pub args: Vec<String>,
-
-    /// More parameters; `--name=value` gives a named one
-    #[arg(last = true, value_name = "PARAMS")]
-    pub more: Vec<String>,
+    /// Accepted for old scripts: what LLVM gets is always checked
+    #[arg(long, hide = true)]
+    pub verify_llvm_ir: bool,
 }
 
 /// `rtrace build FILE -o OBJECT`.
@@ -199,9 +187,8 @@ pub struct Build {
     #[arg(short = 'o', long, value_name = "OBJECT")]
     pub output: PathBuf,
 
-    /// Program text
-    #[arg(short = 'e', value_name = "PROGRAM")]
-    pub program: Option<String>,
+    #[command(flatten)]
+    pub script: Script,
 
     /// Allow functions that change the traced system
     #[arg(long = "unsafe")]
@@ -210,21 +197,8 @@ pub struct Build {
     #[command(flatten)]
     pub messages: Messages,
 
-    /// Where to look for included and imported files (may be repeated)
-    #[arg(short = 'I', value_name = "DIR")]
-    pub include_dirs: Vec<PathBuf>,
-
-    /// Include a header before everything else (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    pub include: Vec<String>,
-
-    /// Script file (`-` for standard input), then its parameters
-    #[arg(value_name = "FILE | PARAMS")]
-    pub args: Vec<String>,
-
-    /// More parameters; `--name=value` gives a named one
-    #[arg(last = true, value_name = "PARAMS")]
-    pub more: Vec<String>,
+    #[command(flatten)]
+    pub includes: Includes,
 }
 
 /// `rtrace flame FILE -o GRAPH`.
@@ -303,13 +277,8 @@ pub struct Check {
     #[arg(long = "unsafe")]
     pub unsafe_mode: bool,
 
-    /// Where to look for included and imported files (may be repeated)
-    #[arg(short = 'I', value_name = "DIR")]
-    pub include_dirs: Vec<PathBuf>,
-
-    /// Include a header before everything else (may be repeated)
-    #[arg(long, value_name = "FILE")]
-    pub include: Vec<String>,
+    #[command(flatten)]
+    pub includes: Includes,
 
     /// Script files (`-` for standard input)
     #[arg(value_name = "FILE")]
@@ -385,21 +354,8 @@ pub struct Run {
     #[arg(short = 'c', long = "cmd", value_name = "COMMAND")]
     pub command: Option<String>,
 
-    /// Write the output to a file
-    #[arg(short = 'o', long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Format of the output
-    #[arg(short = 'f', long, value_name = "FORMAT", default_value = "text")]
-    pub format: OutputFormat,
-
-    /// When the output is flushed
-    #[arg(short = 'B', value_name = "MODE", default_value = "line")]
-    pub buffering: Buffering,
-
-    /// Let bytes of traced programs reach a terminal as they are
-    #[arg(long)]
-    pub raw: bool,
+    #[command(flatten)]
+    pub style: Style,
 
     /// Do not say how many probes are attached
     #[arg(short = 'q', long)]
@@ -424,6 +380,61 @@ pub struct Run {
     pub object: PathBuf,
 }
 
+/// A script and its parameters.
+#[derive(Debug, Clone, Args)]
+pub struct Script {
+    /// Program text
+    #[arg(short = 'e', value_name = "PROGRAM", display_order = 0)]
+    pub program: Option<String>,
+
+    /// Script file (`-` for standard input), then its parameters
+    #[arg(value_name = "FILE | PARAMS")]
+    pub args: Vec<String>,
+
+    /// More parameters; `--name=value` gives a named one
+    #[arg(last = true, value_name = "PARAMS")]
+    pub more: Vec<String>,
+}
+
+/// What a script takes from elsewhere.
+#[derive(Debug, Clone, Args)]
+pub struct Includes {
+    /// Where to look for included and imported files (may be repeated)
+    #[arg(short = 'I', value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+
+    /// Include a header before everything else (may be repeated)
+    #[arg(long = "include", value_name = "FILE")]
+    pub headers: Vec<String>,
+}
+
+/// How the output looks and where it goes.
+#[derive(Debug, Clone, Args)]
+pub struct Style {
+    /// Write the output to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Format of the output: text, json (an object for each line and map), folded (stacks for
+    /// flame graphs), pprof (stacks), perfetto (events and counters)
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub format: OutputFormat,
+
+    /// When the output is flushed: line (at ends of lines), full (when a buffer is), none (always)
+    #[arg(short = 'B', value_name = "MODE", default_value = "line", hide_possible_values = true)]
+    pub buffering: Buffering,
+
+    /// Let bytes of traced programs reach a terminal as they are
+    #[arg(long)]
+    pub raw: bool,
+}
+
 /// Which messages are shown, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Messages {
@@ -435,29 +446,23 @@ pub struct Messages {
     #[arg(short = 'W', value_name = "NAME", value_delimiter = ',')]
     pub warning_words: Vec<String>,
 
-    /// How errors and warnings are written
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    /// How errors and warnings are written: text, json (an object per line)
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub message_format: MessageFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MessageFormat {
     Text,
-    /// An object per line
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// Text as bpftrace has it
     Text,
-    /// A JSON object for each line and map
     Json,
-    /// Stacks and their numbers, for flame graphs
     Folded,
-    /// Stacks for pprof
     Pprof,
-    /// Events and counters for Perfetto
     Perfetto,
 }
 
@@ -481,15 +486,18 @@ pub enum Mode {
     Test,
     Bench,
     Format,
+    Codegen,
 }
 
 /// What `-d` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DebugStage {
+    Parse,
     Ast,
     Types,
     Codegen,
     CodegenOpt,
+    Dis,
     Libbpf,
     Verifier,
     All,
@@ -506,7 +514,6 @@ pub enum Stage {
     LlvmOpt,
     Asm,
     Obj,
-    /// The object's types, as `bpftool btf dump file` reads them
     Btf,
 }
 

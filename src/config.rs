@@ -360,6 +360,7 @@ impl Config {
             {
                 diags.push(
                     Diagnostic::global(format!("`{value}` is no value of the variable `{name}`"))
+                        .beside()
                         .help(format!("write {}", key.values)),
                 );
             }

@@ -26,8 +26,8 @@ pub fn text(host: &Host) -> String {
         format!("  version: v{}", env!("CARGO_PKG_VERSION")),
         format!("  LLVM: {}", option_env!("RTRACE_LLVM_VERSION").unwrap_or("none")),
         "  bfd: no".to_string(),
-        "  libdw (DWARF support): no".to_string(),
-        "  libsystemd (systemd notify support): no".to_string(),
+        "  libdw (DWARF support): yes".to_string(),
+        "  libsystemd (systemd notify support): yes".to_string(),
         "  blazesym (advanced symbolization): yes".to_string(),
         "  dwunwind (DWARF stack unwinding): no".to_string(),
     ];

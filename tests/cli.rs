@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+#[path = "cli/contract.rs"]
+mod contract;
 #[path = "cli/exports.rs"]
 mod exports;
 #[path = "harness/feed.rs"]
@@ -265,6 +267,7 @@ fn json_is_one_object_a_line() {
         "{\"type\": \"printf\", \"data\": \"3\"}\n",
         "{\"type\": \"map\", \"data\": {\"@a\": {\"1,xy\": 2}}}\n",
         "{\"type\": \"hist\", \"data\": {\"@h\": [{\"min\": 4, \"max\": 7, \"count\": 1}]}}\n",
+        "{\"type\": \"losses\", \"data\": []}\n",
     ));
 }
 
@@ -286,7 +289,7 @@ fn settings_come_from_the_environment() {
         .env("BPFTRACE_MAX_MAP_KEYS", "1")
         .done()
         .stdout("\n\n@x[1]: 1\n")
-        .stderr_has("map `@x` is full");
+        .stderr_has("`@x` has room for 1 keys");
 }
 
 #[test]
@@ -448,7 +451,7 @@ fn without_libclang_its_package_is_named() {
     rtrace(&["-q", "-e", script])
         .env("LIBCLANG_PATH", "/nowhere")
         .done()
-        .code(1)
+        .code(2)
         .stderr_has("apt install libclang-dev");
 }
 
@@ -465,10 +468,10 @@ fn compiled_c_is_linked_into_objects() {
     rtrace(&[text(&script)])
         .env("PATH", "/nowhere")
         .done()
-        .code(1)
+        .code(2)
         .stderr_has("clang, which is not installed");
     folder.file("twice.bpf.c", "int twice(int n) { return 2 * m; }\n");
-    rtrace(&[text(&script)]).done().code(1).stderr_has("undeclared identifier 'm'");
+    rtrace(&[text(&script)]).done().code(2).stderr_has("undeclared identifier 'm'");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::memory::{JOIN_COUNT, JOIN_LENGTH};
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::{Diagnostic, Warning};
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
-use crate::plan::{Action, Conversion, ConversionKind, Format, Piece};
+use crate::plan::{Action, Cause, Conversion, ConversionKind, Format, Piece};
 use crate::sema::Checker;
 use crate::sema::format;
 use crate::sema::lower::{Lower, Remote};
@@ -344,6 +344,13 @@ fn lower_join(l: &mut Lower<'_>, call: &Lowered<'_>) {
         pointers.push(pointer);
         fields.push(Type::Str(JOIN_LENGTH));
     }
+    l.when(Expr::binary(B::Ne, Expr::Local(going), Expr::Const(0)), |l| {
+        let next = Remote { base: base.clone(), offset: JOIN_COUNT * 8, space };
+        let next = l.read_word(&next, &Type::UINT64);
+        l.when(Expr::binary(B::Ne, next, Expr::Const(0)), |l| {
+            l.quiet_loss(Cause::ArgumentsCut { limit: JOIN_COUNT }, None);
+        });
+    });
     let action = Action::Join { separator: separator.clone() };
     l.event_strings(action, &pointers, JOIN_LENGTH, space);
 }

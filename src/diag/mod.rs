@@ -31,6 +31,9 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The name of a warning, also where `-W` made an error of it.
     pub name: Option<Warning>,
+    /// Whether it is about what belongs to a script beside its text: imports, C, the
+    /// environment. The exit status tells.
+    pub beside: bool,
     pub message: String,
     /// The characters that the message is about, and a short text under them.
     pub primary: Option<(Span, String)>,
@@ -82,6 +85,7 @@ impl Diagnostic {
         Diagnostic {
             severity,
             name: None,
+            beside: false,
             message,
             primary,
             labels: vec![],
@@ -97,6 +101,13 @@ impl Diagnostic {
     pub fn weaken(mut self, name: Warning) -> Diagnostic {
         self.severity = Severity::Warning;
         self.name = Some(name);
+        self
+    }
+
+    /// About an import, C, or the environment.
+    #[must_use]
+    pub fn beside(mut self) -> Diagnostic {
+        self.beside = true;
         self
     }
 
@@ -154,6 +165,13 @@ impl Diagnostics {
 
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// Whether there are errors, and all of them are about what belongs to a script beside its
+    /// text.
+    pub fn are_beside(&self) -> bool {
+        let mut errors = self.list.iter().filter(|d| d.severity == Severity::Error).peekable();
+        errors.peek().is_some() && errors.all(|d| d.beside)
     }
 
     /// The messages, errors first, in the order of the script.

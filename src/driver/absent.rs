@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Failed, Outcome, Style, fail};
+use super::{Failed, Outcome, fail};
+use crate::cli;
 use crate::host::Host;
 use crate::sema::ObjectFile;
 
@@ -34,7 +35,7 @@ pub(super) fn check_privileges() -> Result<(), Failed> {
 }
 
 /// Says why nothing runs.
-pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &Style<'_>) -> Outcome {
+pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &cli::Style) -> Outcome {
     let failed: Failed = fail("this rtrace was built without its run side; it only compiles");
     Err(failed)
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::objects;
 use crate::builtins;
+use crate::cli::Includes;
 use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::headers::{self, Wrong};
 use crate::parser::{self, ast::Script, cdef};
@@ -26,6 +27,14 @@ pub(super) struct Search {
     pub(super) headers: Vec<String>,
     /// Headers whose types the kernel describes are read too, for their constants.
     pub(super) thoroughly: bool,
+}
+
+impl Search {
+    /// As the flags say.
+    pub(super) fn of(includes: &Includes) -> Search {
+        let Includes { folders, headers } = includes.clone();
+        Search { folders, headers, thoroughly: false }
+    }
 }
 
 /// A script with all that belongs to it.
@@ -186,7 +195,7 @@ impl Loader<'_> {
             let d = Diagnostic::error(import.span, format!("cannot import `{name}`"))
                 .at("there is no such file")
                 .help("paths start at the folder of the script, or at one given by `-I`");
-            self.diags.push(d);
+            self.diags.push(d.beside());
             return;
         };
         if !path.is_dir() {
@@ -198,7 +207,7 @@ impl Loader<'_> {
             let d = Diagnostic::error(import.span, format!("everybody may write to `{name}`"))
                 .note("anybody could add a script to it, which would run as root")
                 .help("take the permission away: `chmod o-w`");
-            self.diags.push(d);
+            self.diags.push(d.beside());
             return;
         }
         let entries = fs::read_dir(&path).into_iter().flatten().flatten();
@@ -208,7 +217,7 @@ impl Loader<'_> {
         if files.is_empty() {
             let d = Diagnostic::warning(Warning::EmptyImport, import.span, "nothing is imported")
                 .at("no `.bt`, `.h`, `.bpf.c` or `.bpf.o` file is in this folder");
-            self.diags.push(d);
+            self.diags.push(d.beside());
         }
         for file in files {
             self.import_file(&file, import.span, into);
@@ -223,7 +232,7 @@ impl Loader<'_> {
                 if self.is_new(path) {
                     match objects::read(path, span, &self.search.folders) {
                         Ok(object) => self.objects.push(object),
-                        Err(d) => self.diags.push(*d),
+                        Err(d) => self.diags.push(d.beside()),
                     }
                 }
                 return;
@@ -231,7 +240,7 @@ impl Loader<'_> {
             None => {
                 let d = Diagnostic::error(span, format!("cannot import `{shown}`"))
                     .at("the name ends in none of `.bt`, `.h`, `.bpf.c` and `.bpf.o`");
-                self.diags.push(d);
+                self.diags.push(d.beside());
                 return;
             }
         }
@@ -244,7 +253,7 @@ impl Loader<'_> {
             let d = Diagnostic::error(entry.key.span, "an imported script has no config block")
                 .label(span, "imported here")
                 .help("write it in the script that imports this one");
-            self.diags.push(d);
+            self.diags.push(d.beside());
         }
         into.cdefs.append(&mut script.cdefs);
         into.items.append(&mut script.items);
@@ -256,7 +265,7 @@ impl Loader<'_> {
             let d = Diagnostic::error(span, format!("`{shown}` is no header"))
                 .at("it holds more than C definitions")
                 .help("rename it to end in `.bt` and import it");
-            self.diags.push(d);
+            self.diags.push(d.beside());
         }
     }
 
@@ -271,7 +280,7 @@ impl Loader<'_> {
                 let shown = path.display();
                 let d =
                     Diagnostic::error(span, format!("cannot read `{shown}`")).note(why.to_string());
-                self.diags.push(d);
+                self.diags.push(d.beside());
                 None
             }
         }

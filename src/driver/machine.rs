@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Failed, Outcome, Style, USAGE, fail, failed, messages};
+use super::{Failed, Outcome, USAGE, fail, failed, messages};
 use crate::cli;
 use crate::diag::Diagnostic;
 use crate::host::Host;
@@ -45,10 +45,10 @@ pub(super) fn execute(
     elf: Vec<u8>,
     setup: &runtime::Options,
     host: &Host,
-    style: &Style<'_>,
+    style: &cli::Style,
 ) -> Outcome {
     let object = Object::from_bytes(elf).map_err(fail)?;
-    let (out, terminal): (Box<dyn Write>, bool) = match style.output {
+    let (out, terminal): (Box<dyn Write>, bool) = match &style.output {
         Some(path) => {
             let file = fs::File::create(path)
                 .map_err(|e| fail(format!("cannot write `{}`: {e}", path.display())))?;
@@ -93,7 +93,7 @@ pub(super) fn execute(
     let status = runtime::run(object, setup, host, &mut output).map_err(|error| {
         messages::write(&error.diagnostics, &sources);
         if let (Some(log), true) = (&error.log, setup.verbose) {
-            eprintln!("{log}");
+            messages::say(&format!("{log}\n"));
         }
         Failed(error.status)
     })?;

@@ -4,10 +4,10 @@
 //! It is said once for the whole process, when the arguments are read: a
 //! message may come from anywhere, also before there is a script.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::OnceLock;
 
-use super::{Failed, USAGE, failed};
+use super::{BESIDE, Failed, USAGE, failed};
 use crate::cli::{MessageFormat, Messages};
 use crate::diag::{Diagnostic, Diagnostics, Form, Levels};
 use crate::source::Sources;
@@ -52,14 +52,23 @@ fn text_form() -> Form {
 
 /// Shows messages; errors end the pipeline.
 pub(super) fn shown(diags: &Diagnostics, sources: &Sources) -> Result<(), Failed> {
-    if write(diags, sources) { Err(Failed(USAGE)) } else { Ok(()) }
+    match write(diags, sources) {
+        true if diags.are_beside() => Err(Failed(BESIDE)),
+        true => Err(Failed(USAGE)),
+        false => Ok(()),
+    }
 }
 
 /// Shows what is to be shown, and says whether there were errors.
 pub(super) fn write(diags: &Diagnostics, sources: &Sources) -> bool {
     let list = levels().apply(diags);
-    eprint!("{}", list.render(sources, form()));
+    say(&list.render(sources, form()));
     list.has_errors()
+}
+
+/// Text on the error stream. Where that is closed there is nobody to tell.
+pub(super) fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// What is wrong with the arguments. They could not be read, so whether JSON is
@@ -83,5 +92,5 @@ pub(super) fn wrong_use(error: &clap::Error, args: &[String]) {
             None => d.note(line),
         };
     }
-    eprint!("{}", Diagnostics { list: vec![d] }.render(&Sources::default(), Form::Json));
+    say(&Diagnostics { list: vec![d] }.render(&Sources::default(), Form::Json));
 }

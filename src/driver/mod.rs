@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use crate::builtins;
-use crate::cli::{self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Stage};
+use crate::cli::{self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Script, Stage};
 use crate::codegen;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::flame;
@@ -39,6 +39,9 @@ use messages::shown;
 
 /// Exit status of wrong use and wrong scripts.
 const USAGE: u8 = 1;
+
+/// Exit status of wrong imports, wrong C and wrong settings in the environment.
+const BESIDE: u8 = 2;
 
 /// Why a pipeline ended early: its messages are shown already.
 struct Failed(u8);
@@ -82,7 +85,7 @@ pub fn wrong_use(error: &clap::Error, args: &[String]) -> u8 {
 
 /// Compiles a script and runs it.
 fn run(cli: &Cli) -> Outcome {
-    let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+    let (source, params) = read(&cli.script)?;
     if asks_for_help(cli, &source) {
         let (sources, file) = sources(source);
         return say(&builtins::usage(&sources, file));
@@ -101,6 +104,12 @@ fn run(cli: &Cli) -> Outcome {
     if let Some(path) = &cli.emit_elf {
         write(path, &elf)?;
     }
+    if let Some(name) = &cli.emit_llvm {
+        emit_llvm(name, &checked, &host)?;
+    }
+    if cli.mode == Some(cli::Mode::Codegen) {
+        return Ok(0);
+    }
     let many = options.scope.processes || options.scope.follow;
     let setup = Setup {
         pid: options.pid,
@@ -117,20 +126,28 @@ fn run(cli: &Cli) -> Outcome {
         max_overhead: cli.max_overhead,
         dry_run: cli.dry_run,
         mode: options.mode,
-        on_stdout: cli.output.is_none(),
+        on_stdout: cli.style.output.is_none(),
     };
-    let style = Style {
-        output: cli.output.as_deref(),
-        format: cli.format,
-        buffering: cli.buffering,
-        raw: cli.raw,
-    };
-    execute(elf, &setup, &host, &style)
+    execute(elf, &setup, &host, &cli.style)
+}
+
+/// `--emit-llvm`: before and after optimisation, in a file each.
+fn emit_llvm(name: &Path, checked: &Checked, host: &Host) -> Result<(), Failed> {
+    let (module, plan, cpu) = (&checked.module, &checked.plan, &cpu(host));
+    for (ending, text) in [
+        (".original.ll", codegen::llvm(module, plan, cpu)),
+        (".optimized.ll", codegen::llvm_opt(module, plan, cpu)),
+    ] {
+        let mut path = name.as_os_str().to_owned();
+        path.push(ending);
+        write(Path::new(&path), text.map_err(bug)?.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Whether `-- --help` is given, and not for the script itself.
 fn asks_for_help(cli: &Cli, source: &Source) -> bool {
-    let (_, named) = parameters(Vec::new(), &cli.more);
+    let (_, named) = parameters(Vec::new(), &cli.script.more);
     let own = ["getopt(\"help\"", "getopt( \"help\""].iter().any(|t| source.text.contains(t));
     named.iter().any(|(name, value)| name == "help" && value.is_none()) && !own
 }
@@ -148,16 +165,10 @@ pub fn run_object(run: &Run) -> u8 {
             verbose: run.verbose,
             strict: run.strict,
             dry_run: run.dry_run,
-            on_stdout: run.output.is_none(),
+            on_stdout: run.style.output.is_none(),
             ..Setup::default()
         };
-        let style = Style {
-            output: run.output.as_deref(),
-            format: run.format,
-            buffering: run.buffering,
-            raw: run.raw,
-        };
-        execute(elf, &setup, &live(Path::new("/")), &style)
+        execute(elf, &setup, &live(Path::new("/")), &run.style)
     };
     start().unwrap_or_else(|Failed(status)| status)
 }
@@ -166,15 +177,11 @@ pub fn run_object(run: &Run) -> u8 {
 pub fn build(build: &Build) -> u8 {
     let start = || {
         messages::choose(&build.messages)?;
-        let (source, params) = read(build.program.as_deref(), &build.args)?;
+        let (source, params) = read(&build.script)?;
         let host = live(Path::new("/"));
-        let options = unattached(params, &build.more, build.unsafe_mode);
+        let options = unattached(params, &build.script.more, build.unsafe_mode);
         let (mut sources, file) = sources(source);
-        let search = Search {
-            folders: build.include_dirs.clone(),
-            headers: build.include.clone(),
-            thoroughly: false,
-        };
+        let search = Search::of(&build.includes);
         let checked = checked(&mut sources, file, &search, &host, &options)?;
         let elf = compile(&checked, &host)?;
         write(&build.output, &elf)?;
@@ -252,37 +259,28 @@ pub fn explain(explain: &cli::Explain) -> u8 {
 
 /// `--fmt`: a script in canonical form, to standard output or into a file.
 fn format(cli: &Cli) -> Outcome {
-    let (source, _) = read(cli.program.as_deref(), &cli.args)?;
+    let (source, _) = read(&cli.script)?;
     let text = tools::formatted(source)?;
-    match &cli.output {
+    match &cli.style.output {
         Some(path) => tools::replace(path, &text).map(|()| 0),
         None => say(&text),
     }
 }
 
-/// How the output looks and where it goes.
-#[cfg_attr(not(feature = "bpf"), allow(dead_code, reason = "only the run side prints"))]
-struct Style<'a> {
-    output: Option<&'a Path>,
-    format: cli::OutputFormat,
-    buffering: cli::Buffering,
-    /// Bytes of traced programs go to terminals as they are.
-    raw: bool,
-}
-
 /// `-l`: probes by pattern, or those of a script.
 fn list(cli: &Cli) -> Outcome {
     let host = host(cli);
-    let mut params = cli.args.clone();
-    let script = match (&cli.program, params.first()) {
+    let mut params = cli.script.args.clone();
+    let script = match (&cli.script.program, params.first()) {
         (Some(_), _) => true,
         (None, Some(first)) => Path::new(first).is_file(),
         (None, None) => false,
     };
     if script {
-        let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+        let (source, params) = read(&cli.script)?;
         let (mut sources, file) = sources(source);
-        let Loaded { script: tree, mut diags, .. } = load(&mut sources, file, &search(cli));
+        let Loaded { script: tree, mut diags, .. } =
+            load(&mut sources, file, &Search::of(&cli.includes));
         let options = options(cli, params)?;
         if !diags.has_errors() {
             let (names, found) = sema::expand_names(&tree, &host, &options);
@@ -308,12 +306,16 @@ fn list(cli: &Cli) -> Outcome {
 
 /// Names of probes as a terminal may have them: symbols of binaries are anybody's.
 fn listed<'t>(cli: &Cli, text: &'t str) -> Cow<'t, str> {
-    if io::stdout().is_terminal() && !cli.raw { guard::text(text) } else { Cow::Borrowed(text) }
+    if io::stdout().is_terminal() && !cli.style.raw {
+        guard::text(text)
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// `--emit`: a stage's result, for reading.
 fn emit(cli: &Cli, stage: Stage) -> Outcome {
-    let (source, params) = read(cli.program.as_deref(), &cli.args)?;
+    let (source, params) = read(&cli.script)?;
     let (mut sources, file) = sources(source.clone());
     if stage == Stage::Tokens {
         return say(&lexer::print(&sources, file, &builtins::is_value));
@@ -325,7 +327,7 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
     }
     let host = host(cli);
     let options = options(cli, params)?;
-    let checked = checked(&mut sources, file, &search(cli), &host, &options)?;
+    let checked = checked(&mut sources, file, &Search::of(&cli.includes), &host, &options)?;
     let cpu = cpu(&host);
     let text = |result: Result<String, String>| result.map_err(bug);
     match stage {
@@ -342,7 +344,7 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
             let elf = compile(&checked, &host)?;
             let types = crate::object::types(&elf)
                 .ok_or_else(|| bug("the object does not describe its types".to_owned()))?;
-            match &cli.output {
+            match &cli.style.output {
                 Some(path) => write(path, &types)?,
                 None => {
                     io::stdout().write_all(&types).map_err(|_| Failed(0))?;
@@ -352,7 +354,7 @@ fn emit(cli: &Cli, stage: Stage) -> Outcome {
         }
         Stage::Obj => {
             let elf = compile(&checked, &host)?;
-            match &cli.output {
+            match &cli.style.output {
                 Some(path) => write(path, &elf)?,
                 None => {
                     io::stdout().write_all(&elf).map_err(|_| Failed(0))?;
@@ -371,11 +373,14 @@ fn check(
     options: &sema::Options,
 ) -> Result<Checked, Failed> {
     let (mut sources, file) = sources(source);
+    if shows(cli, DebugStage::Parse) {
+        messages::say(&lexer::print(&sources, file, &builtins::is_value));
+    }
     if shows(cli, DebugStage::Ast) {
         let (tree, _) = parser::parse(&sources, file, &builtins::is_value);
-        eprint!("{}", parser::print::print_grouped(&tree));
+        messages::say(&parser::print::print_grouped(&tree));
     }
-    let search = search(cli);
+    let search = Search::of(&cli.includes);
     let checked = checked(&mut sources, file, &search, host, options)?;
     if shows(cli, DebugStage::Types) {
         say(&ir::print(&checked.module))?;
@@ -387,11 +392,10 @@ fn check(
     if shows(cli, DebugStage::CodegenOpt) {
         say(&codegen::llvm_opt(&checked.module, &checked.plan, &cpu).map_err(bug)?)?;
     }
+    if shows(cli, DebugStage::Dis) {
+        say(&codegen::asm(&checked.module, &checked.plan, &cpu).map_err(bug)?)?;
+    }
     Ok(checked)
-}
-
-fn search(cli: &Cli) -> Search {
-    Search { folders: cli.include_dirs.clone(), headers: cli.include.clone(), thoroughly: false }
 }
 
 /// Parses and checks a script with all that belongs to it; also tells whether headers
@@ -468,13 +472,14 @@ fn cpu(host: &Host) -> codegen::Options {
 }
 
 /// The script and what follows it on the command line.
-fn read(program: Option<&str>, args: &[String]) -> Result<(Source, Vec<String>), Failed> {
-    if let Some(text) = program {
-        let source = Source { name: "stdin".into(), text: text.to_string() };
-        return Ok((source, args.to_vec()));
+fn read(script: &Script) -> Result<(Source, Vec<String>), Failed> {
+    if let Some(text) = &script.program {
+        let source = Source { name: "stdin".into(), text: text.clone() };
+        return Ok((source, script.args.clone()));
     }
-    let Some((file, params)) = args.split_first() else {
-        eprintln!("{}", <Cli as clap::CommandFactory>::command().render_help());
+    let Some((file, params)) = script.args.split_first() else {
+        let help = <Cli as clap::CommandFactory>::command().render_help();
+        messages::say(&format!("{help}\n"));
         return Err(Failed(USAGE));
     };
     Ok((script_text(file)?, params.to_vec()))
@@ -522,7 +527,7 @@ fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
         cgroup: cli.cgroup.is_some() || cli.container.is_some(),
     };
     let alone = !scope.processes && !scope.follow;
-    let (params, named) = parameters(params, &cli.more);
+    let (params, named) = parameters(params, &cli.script.more);
     Ok(sema::Options {
         params,
         named,
@@ -534,11 +539,11 @@ fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
         no_feature: cli.no_feature.clone(),
         environment: environment(),
         probe_filter: cli.probe_filter.clone(),
-        stamped: cli.format == cli::OutputFormat::Perfetto,
+        stamped: cli.style.format == cli::OutputFormat::Perfetto,
         mode: match (cli.test, cli.bench, cli.mode) {
             (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
-            (false, false, None | Some(cli::Mode::Format)) => Mode::Trace,
+            (false, false, None | Some(cli::Mode::Format | cli::Mode::Codegen)) => Mode::Trace,
         },
         ..sema::Options::default()
     })

@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::{Outcome, fail, say};
-use crate::cli::{Build, Cli, Completions, Flame, Run};
+use crate::cli::{Build, Check, Cli, Completions, Explain, Flame, Fmt, Lsp, Run};
 use crate::config;
 use crate::help;
 use crate::probes::PROVIDERS;
@@ -25,6 +25,10 @@ fn command() -> clap::Command {
         .subcommand(Build::command().name("build"))
         .subcommand(Run::command().name("run"))
         .subcommand(Flame::command().name("flame"))
+        .subcommand(Check::command().name("check"))
+        .subcommand(Fmt::command().name("fmt"))
+        .subcommand(Explain::command().name("explain"))
+        .subcommand(Lsp::command().name("lsp"))
         .subcommand(Completions::command().name("completions"))
         .subcommand(clap::Command::new("man").about("Show the manual page, in roff"))
         .subcommand(topics)
@@ -169,6 +173,8 @@ fn render(out: &mut Vec<u8>) -> io::Result<()> {
     for (status, when) in [
         ("0", "The run ended; or what exit() in the script says."),
         ("1", "Wrong use, a wrong script, a missing privilege, a test that failed."),
+        ("2", "A wrong import, wrong C, a wrong setting in the environment."),
+        ("3", "With --strict: something got lost."),
         ("255", "The script could not be loaded or attached."),
     ] {
         entry(&mut roff, status, when);

@@ -35,11 +35,7 @@ pub(super) fn check(check: &Check) -> Outcome {
         let options = super::unattached(Vec::new(), &check.more, check.unsafe_mode);
         let mut sources = Sources::default();
         let id = sources.add(source);
-        let search = Search {
-            folders: check.include_dirs.clone(),
-            headers: check.include.clone(),
-            thoroughly: false,
-        };
+        let search = Search::of(&check.includes);
         match super::checked(&mut sources, id, &search, &host, &options) {
             Ok(_) => {}
             Err(Failed(wrong)) => status = wrong,

@@ -491,6 +491,10 @@ pub enum Cause {
     StringCut {
         room: u32,
     },
+    /// `join()` takes so many strings, and there are more.
+    ArgumentsCut {
+        limit: u32,
+    },
     DivisionByZero,
     IndexOutOfBounds,
     /// A loop wanted more rounds than the kernel makes.
@@ -528,6 +532,7 @@ impl Cause {
             Cause::Exit => 256,
             Cause::RingBufferFull
             | Cause::StringCut { .. }
+            | Cause::ArgumentsCut { .. }
             | Cause::DivisionByZero
             | Cause::IndexOutOfBounds
             | Cause::LoopLimit

@@ -153,6 +153,28 @@ impl Ledger {
         notices
     }
 
+    /// [`Ledger::update`] when the run has ended. What the table is about to tell is no
+    /// warning any more, unless `-k` asks for it.
+    pub fn last_update(&mut self, now: &[Tally]) -> Vec<Notice> {
+        let told: Vec<bool> = self.places.iter().map(|p| p.reported > 0).collect();
+        let mut notices = self.update(now);
+        let mut places =
+            self.places.iter_mut().zip(told).filter(|(p, told)| !told && p.reported > 0);
+        notices.retain(|notice| {
+            if !matches!(notice, Notice::Warning(_)) {
+                return true;
+            }
+            // Warnings come in the order of the places.
+            let Some((place, _)) = places.next() else { return true };
+            let kept = !place.is_loss() || place.is_read();
+            if !kept {
+                place.reported = 0;
+            }
+            kept
+        });
+        notices
+    }
+
     /// The last word, after a last [`Ledger::update`].
     pub fn finish(&mut self) -> Vec<Notice> {
         let again = self.places.iter_mut().filter(|p| p.reported > 0 && p.seen.count > p.reported);
@@ -187,6 +209,11 @@ impl Place {
         !self.quiet && self.cause != Cause::Exit
     }
 
+    /// Whether it is a failed read: a warning only with `-k`.
+    fn is_read(&self) -> bool {
+        matches!(&self.cause, Cause::Helper { name } if name.starts_with("probe_read"))
+    }
+
     /// Whether the table at the end has it.
     fn is_loss(&self) -> bool {
         match self.cause {
@@ -194,6 +221,7 @@ impl Place {
             | Cause::MapUpdate { .. }
             | Cause::Helper { .. }
             | Cause::StringCut { .. }
+            | Cause::ArgumentsCut { .. }
             | Cause::LoopLimit
             | Cause::Stack { .. }
             | Cause::StackCut { .. }
@@ -250,6 +278,9 @@ impl Place {
             Cause::StringCut { room } => {
                 (format!("a string is longer than {} bytes", room - 1), WarningKind::Other)
             }
+            Cause::ArgumentsCut { limit } => {
+                (format!("a list has more than {limit} strings"), WarningKind::Other)
+            }
             Cause::StackCut { user, limit } => {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("a {name} has more than {limit} frames"), WarningKind::Other)
@@ -258,12 +289,12 @@ impl Place {
                 ("`cpid` is 0: there is no child process".to_string(), WarningKind::Other)
             }
         };
-        let times = match count {
+        let times = |count: u64| match count {
             1 => "once".to_string(),
             n => format!("{n} times"),
         };
         let mut diagnostic =
-            Diagnostic::warning(diag::Warning::Runtime, self.span, &message).at(times);
+            Diagnostic::warning(diag::Warning::Runtime, self.span, &message).at(times(count));
         if let WarningKind::Helper { name, code } = &kind {
             diagnostic = diagnostic.note(format!("helper: {name}, retcode: {code}"));
         }
@@ -276,6 +307,9 @@ impl Place {
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
         };
+        for (other, count) in self.seen.errors.iter().filter(|(other, _)| *other != error) {
+            diagnostic = diagnostic.note(format!("{}: {}", times(*count), error_text(*other)));
+        }
         let span = self.span;
         Notice::Warning(Box::new(Warning { span, message, kind, count, diagnostic }))
     }
@@ -318,6 +352,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
         | Cause::Exit
         | Cause::Helper { .. }
         | Cause::StringCut { .. }
+        | Cause::ArgumentsCut { .. }
         | Cause::DivisionByZero
         | Cause::IndexOutOfBounds
         | Cause::LoopLimit
@@ -414,6 +449,35 @@ mod tests {
         assert_eq!(counts(&ledger.update(&[tally(9, 0)])), [0; 0]);
         assert_eq!(counts(&ledger.finish()), [9]);
         assert_eq!(counts(&ledger.finish()), [0; 0]);
+    }
+
+    #[test]
+    fn errors_of_a_place_are_told_apart() {
+        let mut ledger = ledger("f()", vec![("f()", Cause::Helper { name: "f".into() })]);
+        let errors = vec![(-14, 3), (-34, 2)];
+        let notices = ledger.update(&[Tally { count: 5, errors }]);
+        let [Notice::Warning(warning)] = notices.as_slice() else { panic!("{notices:?}") };
+        assert_eq!((warning.count, warning.message.as_str()), (5, "Bad address"));
+        let notes = warning.diagnostic.notes.join("; ");
+        assert_eq!(notes, "helper: f, retcode: -14; 2 times: Numerical result out of range");
+        let rows = ledger.table(Sizes { buffer: 4096, page: 4096 });
+        let rows: Vec<_> = rows.iter().map(|row| (row.count, row.error)).collect();
+        assert_eq!(rows, [(3, Some(-14)), (2, Some(-34))]);
+    }
+
+    #[test]
+    fn at_the_end_the_table_tells_instead_of_a_warning() {
+        let full = |warns: &mut Ledger, n| warns.last_update(&[tally(n, 0)]).len();
+        let sizes = Sizes { buffer: 4096, page: 4096 };
+        let mut cut = ledger("f()", vec![("f()", Cause::StringCut { room: 8 })]);
+        assert_eq!(full(&mut cut, 3), 0);
+        assert!(cut.table(sizes).iter().all(|row| !row.told && row.count == 3));
+        let mut division = ledger("f()", vec![("f()", Cause::DivisionByZero)]);
+        assert_eq!(full(&mut division, 3), 1);
+        let mut earlier = ledger("f()", vec![("f()", Cause::StringCut { room: 8 })]);
+        assert_eq!(earlier.update(&[tally(1, 0)]).len(), 1);
+        assert_eq!(full(&mut earlier, 3), 0);
+        assert!(earlier.table(sizes).iter().all(|row| row.told));
     }
 
     #[test]

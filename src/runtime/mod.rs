@@ -31,6 +31,7 @@ mod refusal;
 mod relay;
 mod ring;
 mod scope;
+mod service;
 mod signals;
 pub mod stacks;
 pub mod symbols;
@@ -171,6 +172,7 @@ fn run_to_end(
         child.release()?;
     }
     announce(&attached, options, events.output())?;
+    service::tell(service::State::Ready);
     if options.dry_run {
         return Ok(0);
     }
@@ -197,11 +199,12 @@ fn run_to_end(
     for path in &attached.pinned {
         events.output().pinned(path)?;
     }
+    service::tell(service::State::Stopping);
     let report = accounts.as_ref().filter(|_| options.stats).map(Accounts::report);
     let missed = attached.links.missed();
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
-        events.skip();
+        events.skip()?;
     }
     attach::run_end(&loaded, &detached)?;
     // `exit()` in one `end` probe does not silence the others.

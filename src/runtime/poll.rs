@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::error::Error;
-use super::ledger::{self, Ledger, Shortfall, Sizes};
+use super::ledger::{self, Ledger, Notice, Shortfall, Sizes, Tally};
 use super::load::{Loaded, damaged, page_size};
 use super::maps::{KernelMap, MapData, Merged};
 use super::output::{self, Maps, Output};
@@ -309,7 +309,10 @@ impl<'s, 'o> Events<'s, 'o> {
         &mut self,
         run: impl FnOnce() -> Result<u32, Error>,
     ) -> Result<Trial, Stop> {
-        self.skip();
+        self.pending.clear();
+        if let Some(ring) = &mut self.ring {
+            ring.skip();
+        }
         let mut trial = Trial { result: run()?, complained: false, output: Vec::new() };
         let Some(ring) = &mut self.ring else { return Ok(trial) };
         let (plan, maps) = (self.plan, &mut self.maps);
@@ -328,12 +331,28 @@ impl<'s, 'o> Events<'s, 'o> {
         Ok(Trial { output, ..trial })
     }
 
-    /// Throws away all events that are there.
-    pub(super) fn skip(&mut self) {
-        self.pending.clear();
-        if let Some(ring) = &mut self.ring {
-            ring.skip();
+    /// Throws away all events that are there, since `exit()` was called; they are counted.
+    ///
+    /// # Errors
+    /// An event is not one of the plan.
+    pub(super) fn skip(&mut self) -> Result<(), Stop> {
+        let (plan, ledger) = (self.plan, &mut self.losses.ledger);
+        let mut count = |record: &[u8]| -> Result<(), Error> {
+            let event = event_of(plan, record)?;
+            if event.action != Action::Exit {
+                ledger.add(Some(event.span), Shortfall::AfterExit, 1);
+            }
+            Ok(())
+        };
+        for mut chunk in std::mem::take(&mut self.pending) {
+            while let Some(record) = chunk.next() {
+                count(record)?;
+            }
         }
+        while let Some(record) = self.ring.as_mut().and_then(Ring::next) {
+            count(record)?;
+        }
+        Ok(())
     }
 
     /// Processes the events that are there. Gives whether one was `exit()`,
@@ -358,7 +377,9 @@ impl<'s, 'o> Events<'s, 'o> {
     /// # Errors
     /// See [`Stop`].
     pub(super) fn finish(&mut self) -> Result<(), Stop> {
-        self.look_at_losses()?;
+        for notice in self.losses.last_look(self.output.has_table()) {
+            self.output.notice(&notice)?;
+        }
         self.output.end_of_events()?;
         if self.plan.config.print_maps_on_exit {
             for (index, map) in self.plan.maps.iter().enumerate() {
@@ -375,7 +396,7 @@ impl<'s, 'o> Events<'s, 'o> {
             self.output.notice(&notice)?;
         }
         let table = self.losses.ledger.table(Sizes { buffer: self.room, page: page_size() });
-        self.lost = !table.is_empty();
+        self.lost = table.iter().any(|row| !row.wanted);
         self.output.losses(&table)?;
         self.output.flush()?;
         Ok(())
@@ -605,11 +626,22 @@ impl<'s> Losses<'s> {
 
     /// What there is to say about losses since the last look. A failure to
     /// read them is no reason to end a run.
-    fn look(&mut self) -> Vec<super::ledger::Notice> {
-        let counters = self.map.and_then(|m| m.lookup(&[0; 4], MapFlags::ANY).ok().flatten());
-        match counters {
-            Some(counters) => self.ledger.update(&ledger::tallies(self.plan, &counters)),
+    fn look(&mut self) -> Vec<Notice> {
+        self.tallies().map(|tallies| self.ledger.update(&tallies)).unwrap_or_default()
+    }
+
+    /// The same at the end, where a table may follow.
+    fn last_look(&mut self, table: bool) -> Vec<Notice> {
+        match self.tallies() {
+            Some(tallies) if table => self.ledger.last_update(&tallies),
+            Some(tallies) => self.ledger.update(&tallies),
             None => vec![],
         }
+    }
+
+    /// The counters as they are now.
+    fn tallies(&self) -> Option<Vec<Tally>> {
+        let counters = self.map?.lookup(&[0; 4], MapFlags::ANY).ok().flatten()?;
+        Some(ledger::tallies(self.plan, &counters))
     }
 }

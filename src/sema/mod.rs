@@ -107,7 +107,7 @@ pub fn check(
         // A string must fit a map key (512 bytes), beside others.
         config.max_strlen = SHORT_STRINGS;
     }
-    let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
+    let cdefs = definitions(script, host, options, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let probes = of_mode(probes, options.mode, &mut diags);
     let probes = joined(cheapest(probes, host, options, &config), host);
@@ -162,7 +162,7 @@ pub fn outline(
     let mut diags = Diagnostics::default();
     let (script, expansions) = &expand::expand(script, &mut diags);
     let config = Config::read(&script.config, &options.environment, &mut diags);
-    let cdefs = cdefs::Definitions::read(&script.cdefs, &options.refused_headers, host, &mut diags);
+    let cdefs = definitions(script, host, options, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let outside = function::instance();
     let texts = (sources, expansions);
@@ -190,6 +190,21 @@ pub fn outline(
         Outlined { name: format!("@{}", map.name), span: map.span, ty, owner: None }
     }));
     list
+}
+
+/// What the C of a script defines. Mistakes in it are not in the script's own language.
+fn definitions(
+    script: &ast::Script,
+    host: &Host,
+    options: &Options,
+    diags: &mut Diagnostics,
+) -> cdefs::Definitions {
+    let mut found = Diagnostics::default();
+    let refused = &options.refused_headers;
+    let definitions = cdefs::Definitions::read(&script.cdefs, refused, host, &mut found);
+    found.list.iter_mut().for_each(|d| d.beside = true);
+    diags.append(found);
+    definitions
 }
 
 /// The attach points of a script after expansion, for `-l`.

@@ -25,6 +25,10 @@ pub struct Row {
     pub error: Option<i64>,
     /// What to write.
     pub help: Option<String>,
+    /// Whether a warning said so already, while the script ran.
+    pub told: bool,
+    /// Whether the script itself wanted it so: no reason for a table, nor to fail.
+    pub wanted: bool,
 }
 
 /// What is lost on the user side, or told by the kernel when it is asked.
@@ -36,6 +40,8 @@ pub enum Shortfall {
     Nested,
     /// Packets without room in their buffer.
     Packets,
+    /// Events on their way when `exit()` was called.
+    AfterExit,
     /// Files of which `cat()` showed only the beginning, so many bytes.
     CatCut { limit: u64 },
 }
@@ -111,6 +117,9 @@ impl Place {
                     format!("write `config = {{ max_strlen = {} }}`", room.saturating_mul(2));
                 ("string_cut", message, Some(help))
             }
+            Cause::ArgumentsCut { limit } => {
+                ("arguments_cut", format!("lists cut: `join` takes {limit} strings"), None)
+            }
             Cause::LoopLimit => {
                 ("loop_limit", format!("loops ended after {MAX_ROUNDS} rounds"), None)
             }
@@ -143,6 +152,8 @@ impl Place {
             map: self.map.as_ref().map(|map| (map.name.clone(), map.room)),
             error: (told && error != 0).then_some(error),
             help,
+            told: self.reported > 0,
+            wanted: false,
         })
     }
 }
@@ -161,6 +172,9 @@ impl Shortfall {
             Shortfall::Packets => {
                 ("packet_buffer_full", "packets: no room in the buffer".to_owned(), None)
             }
+            Shortfall::AfterExit => {
+                ("after_exit", "events: they came after `exit()`".to_owned(), None)
+            }
             Shortfall::CatCut { limit } => {
                 let message = format!("files cut: `cat` shows {limit} bytes");
                 let more = limit.saturating_mul(2);
@@ -168,7 +182,8 @@ impl Shortfall {
                 ("cat_cut", message, Some(help))
             }
         };
-        Row { span, cause, message, count, map: None, error: None, help }
+        let wanted = self == Shortfall::AfterExit;
+        Row { span, cause, message, count, map: None, error: None, help, told: false, wanted }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::json;
+use crate::diag::{Diagnostic, Warning};
 use crate::runtime::ledger::Row;
 use crate::source::{Sources, Span};
 
@@ -19,7 +20,7 @@ pub fn text(rows: &[Row], sources: &Sources, tag: &str) -> String {
         text += &format!("{count:>wide$}  {place:long$}  {}\n", row.message);
     }
     let mut helps: Vec<&str> = Vec::new();
-    for help in rows.iter().filter_map(|row| row.help.as_deref()) {
+    for help in rows.iter().filter(|row| !row.told).filter_map(|row| row.help.as_deref()) {
         if !helps.contains(&help) {
             helps.push(help);
         }
@@ -28,6 +29,19 @@ pub fn text(rows: &[Row], sources: &Sources, tag: &str) -> String {
         text += &format!("{:wide$}  help: {help}\n", "");
     }
     text
+}
+
+/// A row as a message, where messages are objects.
+pub fn diagnostic(row: &Row) -> Diagnostic {
+    let message = format!("the output lacks {} {}", row.count, row.message);
+    let d = match row.span {
+        Some(span) => Diagnostic::warning(Warning::Losses, span, message),
+        None => Diagnostic::global(message).weaken(Warning::Losses),
+    };
+    match &row.help {
+        Some(help) => d.help(help.as_str()),
+        None => d,
+    }
 }
 
 /// The table as an object.

@@ -639,23 +639,31 @@ impl Output {
         std::mem::take(&mut self.shortfalls)
     }
 
-    /// The table of what the output lacks, if it lacks anything: an object among the
-    /// others in JSON, lines on the error stream in text, unless warnings are off.
+    /// Whether losses are told as a table for people.
+    pub fn has_table(&self) -> bool {
+        !self.options.json && self.options.levels.shows(diag::Warning::Losses)
+    }
+
+    /// The table of what the output lacks. In JSON, it is the last object, and always there.
+    /// For people it is lines on the error stream, if the output lacks anything, unless
+    /// warnings are off.
     ///
     /// # Errors
     /// If output cannot be written.
     pub fn losses(&mut self, rows: &[Row]) -> Result<(), Error> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         if self.options.json {
             losses::json(&mut self.out.buffer, rows, &self.sources);
             return self.out.piece_done();
         }
-        match self.options.levels.shows(diag::Warning::Losses) {
-            true => self.error_text(&losses::text(rows, &self.sources, &self.tag("WARNING"))),
-            false => Ok(()),
+        if !self.has_table() || rows.iter().all(|row| row.wanted) {
+            return Ok(());
         }
+        if self.options.messages == Form::Json {
+            let list = Diagnostics { list: rows.iter().map(losses::diagnostic).collect() };
+            let text = list.render(&self.sources, Form::Json);
+            return self.error_text(&text);
+        }
+        self.error_text(&losses::text(rows, &self.sources, &self.tag("WARNING")))
     }
 
     /// A message about the run itself, such as a probe that is left out. On
