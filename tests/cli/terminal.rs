@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::pty::openpty;
 
 /// A program opens a file whose name has escape sequences.
-const SCRIPT: &str = "tracepoint:syscalls:sys_enter_openat /comm == \"cat\"/ {
+const SCRIPT: &str = "tracepoint:syscalls:sys_enter_openat /pid == cpid/ {
     $f = str(args.filename);
     if (strncmp($f, \"/no/\", 4) == 0) { printf(\"\\033[1m%s|\", $f); print($f); @[$f] = 1; }
 }";
