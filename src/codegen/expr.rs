@@ -68,6 +68,7 @@ impl<'c> Emitter<'_, 'c> {
                 b.to_word(place.pointer)
             }
             Expr::MapAddress(map) => b.to_word(self.map(*map)),
+            Expr::MapLength(map) => self.length(*map),
             Expr::Call { helper, args } => self.call(*helper, args),
             Expr::CallFunction { function, args } => {
                 let args: Vec<_> = args.iter().map(|a| self.word(a)).collect();

@@ -66,6 +66,8 @@ pub(super) struct Emitter<'a, 'c> {
     pub(super) function: Function<'c>,
     /// Callbacks so far, and those of them for `bpf_loop`.
     pub(super) callbacks: usize,
+    /// The callback that does nothing, once there is one.
+    pub(super) nothing: Option<Pointer<'c>>,
     pub(super) ranges: usize,
     /// Checked indices of the current statement, and the bytes that they add:
     /// `a[i] = a[i] + 1` checks once.
@@ -159,6 +161,7 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         frame: Frame::of(program),
         function,
         callbacks: 0,
+        nothing: None,
         ranges: 0,
         indices: Vec::new(),
     };

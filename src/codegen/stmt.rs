@@ -304,6 +304,28 @@ impl<'c> Emitter<'_, 'c> {
         self.leave_if_noted(body);
     }
 
+    /// The number of elements of a map: the helper tells how often it called, so
+    /// that the callback has nothing to do.
+    pub(super) fn length(&mut self, map: MapId) -> Word<'c> {
+        let callback = match self.nothing {
+            Some(known) => known,
+            None => {
+                let pointer = self.shared.debug.pointer(None);
+                let parameters = ["map", "key", "value", "frame"].map(|n| (n, pointer, true));
+                self.callback(&parameters, self.program.span, |_| {})
+            }
+        };
+        self.nothing = Some(callback);
+        let b = &self.shared.builder;
+        let args = [
+            Argument::Pointer(self.map(map)),
+            Argument::Pointer(callback),
+            Argument::Pointer(b.null()),
+            Argument::Word(b.constant(0)),
+        ];
+        b.call(helpers::FOR_EACH_MAP_ELEM, &args, super::builder::Effects::Any)
+    }
+
     /// A function for the body of a loop. Its last parameter is the frame.
     fn callback(
         &mut self,

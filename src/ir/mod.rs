@@ -357,6 +357,8 @@ pub enum Expr {
     Address(Place),
     /// The address of a map; the verifier lets it be stored, and no more.
     MapAddress(MapId),
+    /// The number of elements of a map, which are gone through.
+    MapLength(MapId),
     /// A BPF helper; its result as a word.
     Call {
         helper: Helper,

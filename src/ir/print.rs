@@ -205,6 +205,7 @@ impl Printer<'_> {
             | Expr::LoadTyped { .. }
             | Expr::Address(_)
             | Expr::MapAddress(_)
+            | Expr::MapLength(_)
             | Expr::Call { .. }
             | Expr::CallFunction { .. }
             | Expr::CallForeign { .. }
@@ -235,6 +236,7 @@ impl Printer<'_> {
             }
             Expr::Address(place) => format!("address{}", self.place(place)),
             Expr::MapAddress(map) => format!("address {}", self.map(*map)),
+            Expr::MapLength(map) => format!("length {}", self.map(*map)),
             Expr::Call { helper, args } => {
                 let args: Vec<_> = args.iter().map(|a| self.arg(a)).collect();
                 format!("{}({})", helper.info().name, args.join(", "))

@@ -202,7 +202,8 @@ impl Place {
 impl Expr {
     fn each_expr(&mut self, each: &mut dyn FnMut(&mut Expr)) {
         match self {
-            Expr::Const(_) | Expr::Param(_) | Expr::Local(_) | Expr::MapAddress(_) => {}
+            Expr::Const(_) | Expr::Param(_) | Expr::Local(_) => {}
+            Expr::MapAddress(_) | Expr::MapLength(_) => {}
             Expr::Binary(_, left, right) => {
                 left.each_expr(each);
                 right.each_expr(each);
@@ -237,7 +238,7 @@ impl Expr {
     pub fn uses(&self, each: &mut dyn FnMut(Use)) {
         match self {
             Expr::Const(_) | Expr::Param(_) => {}
-            Expr::MapAddress(map) => each(Use::Map(*map)),
+            Expr::MapAddress(map) | Expr::MapLength(map) => each(Use::Map(*map)),
             Expr::Local(local) => each(Use::Read(*local)),
             Expr::Binary(_, left, right) => {
                 left.uses(each);

@@ -404,6 +404,12 @@ impl Checker<'_> {
             }
             Expr::Address(place) => self.read(place, 0),
             Expr::MapAddress(map) => self.map(*map).map(|_| ()),
+            Expr::MapLength(map) => {
+                let map = self.map(*map)?;
+                ensure(map.kind != MapKind::RingBuffer, || {
+                    format!("`{}` has no elements", map.name)
+                })
+            }
             Expr::Call { helper, args } => self.call(*helper, args),
             Expr::CallFunction { function, args } => {
                 let number = function.0 as usize;

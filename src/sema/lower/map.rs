@@ -503,13 +503,6 @@ impl Lower<'_> {
     /// The number of keys.
     pub(crate) fn map_len(&mut self, id: tree::MapId) -> Expr {
         let map = self.script_map(id);
-        let count = self.local("len");
-        self.set(count, Expr::Const(0));
-        let (key, value) = (self.ptr(), self.ptr());
-        let body = self.callback(|l| {
-            l.set(count, Expr::binary(B::Add, Expr::Local(count), Expr::Const(1)));
-        });
-        self.emit(StmtKind::ForMap { map: map.id, key, value, body });
-        Expr::Local(count)
+        self.spill("len", Expr::MapLength(map.id))
     }
 }

@@ -503,7 +503,10 @@ impl Lower<'_> {
 
     /// Counts an `exit()` that could not be told.
     pub(crate) fn lost_exit(&mut self, status: Expr) {
-        let status = Expr::binary(ir::BinaryOp::And, status, Expr::Const(0xff));
+        let status = match status {
+            Expr::Const(status) => Expr::Const(status & 0xff),
+            status => Expr::binary(ir::BinaryOp::And, status, Expr::Const(0xff)),
+        };
         self.count_loss(plan::Cause::Exit, Some(status), false);
     }
 
