@@ -176,10 +176,12 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Functions",
-        text: "`fn name($a : type, …) : type { … return value; }` is compiled once, as a function that the \
-               kernel's verifier looks at once, and can be called from every probe, loop and other \
-               function. It takes up to five numbers or pointers, and gives one, or nothing: `void`. \
-               Numbers are converted; any pointer goes for any other. A function belongs to no probe: \
+        text: "`fn name($a : type, …) : type { … return value; }` is compiled once, to a BPF function, \
+               and can be called from every probe, loop and other function. It takes up to five values \
+               and gives one, or nothing: `void`. Numbers are converted; any pointer goes for any other; \
+               strings, tuples and the like are copied, and a `string` without a size has the largest. Where \
+               all are numbers and pointers, the kernel's verifier looks at the function once, else \
+               wherever it is called; and a result that is neither takes the place of a parameter. A function belongs to no probe: \
                `args`, `retval`, stacks and the like are passed to it, if at all. It cannot call itself.\n\n\
                Functions of imported objects are called in the same way, if they are not `static`; they follow \
                no pointers but addresses of variables, `&$v`. So are functions of the kernel that it lets \
@@ -192,6 +194,9 @@ pub static SECTIONS: &[Section] = &[
         cases: &[
             ("runtime/functions/numbers", "fn "),
             ("runtime/functions/maps", "fn "),
+            ("runtime/functions/values", "fn "),
+            ("golden/errors/function-result-parameters", "fn "),
+            ("golden/errors/function-text-too-long", "fn "),
             ("runtime/functions/memory", "fn "),
             ("runtime/functions/linked", "triple("),
             ("runtime/functions/of-the-kernel", "bpf_task_from_pid("),

@@ -315,6 +315,34 @@ impl Type {
         )
     }
 
+    /// Whether there are values that live in memory.
+    pub fn is_memory(&self) -> bool {
+        match self {
+            Type::Str(_)
+            | Type::Buffer(_)
+            | Type::Array { .. }
+            | Type::Struct(_)
+            | Type::Tuple(_)
+            | Type::Record(_)
+            | Type::Stack { .. }
+            | Type::Usym
+            | Type::Inet
+            | Type::Mac
+            | Type::Timestamp
+            | Type::CgroupPath => true,
+            Type::Unknown
+            | Type::Void
+            | Type::Int { .. }
+            | Type::Bool
+            | Type::Enum(_)
+            | Type::Ptr { .. }
+            | Type::Ksym
+            | Type::Username
+            | Type::Aggregate(_)
+            | Type::Unsupported(_) => false,
+        }
+    }
+
     /// Whether the value counts as a number: integer, bool or enum.
     pub fn is_integer(&self) -> bool {
         matches!(self, Type::Int { .. } | Type::Bool | Type::Enum(_))

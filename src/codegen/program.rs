@@ -143,10 +143,13 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         Some(_) => names.iter().map(|name| (name.as_str(), word, false)).collect(),
         None => vec![("ctx", pointer, true)],
     };
+    // The kernel verifies a function with external linkage once, one without wherever it
+    // is called. Only the latter takes memory on all kernels, and knows what of it was written.
+    let linkage = if program.lent.is_empty() { Linkage::External } else { Linkage::Internal };
     let function =
-        Function::new(shared, program, &program.name, Linkage::External, &parameters, program.span);
+        Function::new(shared, program, &program.name, linkage, &parameters, program.span);
     match params {
-        // Else it would be verified wherever it is called.
+        // Else it would be a part of its callers.
         Some(_) => {
             let id = inkwell::attributes::Attribute::get_named_enum_kind_id("noinline");
             let attribute = shared.context.create_enum_attribute(id, 0);
@@ -176,6 +179,10 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
     for number in 0..params.unwrap_or(0) {
         let value = emitter.function.value.get_nth_param(number);
         let value = value.expect("bug: a function lacks a parameter").into_int_value();
+        if let Some(lent) = program.lent.iter().find(|l| l.param == number) {
+            emitter.bind(lent.ptr, b.to_pointer(value));
+            continue;
+        }
         let place = emitter.local(LocalId(number));
         b.store(place, 8, value, 8);
     }

@@ -410,7 +410,7 @@ impl<'c> Emitter<'_, 'c> {
     }
 
     /// Binds a pointer for the statements that follow, and for callbacks.
-    fn bind(&mut self, ptr: PtrId, pointer: Pointer<'c>) {
+    pub(super) fn bind(&mut self, ptr: PtrId, pointer: Pointer<'c>) {
         if let Some(offset) = self.frame.ptr(ptr) {
             self.shared.builder.store_pointer(self.in_frame(offset), pointer);
         }

@@ -67,10 +67,21 @@ pub struct Program {
     pub slots: Vec<Slot>,
     /// Number of [`PtrId`]s in use.
     pub ptrs: u32,
+    /// Parameters that are addresses of memory of the caller.
+    pub lent: Vec<Lent>,
     pub body: Vec<Stmt>,
     /// The value when the body ends without `Return`.
     pub result: i64,
     pub span: Span,
+}
+
+/// Memory that a function's caller lends: its address is a parameter, by
+/// [`Expr::Address`], and `ptr` is bound to it in the whole function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lent {
+    pub param: u32,
+    pub ptr: PtrId,
+    pub size: u32,
 }
 
 /// Parameters of a function at most: the registers `r1` to `r5`.
@@ -364,7 +375,8 @@ pub enum Expr {
         helper: Helper,
         args: Vec<Arg>,
     },
-    /// A function of the module; its result as a word.
+    /// A function of the module; its result as a word. Where it wants memory
+    /// ([`Program::lent`]), the argument is an [`Expr::Address`].
     CallFunction {
         function: FunctionId,
         args: Vec<Expr>,

@@ -89,7 +89,11 @@ impl Printer<'_> {
         let kind = kind_name(program.kind);
         let head = match program.kind.params() {
             Some(params) => {
-                let params: Vec<_> = (0..params).map(|p| self.local(LocalId(p))).collect();
+                let param = |p| match program.lent.iter().find(|l| l.param == p) {
+                    Some(lent) => format!("p{}[{}]", lent.ptr.0, lent.size),
+                    None => self.local(LocalId(p)).to_owned(),
+                };
+                let params: Vec<_> = (0..params).map(param).collect();
                 format!("function {}({})", program.name, params.join(", "))
             }
             None => format!("program {} {kind} {:?}", program.name, program.section),

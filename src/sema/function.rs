@@ -1,11 +1,13 @@
 //! Functions of the script: `fn name($a : type) : type { … }`.
 //!
-//! They become BPF functions of their own, which the kernel verifies once.
-//! What crosses is what fits a register: numbers and pointers.
+//! They become BPF functions of their own. What fits a register (numbers, pointers) crosses in
+//! one, and the kernel verifies the function once; other values are copied, to memory that the
+//! caller lends, and the kernel verifies the function where it is called.
 
 use std::collections::HashMap;
 
 use super::check::Checker;
+use super::promote::promote;
 use super::statement::{in_range, shown};
 use super::tree::{self, Expr, ExprKind, FunctionId};
 use crate::builtins;
@@ -74,26 +76,39 @@ impl Checker<'_> {
             }
             let mut params = Vec::new();
             for (name, ty) in &f.params {
-                let wanted = self.word_type(ty, false).unwrap_or(Type::Unknown);
+                let wanted = self.passed_type(ty, false).unwrap_or(Type::Unknown);
                 params.push((name.clone(), wanted));
             }
-            let result = self.word_type(&f.result, true).unwrap_or(Type::Unknown);
+            let result = self.passed_type(&f.result, true).unwrap_or(Type::Unknown);
+            if let Some((last, _)) = f.params.get(MAX_PARAMETERS - 1)
+                && f.params.len() == MAX_PARAMETERS
+                && result.is_memory()
+            {
+                let d = Diagnostic::error(last.span, "too many parameters")
+                    .label(f.result.span, format!("`{result}` fits no register"))
+                    .note("registers take up to 5 parameters, one of which is for this result")
+                    .help("write a macro, or pass a pointer");
+                self.diags.push(d);
+            }
             self.functions.push(Signature { name: f.name.clone(), params, result });
         }
     }
 
-    /// A type whose values fit a register.
-    fn word_type(&mut self, ty: &ast::TypeExpr, result: bool) -> Option<Type> {
-        let found = self.type_expr(ty)?;
-        match found {
+    /// A type whose values a function takes or gives.
+    fn passed_type(&mut self, ty: &ast::TypeExpr, result: bool) -> Option<Type> {
+        let longest = u32::try_from(self.config.max_strlen).unwrap_or(u32::MAX);
+        match self.type_expr(ty)? {
             Type::Void if result => Some(Type::Void),
             // Without a known space it is the kernel's.
             Type::Ptr { to, space: Space::None } => Some(Type::ptr(*to, Space::Kernel)),
-            found if found.is_scalar() => Some(found),
+            // A size that is left open is the largest.
+            Type::Str(0) => Some(Type::Str(longest)),
+            Type::Buffer(0) => Some(Type::Buffer(longest.saturating_add(4))),
+            found if found.is_scalar() || found.is_memory() => Some(found),
             found => {
                 let what = if result { "give" } else { "take" };
                 let d = Diagnostic::error(ty.span, format!("a function cannot {what} `{found}`"))
-                    .note("numbers and pointers fit a register, other values do not")
+                    .note("it has no value that could be passed")
                     .help("write a macro, or pass a pointer");
                 self.diags.push(d);
                 None
@@ -133,13 +148,18 @@ impl Checker<'_> {
         }
         self.function = None;
         let vars = self.settled_variables();
+        // The address of a result that fits no register is one more.
+        let params = signature.params.len() + usize::from(signature.result.is_memory());
         let instance = Instance {
-            kind: ProgramKind::Function { params: super::lower::index(signature.params.len()) },
+            kind: ProgramKind::Function { params: super::lower::index(params) },
             ..self.instance.clone()
         };
         let name = signature.name.node;
+        let params = signature.params.into_iter().map(|(_, ty)| ty).collect();
         tree::Function {
             name,
+            params,
+            result: signature.result,
             program: tree::Probe { instance, vars, predicate: None, body, span: f.span },
         }
     }
@@ -251,12 +271,16 @@ impl Checker<'_> {
         let numbers = to.is_integer()
             && from.is_integer()
             && value.constant().is_none_or(|n| in_range(n, to));
-        if *from == Type::Unknown || from == to || pointers || null || numbers {
+        if to.is_memory() && from.is_memory() && holds(to, &value) {
+            return Some(value);
+        }
+        if *from == Type::Unknown || from == to && to.is_scalar() || pointers || null || numbers {
             let span = value.span;
             return Some(Expr::new(ExprKind::Cast(Box::new(value)), to.clone(), span));
         }
-        let at = match value.constant() {
-            Some(n) if to.is_integer() => format!("{n} does not fit"),
+        let at = match (value.constant(), from, to) {
+            (Some(n), _, to) if to.is_integer() => format!("{n} does not fit"),
+            (_, Type::Str(m), Type::Str(_)) => format!("this takes {m} bytes with its NUL"),
             _ => format!("this is {}", shown(&value)),
         };
         let d = Diagnostic::error(value.span, format!("type mismatch for {what}")).at(at);
@@ -264,9 +288,12 @@ impl Checker<'_> {
             Some(declared) => d.label(declared, format!("declared as `{to}`")),
             None => d.note(format!("declared as `{to}`")),
         };
-        self.diags.push(match from.is_scalar() {
-            true => d.help(format!("write a cast: `({to})…`")),
-            false => d,
+        self.diags.push(match (from, to) {
+            (Type::Str(m), Type::Str(_)) => d.help(format!("declare it as `string[{m}]`")),
+            (from, to) if from.is_scalar() && to.is_scalar() => {
+                d.help(format!("write a cast: `({to})…`"))
+            }
+            _ => d,
         });
         None
     }
@@ -323,4 +350,10 @@ fn ends(block: &ast::Block) -> bool {
         Some(ast::StmtKind::Expr(e)) => branches(e),
         _ => false,
     }
+}
+
+/// Whether memory of a type takes all of a value: a string may be shorter, the numbers of a
+/// tuple narrower.
+fn holds(ty: &Type, value: &Expr) -> bool {
+    promote(ty, false, &value.ty, value.flexible).is_some_and(|both| both == *ty)
 }

@@ -25,6 +25,9 @@ pub struct Probe {
 #[derive(Debug, Clone)]
 pub struct Function {
     pub name: String,
+    /// Types of its parameters, its first variables.
+    pub params: Vec<Type>,
+    pub result: Type,
     /// The rest of it, as of a probe without attach points.
     pub program: Probe,
 }

@@ -150,6 +150,7 @@ impl Case {
             locals: Vec::new(),
             slots: vec![Slot { name: "zero".into(), size: 4, align: 4, home: Home::Stack }],
             ptrs: 1,
+            lent: vec![],
             body: Vec::new(),
             result: 0,
             span: Span::new(0, 0, 5),

@@ -136,6 +136,24 @@ const MAPS: &str = "begin {
 }
 ";
 
+/// Functions that take numbers, memory and both, and use maps.
+const FUNCTIONS: &str = "fn mix($a : int64, $b : uint64) : int64 {
+  if ($a > (int64)$b) { return $a - (int64)$b; }
+  return $a;
+}
+fn choose($s : string[32], $n : int64) : string[32] {
+  if ($n == 3) { return \"three\"; }
+  return $s;
+}
+fn remember($n : int64) : int64 {
+  @words[$n] = $n + 1;
+  return @words[$n];
+}
+fn both($n : int64, $s : string[32]) : typeof(((int64)1, (string[32])\"\")) {
+  return ($n, choose($s, $n));
+}
+";
+
 /// An aggregation by an integer key, and how it is fed.
 const AGGREGATIONS: [(&str, &str); 8] = [
     ("@count", "count()"),
@@ -216,7 +234,7 @@ const PLACES: &[Place] = &[
 /// The script of a seed.
 fn script(seed: u64, kernel: Kernel) -> String {
     let mut random = Random::of(seed);
-    let mut script = MAPS.to_owned();
+    let mut script = format!("{FUNCTIONS}{MAPS}");
     let here = |place: &&Place| match place.point.split(':').next() {
         Some("kprobe" | "kretprobe") => kernel.kprobe,
         Some("fentry" | "fexit") => kernel.fentry,
@@ -423,8 +441,9 @@ impl Body<'_> {
 
     fn show(&mut self, indent: usize) {
         let (a, b, t) = (self.number(2), self.number(1), self.text());
-        let line = match self.random.below(6) {
+        let line = match self.random.below(7) {
             0 => format!("printf(\"%d %s\\n\", {a}, {t});"),
+            5 => format!("$p = both((int64)({a}), $s);"),
             1 => format!("printf(\"%x %c %10s|%-5d\\n\", {a}, (int64)({b}), {t}, {b});"),
             2 => format!("print(({a}, {t}));"),
             3 => format!("print({t});"),
@@ -441,8 +460,10 @@ impl Body<'_> {
         }
         let a = self.number(depth - 1);
         let b = self.number(depth - 1);
-        match self.random.below(9) {
+        match self.random.below(11) {
             0 => format!("(int64)({a}) - (int64)({b})"),
+            8 => format!("mix((int64)({a}), (uint64)({b}))"),
+            9 => format!("remember((int64)({a}))"),
             // A divisor that is known to be zero is an error.
             1 => format!("({a}) / (({b}) ^ cpu)"),
             2 => format!("({a}) % (({b}) ^ cpu)"),
@@ -520,11 +541,12 @@ impl Body<'_> {
     /// A string that fits 32 bytes.
     fn short_text(&mut self) -> String {
         let general = ["comm", "$s", "\"text\"", "\"\"", "str($u, 16)"];
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 => {
                 let condition = self.condition(0);
                 format!("(({condition}) ? comm : \"none\")")
             }
+            1 => format!("choose({}, {})", self.short_text(), self.simple_number()),
             _ => self.random.pick(&general).to_owned(),
         }
     }

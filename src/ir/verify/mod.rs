@@ -162,6 +162,11 @@ fn check_body(module: &Module, callable: usize, program: &Program) -> Result<(),
         loops: Vec::new(),
         callbacks: 0,
     };
+    let params = program.kind.params().unwrap_or(0);
+    for lent in &program.lent {
+        ensure(lent.param < params, || format!("there is no parameter {}", lent.param))?;
+        checker.bind(lent.ptr, Bound { size: lent.size, writable: true })?;
+    }
     checker.block(&program.body)?;
     ensure(stack <= STACK, || format!("{stack} bytes do not fit the stack ({STACK})"))
 }
@@ -419,7 +424,14 @@ impl Checker<'_> {
                 ensure(callee.kind == ProgramKind::Function { params: count }, || {
                     format!("`{}` does not take {count} arguments", callee.name)
                 })?;
-                args.iter().try_for_each(|a| self.expr(a))
+                for (number, arg) in (0..).zip(args) {
+                    match (callee.lent.iter().find(|l| l.param == number), arg) {
+                        (Some(lent), Expr::Address(place)) => self.write(place, lent.size)?,
+                        (Some(_), _) => return Err(format!("argument {number} is no memory")),
+                        (None, _) => self.expr(arg)?,
+                    }
+                }
+                Ok(())
             }
             Expr::CallForeign { function, args } => {
                 let number = function.0 as usize;

@@ -38,6 +38,7 @@ fn module(body: Vec<StmtKind>) -> Module {
                 },
             ],
             ptrs: 4,
+            lent: vec![],
             body,
             result: 0,
             span,

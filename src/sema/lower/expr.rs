@@ -23,13 +23,25 @@ impl Lower<'_> {
     }
 
     /// A call, and what it gives, here and now.
-    fn call_function(&mut self, function: tree::FunctionId, args: &[tree::Expr]) -> Val {
+    fn call_function(
+        &mut self,
+        function: tree::FunctionId,
+        args: &[tree::Expr],
+        result: &Type,
+    ) -> Val {
+        let params = self.shared.function_params.get(&function).cloned().unwrap_or_default();
         // In programs of these kinds the verifier knows some words to be pointers,
         // which functions do not take.
         let typed =
             matches!(self.kind(), ir::ProgramKind::Trampoline | ir::ProgramKind::BtfTracepoint);
         let mut words = Vec::new();
-        for arg in args {
+        for (arg, ty) in args.iter().zip(&params) {
+            if ty.is_memory() {
+                let place = self.temp("argument", ty.size());
+                self.into(arg, ty, &place, false);
+                words.push(Expr::Address(place));
+                continue;
+            }
             let word = self.word(arg);
             let plain = !typed || arg.ty.size() < 8 || matches!(word, Expr::Const(_));
             let word = if plain { word } else { self.number_of(word) };
@@ -39,6 +51,13 @@ impl Lower<'_> {
         self.calls(depth.unwrap_or(1));
         let id = self.shared.function_ids.get(&function).copied();
         let function = id.expect("bug: a function is lowered after its caller");
+        if result.is_memory() {
+            let place = self.temp("result", result.size());
+            self.clear_on_stack(&place, result.size());
+            words.push(Expr::Address(place.clone()));
+            self.emit(StmtKind::Eval(Expr::CallFunction { function, args: words }));
+            return Val::Memory(place);
+        }
         let call = Expr::CallFunction { function, args: words };
         Val::Word(self.spill("result", call))
     }
@@ -272,7 +291,7 @@ impl Lower<'_> {
                 self.block_word(block, result, &e.ty);
                 Val::Word(Expr::Local(result))
             }
-            ExprKind::CallFunction { function, args } => self.call_function(*function, args),
+            ExprKind::CallFunction { function, args } => self.call_function(*function, args, &e.ty),
             ExprKind::CallForeign { function, args } => self.call_foreign(*function, args, &e.ty),
             ExprKind::Call { builtin, args, detail } => {
                 let call = Lowered { args, detail, ty: &e.ty, span: e.span };

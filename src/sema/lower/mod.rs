@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub functions: Vec<ir::Program>,
     pub foreign: Vec<ir::Foreign>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
+    /// What they take.
+    function_params: HashMap<tree::FunctionId, Vec<Type>>,
     /// Calls inside each other that a call of a function makes, itself included.
     function_depths: HashMap<tree::FunctionId, u32>,
     pub cdefs: Definitions,
@@ -108,6 +110,8 @@ pub struct Lower<'a> {
     prologue: Vec<Stmt>,
     /// Index of the probe's name among several, if it is in a local.
     probe_index: Option<LocalId>,
+    /// Where a function puts its result, if that fits no register, and its type.
+    result: Option<(Place, Type)>,
     /// It has been said that the program does what it cannot.
     fails: bool,
     /// The value of the expression statement at hand is not used.
@@ -163,6 +167,7 @@ pub(super) fn lower(
         functions: Vec::new(),
         foreign: std::mem::take(&mut checked.foreign),
         function_ids: HashMap::new(),
+        function_params: HashMap::new(),
         function_depths: HashMap::new(),
         cdefs,
         diags: Diagnostics::default(),
@@ -174,6 +179,7 @@ pub(super) fn lower(
         let (lowered, depth) =
             program::lower_function(&mut shared, function, host, options, config);
         shared.function_depths.insert(*id, depth + 1);
+        shared.function_params.insert(*id, function.params.clone());
         shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
         shared.functions.push(lowered);
     }
@@ -406,6 +412,16 @@ impl Lower<'_> {
             self.emit(StmtKind::Zero { to: place.at(bytes - 8), size: 8 });
         }
         place
+    }
+
+    /// Zeroes a place on the stack, so that old kernels may see it read whatever they think
+    /// that a callee wrote; the rest of memory is always readable.
+    fn clear_on_stack(&mut self, place: &Place, size: u32) {
+        if let ir::Base::Slot(id) = place.base
+            && self.slots.get(id.0 as usize).is_some_and(|slot| slot.home == ir::Home::Stack)
+        {
+            self.emit(StmtKind::Zero { to: place.clone(), size });
+        }
     }
 
     /// Memory for the whole run of the program. Aligned to 8.

@@ -49,6 +49,7 @@ pub(super) fn start<'a>(
         operands: Vec::new(),
         prologue: Vec::new(),
         probe_index: None,
+        result: None,
         fails: false,
         discarded: false,
     }
@@ -68,14 +69,29 @@ pub(super) fn lower_function(
     let mut l = start(shared, probe, host, options, config);
     let params: Vec<_> = (0..params).map(|n| l.local(&format!("param_{n}"))).collect();
     l.make_homes(&probe.vars);
+    let mut lent = Vec::new();
     let body = l.block(|l| {
-        for (var, local) in params.into_iter().enumerate() {
+        let mut borrow = |l: &mut Lower<'_>, param: usize, size| {
+            let ptr = l.ptr();
+            lent.push(ir::Lent { param: super::index(param), ptr, size });
+            Place::ptr(ptr)
+        };
+        for (var, (local, ty)) in params.iter().zip(&function.params).enumerate() {
             match l.home(var).clone() {
-                Home::Word(home, _) => l.set(home, Expr::Local(local)),
-                Home::Memory(place, ty) => {
-                    l.store(&place, super::expr::cut_size(ty.size()), Expr::Local(local));
+                Home::Word(home, _) => l.set(home, Expr::Local(*local)),
+                Home::Memory(place, _) if ty.is_scalar() => {
+                    l.store(&place, super::expr::cut_size(ty.size()), Expr::Local(*local));
+                }
+                // The parameter is the function's own, to be changed.
+                Home::Memory(place, _) => {
+                    let (from, size) = (borrow(l, var, ty.size()), ty.size());
+                    l.emit(StmtKind::Copy { to: place, from, size });
                 }
             }
+        }
+        if function.result.is_memory() {
+            let place = borrow(l, function.params.len(), function.result.size());
+            l.result = Some((place, function.result.clone()));
         }
         l.tree_block(&probe.body);
     });
@@ -88,6 +104,7 @@ pub(super) fn lower_function(
         locals: l.locals,
         slots: l.slots,
         ptrs: l.ptrs,
+        lent,
         body,
         result: 0,
         span: probe.span,
@@ -156,6 +173,7 @@ pub(super) fn finish(
         locals: l.locals,
         slots: l.slots,
         ptrs: l.ptrs,
+        lent: Vec::new(),
         body,
         result: instance.context.result,
         span: probe.span,

@@ -85,6 +85,10 @@ impl Lower<'_> {
             StmtKind::Continue => self.emit(S::Continue),
             StmtKind::Return(value) => {
                 let value = match value {
+                    Some(e) if let Some((place, ty)) = self.result.clone() => {
+                        self.into(e, &ty, &place, false);
+                        Expr::Const(0)
+                    }
                     Some(e) => self.word(e),
                     None => Expr::Const(self.instance.context.result),
                 };
