@@ -269,6 +269,10 @@ pub struct Check {
     #[arg(long, value_name = "DIR", conflicts_with = "btf")]
     pub host: Option<PathBuf>,
 
+    /// Tell which capabilities each script needs here, and what for
+    #[arg(long, conflicts_with_all = ["host", "btf"])]
+    pub caps: bool,
+
     /// For the kernel whose types (BTF) are in this file
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,

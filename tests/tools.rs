@@ -158,6 +158,20 @@ fn check_needs_neither_the_machine_nor_privileges() {
     let script = "fentry:vfs_read { print(args.file.f_flags); }";
     let (_, said, _) = rtrace(&["check", &types, "-"], &script.replace("f_flags", "f_falgs"));
     assert!(said.contains("did you mean `f_flags`?") || said.contains("fentry"), "{said}");
+    // Types name tracepoints, and tell the fields of some; what system calls take is known.
+    for (script, wanted) in [
+        (good, None),
+        ("tracepoint:syscalls:sys_exit_openat { print(args.ret); }", None),
+        ("tracepoint:sched:sched_switch { @ = count(); }", None),
+        ("tracepoint:syscalls:sys_enter_openat { print(args.filenam); }", Some("`filename`?")),
+        ("tracepoint:syscalls:sys_enter_opennat { }", Some("`sys_enter_openat`?")),
+        ("tracepoint:sched:sched_swich { }", Some("`sched_switch`?")),
+        ("tracepoint:sched:* { }", Some("only the kernel's types are given")),
+    ] {
+        let (_, said, status) = rtrace(&["check", &types, "-"], script);
+        assert_eq!(status, Some(wanted.is_some().into()), "{said}");
+        assert!(said.contains(wanted.unwrap_or_default()), "{said}");
+    }
     let (_, said, status) = rtrace(&["check", "--btf=/etc/passwd", "-"], script);
     assert!(said.contains("cannot read types") && status == Some(1), "{said}");
     let (_, said, status) = rtrace(&["check", &host, "-W", "error", "-"], "begin { 1 + pid; }");

@@ -272,6 +272,12 @@ fn send_signal(l: &mut Lower<'_>, call: &Lowered<'_>, helper: Helper) {
 }
 
 fn check_write(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
+    if !c.host.has(Feature::ProbeWriteUser) {
+        let d = Diagnostic::error(call.span, "this kernel lets no program write to processes")
+            .note("it does not offer `bpf_probe_write_user`: it is locked down, or `CAP_SYS_ADMIN` is missing")
+            .help("`cat /sys/kernel/security/lockdown` says so; boot without Secure Boot or `lockdown=`");
+        return c.fail(d);
+    }
     let Some(to) = c.address_argument(call, 0) else { return tree::Expr::error(call.span) };
     let from = match call.args.get(1) {
         Some(e) => c.expression(e).stored(),

@@ -5,6 +5,7 @@ mod lsp;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
 mod machine;
 mod messages;
+mod needs;
 mod objects;
 mod pages;
 mod tools;

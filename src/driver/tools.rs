@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::load::Search;
-use super::{Failed, Outcome, USAGE, fail, messages, say, script_text, write};
+use super::{Failed, Outcome, USAGE, fail, messages, needs, say, script_text, write};
 use crate::builtins;
 use crate::cli::{Check, Explain, Fmt};
 use crate::help;
@@ -36,7 +36,17 @@ pub(super) fn check(check: &Check) -> Outcome {
         let mut sources = Sources::default();
         let id = sources.add(source);
         let search = Search::of(&check.includes);
+        let mut bare = sources.clone();
         match super::checked(&mut sources, id, &search, &host, &options) {
+            Ok(checked) if check.caps => {
+                // Perhaps it can do without what only root may read.
+                let without = super::machine::seen().without_tracefs();
+                let found = super::examine(&mut bare, id, &search, &without, &options).0;
+                let files = found.is_none();
+                let mut checked = found.unwrap_or(checked);
+                let needs = needs::of(&mut checked.module, &checked.plan, files, &host);
+                say(&needs::text(file, &needs))?;
+            }
             Ok(_) => {}
             Err(Failed(wrong)) => status = wrong,
         }

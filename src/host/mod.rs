@@ -10,6 +10,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod dwarf;
 pub mod elf;
+mod event_types;
 pub mod features;
 pub mod headers;
 mod libraries;
@@ -235,12 +236,33 @@ impl Host {
         &self.user_types
     }
 
-    /// The tracing file system.
+    /// The tracing file system; where it cannot be read, what the kernel's types tell of it
+    /// ([`Tracefs::absent`]).
     ///
     /// # Errors
     /// Why it is not there and what to do, as a phrase for a diagnostic.
     pub fn tracefs(&self) -> Result<&Tracefs, String> {
-        self.tracefs.get_or_init(|| Tracefs::find(self)).as_ref().map_err(Clone::clone)
+        let find = || match Tracefs::find(self) {
+            Err(_) if self.types.is_some() => Ok(Tracefs::of_types(
+                "only the kernel's types are given (`--host` takes all of a recorded machine)"
+                    .into(),
+            )),
+            Err(why) if self.btf().is_ok() => Ok(Tracefs::of_types(why)),
+            found => found,
+        };
+        self.tracefs.get_or_init(find).as_ref().map_err(Clone::clone)
+    }
+
+    /// The same machine as those see it who may not read the tracing file system.
+    #[must_use]
+    pub fn without_tracefs(self) -> Host {
+        let absent = Tracefs::of_types("the tracing file system cannot be read".into());
+        Host { tracefs: OnceLock::from(Ok(absent)), ..self }
+    }
+
+    /// Whether the tracing file system is not there, and is mounted by who may do that.
+    pub fn mounts_tracefs(&self) -> bool {
+        self.tracefs().is_ok_and(Tracefs::is_private)
     }
 
     /// Every function that the kernel can trace, in the kernel's order.

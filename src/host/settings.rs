@@ -134,6 +134,12 @@ pub static SETTINGS: &[Setting] = &[
             let places = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
             let mounted = places.into_iter().find(|place| host.path(place).join("events").exists());
             match (mounted, host.tracefs()) {
+                (_, Ok(tracefs)) if tracefs.absent().is_some() => (
+                    "cannot be read".into(),
+                    Some(
+                        "tracepoints have no fields but those of system calls: `mount -t tracefs tracefs /sys/kernel/tracing`, as root, and let yourself read it",
+                    ),
+                ),
                 (Some(place), Ok(_)) => (format!("mounted at {place}"), None),
                 (None, Ok(_)) => ("not mounted (rtrace mounts one for itself)".into(), None),
                 (_, Err(_)) => (

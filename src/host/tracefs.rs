@@ -1,20 +1,23 @@
-//! The tracing file system: events and the formats of their records.
+//! The tracing file system: events and the formats of their records. Where it cannot be read,
+//! the kernel's types stand in for it, as far as they tell.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::Host;
 use super::btf::{self, Btf};
+use super::{Host, event_types};
 use crate::types::{Space, Type};
 
-/// A mounted tracing file system.
+/// A mounted tracing file system, or what stands in for it.
 pub struct Tracefs {
     /// As seen from here: the host's root is part of it.
     dir: PathBuf,
     events: OnceLock<Vec<Event>>,
     /// Keeps a private mount alive.
-    _mount: Option<std::os::fd::OwnedFd>,
+    mount: Option<std::os::fd::OwnedFd>,
+    /// Why it cannot be read, if it cannot.
+    absent: Option<String>,
 }
 
 /// A tracepoint.
@@ -48,6 +51,8 @@ pub struct Field {
     pub offset: u32,
     pub size: u32,
     pub signed: bool,
+    /// The type, where it is not a text.
+    pub known: Option<Type>,
 }
 
 /// Where the value of a field is.
@@ -66,14 +71,14 @@ impl Tracefs {
         let mut denied = false;
         for dir in places {
             match fs::metadata(dir.join("events")) {
-                Ok(_) => return Ok(Tracefs { dir, events: OnceLock::new(), _mount: None }),
+                Ok(_) => return Ok(Tracefs::of(dir, None)),
                 Err(e) => denied |= e.kind() == std::io::ErrorKind::PermissionDenied,
             }
         }
         if host.is_live()
             && let Some((mount, dir)) = super::mount::detached(c"tracefs")
         {
-            return Ok(Tracefs { dir, events: OnceLock::new(), _mount: Some(mount) });
+            return Ok(Tracefs::of(dir, Some(mount)));
         }
         if denied {
             return Err("the tracing file system cannot be read without more privileges".into());
@@ -88,19 +93,44 @@ impl Tracefs {
             .into())
     }
 
+    fn of(dir: PathBuf, mount: Option<std::os::fd::OwnedFd>) -> Tracefs {
+        Tracefs { dir, events: OnceLock::new(), mount: mount, absent: None }
+    }
+
+    /// What stands in for the file system if it cannot be read.
+    pub(super) fn of_types(why: String) -> Tracefs {
+        Tracefs { absent: Some(why), ..Tracefs::of(PathBuf::new(), None) }
+    }
+
+    /// Whether it is mounted for this process only.
+    pub(super) fn is_private(&self) -> bool {
+        self.mount.is_some()
+    }
+
+    /// Why it cannot be read and the kernel's types stand in for it, if so.
+    pub fn absent(&self) -> Option<&str> {
+        self.absent.as_deref()
+    }
+
     /// A file below the mount point.
     ///
     /// # Errors
     /// The file's name and what the operating system says.
     pub fn read(&self, path: &str) -> Result<String, String> {
+        if let Some(why) = &self.absent {
+            return Err(why.clone());
+        }
         let path = self.dir.join(path);
         let bytes = fs::read(&path).map_err(|e| format!("`{}`: {e}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Every tracepoint, sorted.
-    pub fn events(&self) -> &[Event] {
+    pub fn events(&self, host: &Host) -> &[Event] {
         self.events.get_or_init(|| {
+            if self.absent.is_some() {
+                return event_types::events(host);
+            }
             let text = self.read("available_events").unwrap_or_default();
             let mut events: Vec<Event> = text
                 .lines()
@@ -114,7 +144,10 @@ impl Tracefs {
     }
 
     /// Whether there is such a tracepoint; cheaper than the list of all.
-    pub fn has_event(&self, category: &str, name: &str) -> bool {
+    pub fn has_event(&self, host: &Host, category: &str, name: &str) -> bool {
+        if self.absent.is_some() {
+            return host.btf().is_ok_and(|btf| event_types::has_event(host, btf, category, name));
+        }
         plain(category) && plain(name) && self.event_dir(category, name).join("format").exists()
     }
 
@@ -122,7 +155,18 @@ impl Tracefs {
     ///
     /// # Errors
     /// The file cannot be read, or is not understood.
-    pub fn format(&self, category: &str, name: &str) -> Result<Format, String> {
+    pub fn format(&self, host: &Host, category: &str, name: &str) -> Result<Format, String> {
+        if let Some(why) = &self.absent {
+            // Without the file system, a record cannot be asked for.
+            let known = category == "syscalls" || !host.is_live();
+            let btf = host.btf().ok().filter(|_| known);
+            return btf.and_then(|btf| event_types::format(host, btf, category, name)).ok_or_else(
+                || format!(
+                    "the kernel's types do not tell the fields of `{category}:{name}`, and {why}; \
+                     `rawtracepoint:{name}` has arguments that they tell"
+                ),
+            );
+        }
         let path = self.event_dir(category, name).join("format");
         let text = fs::read_to_string(&path).map_err(|e| format!("`{}`: {e}", path.display()))?;
         parse_format(&text).map_err(|e| format!("`{}`: {e}", path.display()))
@@ -156,7 +200,8 @@ pub fn parse_format(text: &str) -> Result<Format, String> {
     Ok(format)
 }
 
-fn parse_field(line: &str) -> Option<Field> {
+/// A declaration with `offset:`, `size:` and `signed:`, each after a `;`.
+pub(super) fn parse_field(line: &str) -> Option<Field> {
     let mut parts = line.split(';');
     let text = parts.next()?.trim();
     let (mut offset, mut size, mut signed) = (None, None, false);
@@ -200,6 +245,7 @@ fn parse_field(line: &str) -> Option<Field> {
         offset: offset?,
         size: size?,
         signed,
+        known: None,
     })
 }
 
@@ -210,6 +256,12 @@ impl Field {
     /// 8 bytes whatever the declaration says. Pointers and integers are of
     /// `space`, except for data in the record itself, which the kernel has copied.
     pub fn convert<'b>(&self, btf: impl Fn() -> Option<&'b Btf>, space: Space) -> Type {
+        if let Some(Type::Int { size, signed, .. }) = self.known {
+            return Type::Int { size, signed, space };
+        }
+        if let Some(known) = &self.known {
+            return known.clone();
+        }
         let known = btf::parse_type(&self.ty, |tag, name| {
             let base = || if tag.is_none() { btf::base_type(name) } else { None };
             base().or_else(|| btf()?.find_type(tag, name))

@@ -105,6 +105,19 @@ impl Layout {
         }
     }
 
+    /// Whether its text has names of functions of the kernel.
+    pub fn names_kernel_code(&self) -> bool {
+        match self {
+            Layout::Stack { user, .. } => !*user,
+            Layout::Ksym => true,
+            Layout::Array { of, .. } => of.names_kernel_code(),
+            Layout::Tuple { fields, .. } | Layout::Record { fields, .. } => {
+                fields.iter().any(|f| f.layout.names_kernel_code())
+            }
+            _ => false,
+        }
+    }
+
     /// Bytes that the value takes.
     pub fn size(&self) -> u32 {
         match self {

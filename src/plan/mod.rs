@@ -597,13 +597,23 @@ impl Plan {
 
     /// Whether user stacks or symbols may be printed.
     pub fn names_user_code(&self) -> bool {
+        self.layouts().any(Layout::names_user_code)
+    }
+
+    /// Whether kernel stacks or symbols may be printed.
+    pub fn names_kernel_code(&self) -> bool {
+        self.layouts().any(Layout::names_kernel_code)
+    }
+
+    /// Everything that is printed, by its layout.
+    fn layouts(&self) -> impl Iterator<Item = &Layout> {
         let fields = self.events.iter().flat_map(|e| &e.fields).map(|f| &f.layout);
         let keys = self.maps.iter().filter_map(|m| m.key.as_ref());
         let values = self.maps.iter().filter_map(|m| match &m.value {
             MapValue::Plain(layout) => Some(layout),
             MapValue::Aggregate(_) => None,
         });
-        fields.chain(keys).chain(values).any(Layout::names_user_code)
+        fields.chain(keys).chain(values)
     }
 
     /// Number of probes that "Attached N probes" counts.

@@ -83,11 +83,11 @@ fn tracepoint(host: &Host, function: &str) -> Option<(String, String)> {
         // do_sys_openat2 serves openat.
         for call in [call, call.trim_end_matches(|c: char| c.is_ascii_digit())] {
             let event = format!("sys_enter_{call}");
-            if tracefs.has_event("syscalls", &event) {
+            if tracefs.has_event(host, "syscalls", &event) {
                 return Some(("syscalls".into(), event));
             }
         }
     }
-    let found = tracefs.events().iter().find(|e| e.name == function)?;
+    let found = tracefs.events(host).iter().find(|e| e.name == function)?;
     Some((found.category.clone(), found.name.clone()))
 }

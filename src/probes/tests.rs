@@ -513,7 +513,7 @@ fn every_system_call_here_has_its_number() {
     let host = Host::at(Path::new("/"));
     let Ok(tracefs) = host.tracefs() else { return };
     let calls: Vec<&str> = tracefs
-        .events()
+        .events(&host)
         .iter()
         .filter(|e| e.category == "syscalls")
         .filter_map(|e| e.name.strip_prefix("sys_enter_"))

@@ -13,6 +13,7 @@ use super::{
     Access, Argument, Compat, Context, Expanded, Instance, Provider, Request, Side, Syscalls,
 };
 use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::host::Host;
 use crate::host::arch::Arch;
 use crate::host::btf::Btf;
 use crate::host::features::Feature;
@@ -49,12 +50,20 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     })?;
     let events: Vec<Event> = if category.is_wildcard() || name.is_wildcard() {
         let matching = |e: &&Event| category.matches(&e.category) && name.matches(&e.name);
-        tracefs.events().iter().filter(matching).cloned().collect()
-    } else if tracefs.has_event(&category.text, &name.text) {
+        tracefs.events(request.host).iter().filter(matching).cloned().collect()
+    } else if tracefs.has_event(request.host, &category.text, &name.text) {
         vec![Event { category: category.text.clone(), name: name.text.clone() }]
     } else {
-        return request.missing(Box::new(unknown(tracefs, category, name)), diags);
+        return request.missing(Box::new(unknown(request.host, tracefs, category, name)), diags);
     };
+    if events.is_empty()
+        && let Some(why) = tracefs.absent()
+    {
+        let d = Diagnostic::error(request.span(), "tracepoints cannot be looked up by a pattern")
+            .note(format!("{why}, and the kernel's types do not tell their categories"))
+            .help("name them, without `*`, or mount it and let yourself read it");
+        return Err(Box::new(d));
+    }
     if events.is_empty() {
         let message = format!("no tracepoint matches `{}:{}`", category.text, name.text);
         super::nothing_matches(request.point, &message, request.options, diags);
@@ -64,10 +73,17 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     lookup.instances(events)
 }
 
-fn unknown(tracefs: &Tracefs, category: &Part, name: &Part) -> Diagnostic {
+fn unknown(host: &Host, tracefs: &Tracefs, category: &Part, name: &Part) -> Diagnostic {
     let shown = format!("{}:{}", category.text, name.text);
     let d = Diagnostic::error(name.span, format!("there is no tracepoint `{shown}`"));
-    let events = tracefs.events();
+    if let Some(why) = tracefs.absent().filter(|_| category.text != "syscalls") {
+        let known = host.btf().map(|btf| btf.raw_tracepoints("vmlinux")).unwrap_or_default();
+        return match diag::nearest(&name.text, known) {
+            Some(near) => d.did_you_mean(name.span, near),
+            None => d.note(format!("{why}, so the kernel's types were asked")),
+        };
+    }
+    let events = tracefs.events(host);
     let here: Vec<&str> =
         events.iter().filter(|e| e.category == category.text).map(|e| e.name.as_str()).collect();
     if let Some(near) = diag::nearest(&name.text, here.iter().copied()) {
@@ -119,7 +135,10 @@ impl Lookup<'_> {
         for (i, event) in events.into_iter().enumerate() {
             // One look is enough if nothing is asked for: see `group`.
             let fields = match i == 0 || self.request.needs.args() {
-                true => self.tracefs.format(&event.category, &event.name).map(|f| f.fields),
+                true => self
+                    .tracefs
+                    .format(self.request.host, &event.category, &event.name)
+                    .map(|f| f.fields),
                 false => Ok(Vec::new()),
             };
             match self.call(&event, fields.as_deref().unwrap_or_default()) {
@@ -207,6 +226,8 @@ impl Lookup<'_> {
             [only] => format!("tracepoint/{}/{}", only.target.category, only.target.name),
             _ => "tracepoint".into(),
         };
+        // Links to records have numbers that only the file system tells.
+        let raw = self.tracefs.absent().is_some() && self.request.host.is_live();
         let mut args = Ok(Vec::new());
         let mut attach: Vec<Attach> = Vec::new();
         for (found, cookie) in group.into_iter().zip(0u64..) {
@@ -215,12 +236,17 @@ impl Lookup<'_> {
                 args = found.args;
             }
             let Event { category, name: event } = found.target;
-            let link = self.request.attach(vec![name], Mechanism::Tracepoint { category, event });
+            let mechanism = match raw {
+                true => Mechanism::RawTracepoint { event, btf: false },
+                false => Mechanism::Tracepoint { category, event },
+            };
+            let link = self.request.attach(vec![name], mechanism);
             attach.push(Attach { cookies: if cookies { vec![cookie] } else { vec![] }, ..link });
         }
+        let kind = if raw { ProgramKind::RawTracepoint } else { ProgramKind::Tracepoint };
         Instance {
-            kind: ProgramKind::Tracepoint,
-            section,
+            kind,
+            section: if raw { "raw_tp".into() } else { section },
             // The kernel drops a record for perf's own buffer if this is 0.
             context: Context { args, result: 1, ..context(self.request.provider, space) },
             attach,
@@ -341,11 +367,11 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
     let line = |event: &Event| {
         let mut line = Line::of(full_name(event));
         if query.verbose
-            && let Ok(format) = tracefs.format(&event.category, &event.name)
+            && let Ok(format) = tracefs.format(query.host, &event.category, &event.name)
         {
             line.details = format.fields.into_iter().map(|f| f.text).collect();
         }
         line
     };
-    Ok(tracefs.events().iter().filter(wanted).map(line).collect())
+    Ok(tracefs.events(query.host).iter().filter(wanted).map(line).collect())
 }

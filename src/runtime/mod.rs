@@ -307,7 +307,7 @@ fn returns_reversed(host: &Host) -> bool {
 /// The number by which perf knows a tracepoint.
 fn tracepoint_id(host: &Host, category: &str, event: &str) -> Result<u64, String> {
     let tracefs = host.tracefs()?;
-    if !tracefs.has_event(category, event) {
+    if !tracefs.has_event(host, category, event) {
         return Err(format!("the kernel has no tracepoint `{category}:{event}`"));
     }
     let text = tracefs.read(&format!("events/{category}/{event}/id"))?;
