@@ -94,7 +94,7 @@ impl Tracefs {
     }
 
     fn of(dir: PathBuf, mount: Option<std::os::fd::OwnedFd>) -> Tracefs {
-        Tracefs { dir, events: OnceLock::new(), mount: mount, absent: None }
+        Tracefs { dir, events: OnceLock::new(), mount, absent: None }
     }
 
     /// What stands in for the file system if it cannot be read.
