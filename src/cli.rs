@@ -5,6 +5,7 @@
 //! for those who write scripts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, ValueEnum};
@@ -27,6 +28,7 @@ use clap_complete::Shell;
                       rtrace check [OPTIONS] FILE...\n       \
                       rtrace fmt [--check] [FILE...]\n       \
                       rtrace explain WORD\n       \
+                      rtrace stats [OPTIONS]\n       \
                       rtrace lsp",
     after_help = EXAMPLES,
     infer_long_args = true,
@@ -330,6 +332,34 @@ pub struct Lsp {
     pub stdio: bool,
 }
 
+/// `rtrace stats`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace stats",
+    about = "Show what the programs of other rtrace processes cost, while they run",
+    styles = Styles::plain()
+)]
+pub struct Stats {
+    #[command(flatten)]
+    pub messages: Messages,
+
+    /// Programs of this process, whatever it is
+    #[arg(short = 'p', long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// All BPF programs, those of other tools too
+    #[arg(long)]
+    pub all: bool,
+
+    /// Seconds from one table to the next
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+
+    /// End after so many tables
+    #[arg(long, value_name = "NUMBER")]
+    pub times: Option<u64>,
+}
+
 /// `rtrace explain WORD`.
 #[derive(Debug, Parser)]
 #[command(
@@ -532,6 +562,14 @@ Examples:
   rtrace scripts/opensnoop.bt
       show files as they are opened";
 
+/// `1`, `0.5`
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    number
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "write a number of seconds, such as `0.5`".to_owned())
+}
+
 /// `1`, `1%`, `0.5%`
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim_end_matches('%').trim();
@@ -555,6 +593,7 @@ pub enum Invocation {
     Fmt(Fmt),
     Explain(Explain),
     Lsp(Lsp),
+    Stats(Stats),
 }
 
 impl Invocation {
@@ -575,6 +614,7 @@ impl Invocation {
             Some("check") => Check::try_parse_from(rest()).map(Invocation::Check),
             Some("fmt") => Fmt::try_parse_from(rest()).map(Invocation::Fmt),
             Some("lsp") => Lsp::try_parse_from(rest()).map(Invocation::Lsp),
+            Some("stats") => Stats::try_parse_from(rest()).map(Invocation::Stats),
             Some("explain") => Explain::try_parse_from(rest()).map(Invocation::Explain),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),
         }

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Check(check)) => driver::check_scripts(&check),
         Ok(Invocation::Fmt(fmt)) => driver::format_scripts(&fmt),
         Ok(Invocation::Lsp(lsp)) => driver::serve_editor(&lsp),
+        Ok(Invocation::Stats(stats)) => driver::watch(&stats),
         Ok(Invocation::Explain(explain)) => driver::explain(&explain),
         Err(error) => driver::wrong_use(&error, &args),
     };

@@ -17,6 +17,8 @@ mod shell;
 mod symbols;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/wire.rs"]
+mod wire;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;

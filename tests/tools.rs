@@ -6,7 +6,7 @@
 
 mod harness;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -245,6 +245,7 @@ fn what_programs_are_and_cost_is_told() {
         |sign: &str| said.lines().find(|l| l.contains(sign)).unwrap_or_else(|| panic!("{said}"));
     let fact = line("bytes of machine code");
     assert!(fact.contains("profile:hz:999: id ") && fact.contains(" instructions ("), "{said}");
+    assert!(fact.contains(" bytes of stack; verified: ") && fact.ends_with(" µs"), "{said}");
     assert!(line("ns each").contains("of a CPU"), "{said}");
     let row: Vec<&str> = line("profile:hz:999").split_whitespace().collect();
     assert!(!row.is_empty(), "{said}");
@@ -252,6 +253,43 @@ fn what_programs_are_and_cost_is_told() {
     let runs: u64 = costs.split_whitespace().next().unwrap().parse().unwrap();
     assert!(runs > 10, "{said}");
     assert!(line("in all").contains('%'), "{said}");
+}
+
+/// Another rtrace, looked at while it runs.
+#[test]
+fn what_others_cost_is_shown_while_they_run() {
+    let script = "profile:hz:999 { @ = count(); } rawtracepoint:sys_enter { @n = count(); }";
+    let mut other = Command::new(harness::rtrace())
+        .args(["-e", script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut attached = [0; 8];
+    other.stderr.as_mut().unwrap().read_exact(&mut attached).unwrap();
+    let pid = other.id().to_string();
+    let flags = ["stats", "--interval", "0.5", "--times"];
+    let (own, err, status) = rtrace(&[&flags[..], &["2", "-p", &pid]].concat(), "");
+    let (all, ..) = rtrace(&[&flags[..], &["1", "--all"]].concat(), "");
+    let (rtraces, ..) = rtrace(&[&flags[..], &["1"]].concat(), "");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(status, Some(0), "{err}");
+    assert_eq!(own.matches("of a CPU").count(), 2, "{own}");
+    for table in [&own, &all, &rtraces] {
+        let row = |name: &str| -> Vec<String> {
+            let line = table.lines().find(|line| line.ends_with(name) && line.contains(&pid));
+            let line = line.unwrap_or_else(|| panic!("no {name}: {table}"));
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        let profile = row("profile_hz_999");
+        assert_eq!(profile[0], pid);
+        // On each CPU, 999 times a second; late under load.
+        assert!(profile[1].parse::<u64>().unwrap() > 100, "{table}");
+        assert!(profile[2].parse::<u64>().unwrap() > 0 && profile[3].ends_with('%'), "{table}");
+        row("rawtracepoint_vmlinux_sys_enter");
+        assert!(table.contains("  in all\n"), "{table}");
+    }
 }
 
 #[test]

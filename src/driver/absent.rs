@@ -40,6 +40,11 @@ pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &cli::Style) -> Outcom
     Err(failed)
 }
 
+/// There is nothing to look at programs with.
+pub(super) fn watch(_: &cli::Stats) -> Outcome {
+    Err(fail("this rtrace was built without its run side; it only compiles"))
+}
+
 /// Without objects there is nothing to link.
 pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Failed> {
     if objects.is_empty() {

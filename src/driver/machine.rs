@@ -103,6 +103,17 @@ pub(super) fn execute(
     }
 }
 
+/// Shows what programs cost.
+pub(super) fn watch(stats: &cli::Stats) -> Outcome {
+    check_privileges()?;
+    let cli::Stats { pid, all, interval, times, .. } = *stats;
+    let options = runtime::watch::Options { pid, all, interval, times };
+    runtime::watch::watch(&options, &mut io::stdout()).map(|()| 0).map_err(|error| {
+        messages::write(&error.diagnostics, &Sources::default());
+        Failed(error.status)
+    })
+}
+
 /// The machine that we run on, as far as this process may look at it: the kernel answers
 /// questions about its BPF only to those who may trace.
 pub(super) fn seen() -> Host {

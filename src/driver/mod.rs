@@ -253,6 +253,12 @@ pub fn serve_editor(lsp: &cli::Lsp) -> u8 {
     lsp::serve(lsp).unwrap_or_else(|Failed(status)| status)
 }
 
+/// `rtrace stats`.
+pub fn watch(stats: &cli::Stats) -> u8 {
+    let chosen = messages::choose(&stats.messages);
+    chosen.and_then(|()| machine::watch(stats)).unwrap_or_else(|Failed(status)| status)
+}
+
 /// `rtrace explain`.
 pub fn explain(explain: &cli::Explain) -> u8 {
     tools::explain(explain).unwrap_or_else(|Failed(status)| status)

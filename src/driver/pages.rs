@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::{Outcome, fail, say};
-use crate::cli::{Build, Check, Cli, Completions, Explain, Flame, Fmt, Lsp, Run};
+use crate::cli::{Build, Check, Cli, Completions, Explain, Flame, Fmt, Lsp, Run, Stats};
 use crate::config;
 use crate::help;
 use crate::probes::PROVIDERS;
@@ -29,6 +29,7 @@ fn command() -> clap::Command {
         .subcommand(Fmt::command().name("fmt"))
         .subcommand(Explain::command().name("explain"))
         .subcommand(Lsp::command().name("lsp"))
+        .subcommand(Stats::command().name("stats"))
         .subcommand(Completions::command().name("completions"))
         .subcommand(clap::Command::new("man").about("Show the manual page, in roff"))
         .subcommand(topics)

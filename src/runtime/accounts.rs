@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::load::{self, Loaded};
 use super::sys;
+use super::verifier::Statistics;
 use crate::diag::{Diagnostic, Warning};
 use crate::plan;
 
@@ -39,10 +40,7 @@ impl<'a> Accounts<'a> {
     /// # Errors
     /// The kernel cannot (before 5.8), or this process may not ask it to.
     pub(super) fn start(loaded: &'a Loaded, budget: Option<f64>) -> Result<Accounts<'a>, Error> {
-        let measured = sys::run_time_statistics().map_err(|e| {
-            let d = Diagnostic::global(format!("the kernel does not measure programs: {e}"));
-            Error::run(d.note("`--stats` and `--max-overhead` need Linux 5.8"))
-        })?;
+        let measured = measure("`--stats` and `--max-overhead`")?;
         let now = Instant::now();
         Ok(Accounts { loaded, _measured: measured, start: now, budget, last: Cell::new((now, 0)) })
     }
@@ -100,6 +98,17 @@ impl<'a> Accounts<'a> {
     }
 }
 
+/// Has the kernel measure until this is closed.
+///
+/// # Errors
+/// It cannot (before 5.8), or this process may not ask it to.
+pub(super) fn measure(who: &str) -> Result<OwnedFd, Error> {
+    sys::run_time_statistics().map_err(|e| {
+        let d = Diagnostic::global(format!("the kernel does not measure programs: {e}"));
+        Error::run(d.note(format!("{who} needs Linux 5.8 and the capability CAP_SYS_ADMIN")))
+    })
+}
+
 /// What a program did.
 struct Row {
     name: String,
@@ -107,7 +116,8 @@ struct Row {
     nanoseconds: u64,
 }
 
-fn percent(nanoseconds: u64, of: Duration) -> f64 {
+/// The share of one CPU.
+pub(super) fn percent(nanoseconds: u64, of: Duration) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
     let share = nanoseconds as f64 / of.as_nanos().max(1) as f64;
     share * 100.0
@@ -138,9 +148,13 @@ pub(super) fn facts(loaded: &Loaded) -> Vec<String> {
             info.xlated_prog_len,
             info.jited_prog_len,
         );
-        // Linux 5.16 and newer tell.
-        if info.verified_insns > 0 {
-            line += &format!(", {} instructions verified", info.verified_insns);
+        if let Some(Statistics { instructions, states, microseconds, stack }) =
+            loaded.verified.get(&plan.name)
+        {
+            line += &format!(
+                ", {stack} bytes of stack; verified: {instructions} instructions, {states} states, \
+                 {microseconds} µs"
+            );
         }
         Some(line)
     };

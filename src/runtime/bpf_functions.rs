@@ -24,6 +24,11 @@ pub fn live() -> Vec<BpfFunction> {
     all
 }
 
+/// The whole name of a program, which the kernel itself cuts to 15 characters.
+pub(super) fn name(program: u32, fd: BorrowedFd<'_>) -> Option<String> {
+    Some(of(program, fd)?.into_iter().next()?.name)
+}
+
 fn of(program: u32, fd: BorrowedFd<'_>) -> Option<Vec<BpfFunction>> {
     let mut info = c::bpf_prog_info::default();
     read(fd, &mut info)?;

@@ -20,7 +20,7 @@ use super::error::Error;
 use super::ledger::Shortfall;
 use super::refusal;
 use super::stacks::Tables;
-use super::verifier::{self, Explained};
+use super::verifier::{self, Explained, Statistics};
 use crate::diag::Diagnostic;
 use crate::host::cgroup::Cgroup;
 use crate::object::Object;
@@ -39,6 +39,8 @@ pub(super) struct Setup<'a> {
     pub show_libbpf: bool,
     /// `-d verifier`: the verifier's log of every program.
     pub show_verifier: bool,
+    /// `-v`: what the verifier did is kept.
+    pub statistics: bool,
     /// Number of CPUs that are online.
     pub cpus: usize,
     /// Finds what a tracing program is for, or says why it cannot.
@@ -52,6 +54,8 @@ pub(super) struct Loaded {
     /// Why a program is not in the kernel (its target is missing, and the
     /// policy for missing probes allows that), by its index in the plan.
     pub left_out: HashMap<usize, Diagnostic>,
+    /// What the verifier said at the end of each program's log, if that was asked for.
+    pub verified: HashMap<String, Statistics>,
 }
 
 /// How often the kernel did not run a program because it was running already.
@@ -128,7 +132,7 @@ pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
     let mut left_out = HashMap::new();
     loop {
         match load_once(&elf, &plan, setup, &mut left_out) {
-            Ok(object) => return Ok(Loaded { object, plan, left_out }),
+            Ok((object, verified)) => return Ok(Loaded { object, plan, left_out, verified }),
             // Each round leaves one program more out, so this ends.
             Err(Failure::Target { program, diagnostic, .. })
                 if plan.config.missing_probes != MissingProbes::Error =>
@@ -186,20 +190,39 @@ fn load_once(
     plan: &Plan,
     setup: &Setup<'_>,
     left_out: &mut HashMap<usize, Diagnostic>,
-) -> Result<libbpf_rs::Object, Failure> {
+) -> Result<(libbpf_rs::Object, HashMap<String, Statistics>), Failure> {
     let targets = find_targets(plan, setup, left_out)?;
     let mut object = open(elf).map_err(Failure::other)?;
     set_params(&mut object, plan, setup).map_err(Failure::other)?;
     set_buffer_size(&mut object, plan).map_err(Failure::other)?;
     set_scratch_size(&mut object).map_err(Failure::other)?;
     choose_programs(&mut object, plan, left_out);
-    let mut logs = if setup.show_verifier { ask_for_logs(&mut object, plan) } else { vec![] };
+    let logs = match (setup.show_verifier, setup.statistics) {
+        (true, _) => {
+            let size = usize::try_from(plan.config.log_size).unwrap_or(0);
+            ask_for_logs(&mut object, BRANCHES | STATISTICS, size.clamp(64 << 10, 1 << 30))
+        }
+        (false, true) => ask_for_logs(&mut object, STATISTICS, 4 << 10),
+        (false, false) => vec![],
+    };
     heard();
     let loaded = btf_target::with_targets(targets, || object.load());
-    for (name, log) in &mut logs {
-        show(&format!("verifier log of {name}:\n{}", until_nul(log)));
+    if setup.show_verifier {
+        for (name, log) in &logs {
+            show(&format!("verifier log of {name}:\n{}", until_nul(log)));
+        }
     }
-    loaded.map_err(|e| explain(plan, elf, &e, &heard()))
+    let statistics =
+        |(name, log): &(String, Vec<u8>)| Some((name.clone(), Statistics::read(&until_nul(log))?));
+    match loaded {
+        Ok(object) => Ok((object, logs.iter().filter_map(statistics).collect())),
+        // Where we keep the logs, libbpf does not, and says less.
+        Err(_) if !logs.is_empty() => {
+            let plainly = Setup { show_verifier: false, statistics: false, ..*setup };
+            load_once(elf, plan, &plainly, left_out)
+        }
+        Err(e) => Err(explain(plan, elf, &e, &heard())),
+    }
 }
 
 fn open(elf: &[u8]) -> Result<OpenObject, Error> {
@@ -389,15 +412,17 @@ pub(super) fn damaged(how: &str) -> Error {
     Error::run(Diagnostic::global(format!("the compiled script is damaged: {how}")))
 }
 
-/// Makes libbpf keep the verifier's log of every program, with statistics.
-fn ask_for_logs(object: &mut OpenObject, plan: &Plan) -> Vec<(String, Vec<u8>)> {
-    const BRANCHES_AND_STATISTICS: u32 = 1 | 4;
-    let size = usize::try_from(plan.config.log_size).unwrap_or(0).clamp(64 << 10, 1 << 30);
+/// What the verifier's log has (`BPF_LOG_LEVEL1` and `BPF_LOG_STATS`, linux/bpf_verifier.h).
+const BRANCHES: u32 = 1;
+const STATISTICS: u32 = 4;
+
+/// Has the verifier's log of every program kept.
+fn ask_for_logs(object: &mut OpenObject, level: u32, size: usize) -> Vec<(String, Vec<u8>)> {
     object
         .progs_mut()
         .map(|mut program| {
             let mut log = vec![0u8; size];
-            program.set_log_level(BRANCHES_AND_STATISTICS);
+            program.set_log_level(level);
             let raw = libbpf_rs::AsRawLibbpf::as_libbpf_object(&program).as_ptr();
             // SAFETY: the buffer is on the heap and outlives the object's
             // loading, after which libbpf does not touch it any more.

@@ -38,6 +38,7 @@ pub mod symbols;
 mod sys;
 mod trial;
 pub mod verifier;
+pub mod watch;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -264,6 +265,7 @@ fn load(
         cgroup: options.cgroup.as_ref(),
         show_libbpf: options.show_libbpf,
         show_verifier: options.show_verifier,
+        statistics: options.verbose,
         cpus: host.online_cpus().len(),
         find_target: &|wanted| btf_target::find(host, wanted),
     };

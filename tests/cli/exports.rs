@@ -1,5 +1,9 @@
 //! Formats of other tools: what comes out is opened by those that read it.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use crate::wire::Message;
 use crate::{Folder, rtrace, text};
 
 const SCRIPT: &str = "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ {
@@ -53,4 +57,106 @@ fn binary_formats_need_a_file() {
         assert_eq!(done.stderr.contains("seen"), format == "pprof", "{}", done.stderr);
         assert_eq!(done.stderr.contains("@scalar: 1"), format == "pprof", "{}", done.stderr);
     }
+}
+
+/// What our profiles say, read by the fields of `profile.proto`; and by pprof itself, where Go is.
+#[test]
+fn profiles_are_what_pprof_reads() {
+    let folder = Folder::new("pprof");
+    let file = folder.0.join("x.pb.gz");
+    let script =
+        "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { @calls[comm, ustack] = count(); }";
+    let flags = ["-q", "-f", "pprof", "-o", text(&file), "-e", script, "-c", &workload()];
+    rtrace(&flags).done().code(0);
+    let unpacked = Command::new("gzip").args(["-dc", text(&file)]).output().unwrap();
+    assert!(unpacked.status.success());
+    let profile = Message::read(&unpacked.stdout);
+    let strings = profile.texts(6);
+    let name = |index: u64| strings[usize::try_from(index).unwrap()].as_str();
+    assert_eq!(name(0), "");
+    let kinds: Vec<(&str, &str)> =
+        profile.messages(1).iter().map(|t| (name(t.number(1)), name(t.number(2)))).collect();
+    assert_eq!(kinds, [("@calls", "count")]);
+    let functions: BTreeMap<u64, String> =
+        profile.messages(5).iter().map(|f| (f.number(1), name(f.number(2)).to_owned())).collect();
+    let locations: BTreeMap<u64, Vec<String>> = profile
+        .messages(4)
+        .iter()
+        .map(|l| {
+            let lines = l.messages(4);
+            (l.number(1), lines.iter().map(|line| functions[&line.number(1)].clone()).collect())
+        })
+        .collect();
+    let samples = profile.messages(2);
+    assert_eq!(samples.iter().flat_map(|s| s.numbers(2)).sum::<u64>(), 5);
+    let stacks: Vec<String> =
+        samples.iter().flat_map(|s| s.numbers(1)).flat_map(|id| locations[&id].clone()).collect();
+    assert!(stacks.iter().any(|name| name.contains("syscall")), "{stacks:?}");
+    let labels: Vec<(String, String)> = samples
+        .iter()
+        .flat_map(|s| s.messages(3))
+        .map(|l| (name(l.number(1)).to_owned(), name(l.number(2)).to_owned()))
+        .collect();
+    assert!(labels.contains(&("key1".into(), "rt-getppid".into())), "{labels:?}");
+    let Ok(said) = Command::new("go").args(["tool", "pprof", "-raw", text(&file)]).output() else {
+        println!("there is no Go here, and no pprof");
+        return;
+    };
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("@calls/count") && said.contains("key1:[rt-getppid]"), "{said}");
+}
+
+/// What our traces say, read by the fields of `perfetto_trace.proto`.
+#[test]
+fn traces_are_what_perfetto_reads() {
+    let folder = Folder::new("perfetto");
+    let file = folder.0.join("x.pftrace");
+    let flags = ["-q", "-f", "perfetto", "-o", text(&file), "-e", SCRIPT, "-c", &workload()];
+    rtrace(&flags).done().code(0);
+    let trace = Message::read(&std::fs::read(&file).unwrap());
+    assert_eq!(trace.fields(), [1]);
+    let (mut tracks, mut events, mut counters, mut clocks) = (BTreeMap::new(), 0, Vec::new(), 0);
+    let mut last = 0;
+    for packet in trace.messages(1) {
+        // trusted_packet_sequence_id
+        assert_ne!(packet.number(10), 0);
+        for track in packet.messages(60) {
+            let threads = track.messages(4);
+            let thread = threads.first().map(|t| (t.number(1), t.number(2), t.texts(5)));
+            let (counter, name) = (track.fields().contains(&8), track.texts(2));
+            tracks.insert(track.number(1), (thread, counter, name));
+        }
+        for event in packet.messages(11) {
+            // timestamp_clock_id: BUILTIN_CLOCK_BOOTTIME; timestamp.
+            assert_eq!(packet.number(58), 6);
+            let (thread, counter, name) = &tracks[&event.number(11)];
+            match event.number(9) {
+                3 => {
+                    let (_, _, comm) = thread.as_ref().expect("an event has a thread");
+                    assert_eq!(comm, &["rt-getppid"]);
+                    assert_eq!(event.texts(23), ["seen"]);
+                    assert!(packet.number(8) >= last);
+                    last = packet.number(8);
+                    events += 1;
+                }
+                4 => {
+                    assert!(*counter && thread.is_none());
+                    counters.push((name.join(""), event.number(30)));
+                }
+                kind => panic!("an event of type {kind}"),
+            }
+        }
+        for snapshot in packet.messages(6) {
+            let ids: Vec<u64> = snapshot.messages(1).iter().map(|clock| clock.number(1)).collect();
+            assert_eq!((ids, snapshot.number(2)), (vec![6, 1], 6));
+            clocks += 1;
+        }
+    }
+    counters.sort();
+    assert_eq!((events, clocks), (5, 1));
+    let counter = |name: &str, value| (name.to_owned(), value);
+    assert_eq!(
+        counters,
+        [counter("@[a;b]", 5), counter("@[rt-getppid]", 5), counter("@scalar", 1)]
+    );
 }

@@ -7,6 +7,7 @@
 mod known;
 mod log;
 mod place;
+mod statistics;
 mod story;
 
 use crate::diag::Diagnostic;
@@ -14,6 +15,7 @@ use crate::source::{FileId, Sources, Span};
 
 use known::{Facts, Fault, KNOWN, Known};
 use log::{Log, Step};
+pub(super) use statistics::Statistics;
 
 /// A program that the kernel refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
