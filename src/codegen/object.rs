@@ -232,13 +232,8 @@ fn losses<'c>(
     debug: &Debug<'c>,
     bytes: u32,
 ) -> Option<Pointer<'c>> {
-    let words = Some(bytes / 8).filter(|&n| n > 0)?;
-    let ty = context.i64_type().array_type(words);
-    let global = llvm.add_global(ty, None, "rt_losses");
-    global.set_initializer(&ty.const_zero());
+    let global = words(context, llvm, debug, "rt_losses", bytes / 8)?;
     global.set_section(Some(plan::LOSSES_MAP));
-    global.set_alignment(8);
-    debug.global(global, debug.array(debug.int(8, false), 8, words.into()));
     Some(global.as_pointer_value())
 }
 
@@ -250,14 +245,25 @@ fn params<'c>(
     debug: &Debug<'c>,
     count: usize,
 ) -> Option<Pointer<'c>> {
-    let words = u32::try_from(count).ok().filter(|&n| n > 0)?;
-    let ty = context.i64_type().array_type(words);
-    let global = llvm.add_global(ty, None, "rt_params");
-    global.set_initializer(&ty.const_zero());
+    let global = words(context, llvm, debug, "rt_params", u32::try_from(count).ok()?)?;
     global.set_constant(true);
     global.set_externally_initialized(true);
     global.set_section(Some(plan::PARAMS_SECTION));
-    global.set_alignment(8);
-    debug.global(global, debug.array(debug.int(8, false), 8, words.into()));
     Some(global.as_pointer_value())
+}
+
+/// So many words, zero at first; nothing for none.
+fn words<'c>(
+    context: &'c Context,
+    llvm: &Module<'c>,
+    debug: &Debug<'c>,
+    name: &str,
+    count: u32,
+) -> Option<GlobalValue<'c>> {
+    let ty = context.i64_type().array_type(Some(count).filter(|&n| n > 0)?);
+    let global = llvm.add_global(ty, None, name);
+    global.set_initializer(&ty.const_zero());
+    global.set_alignment(8);
+    debug.global(global, debug.array(debug.int(8, false), 8, count.into()));
+    Some(global)
 }
