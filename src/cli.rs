@@ -19,7 +19,7 @@ use clap_complete::Shell;
     override_usage = "rtrace [OPTIONS] FILE [PARAMS...]\n       \
                       rtrace [OPTIONS] -e 'PROGRAM' [PARAMS...]\n       \
                       rtrace -l [PATTERN | FILE]\n       \
-                      rtrace build [OPTIONS] FILE -o OBJECT\n       \
+                      rtrace build [OPTIONS] FILE -o OBJECT | EXECUTABLE\n       \
                       rtrace run [OPTIONS] OBJECT\n       \
                       rtrace flame [OPTIONS] FILE -o GRAPH\n       \
                       rtrace help [TOPIC]\n       \
@@ -183,14 +183,30 @@ pub struct Cli {
 
 /// `rtrace build FILE -o OBJECT`.
 #[derive(Debug, Parser)]
-#[command(name = "rtrace build", about = "Compile a script to a BPF object", styles = Styles::plain())]
+#[command(
+    name = "rtrace build",
+    about = "Compile a script to a BPF object, or to a stand-alone executable",
+    styles = Styles::plain()
+)]
 pub struct Build {
-    /// Where the object goes
-    #[arg(short = 'o', long, value_name = "OBJECT")]
+    /// Where the object goes (`NAME.o`), or an executable that needs neither rtrace nor LLVM
+    #[arg(short = 'o', long, value_name = "FILE")]
     pub output: PathBuf,
+
+    /// Make an executable, whatever its name
+    #[arg(long)]
+    pub executable: bool,
 
     #[command(flatten)]
     pub script: Script,
+
+    /// For the running kernel only
+    #[arg(long)]
+    pub here: bool,
+
+    /// The oldest kernel that the object is for
+    #[arg(long, value_name = "RELEASE", default_value = "5.10", value_parser = release, conflicts_with = "here")]
+    pub kernel: (u32, u32),
 
     /// Allow functions that change the traced system
     #[arg(long = "unsafe")]
@@ -380,6 +396,32 @@ pub struct Explain {
 #[derive(Debug, Parser)]
 #[command(name = "rtrace run", about = "Run a compiled script", styles = Styles::plain())]
 pub struct Run {
+    #[command(flatten)]
+    pub how: Running,
+
+    /// The compiled script
+    pub object: PathBuf,
+
+    /// Parameters of the script, `--name=value`
+    #[arg(last = true, value_name = "PARAMS")]
+    pub more: Vec<String>,
+}
+
+/// A stand-alone executable that was made of a script.
+#[derive(Debug, Parser)]
+#[command(styles = Styles::plain(), max_term_width = 100)]
+pub struct Tool {
+    #[command(flatten)]
+    pub how: Running,
+
+    /// Show the version of rtrace that made it
+    #[arg(short = 'V', long)]
+    pub version: bool,
+}
+
+/// How to run a stored object.
+#[derive(Debug, Args)]
+pub struct Running {
     /// Trace this process
     #[arg(short = 'p', long, value_name = "PID")]
     pub pid: Option<String>,
@@ -409,9 +451,6 @@ pub struct Run {
     /// End as soon as everything is attached
     #[arg(long)]
     pub dry_run: bool,
-
-    /// The compiled script
-    pub object: PathBuf,
 }
 
 /// A script and its parameters.
@@ -577,6 +616,12 @@ fn percent(text: &str) -> Result<f64, String> {
         Ok(share) if share.is_finite() && share > 0.0 => Ok(share),
         _ => Err("write a share of a CPU, such as `1%`".to_owned()),
     }
+}
+
+/// `5.10`
+fn release(text: &str) -> Result<(u32, u32), String> {
+    let release = crate::host::features::release(text);
+    release.ok_or_else(|| "write a release of Linux, such as `6.1`".to_owned())
 }
 
 /// What the arguments ask for.

@@ -4,6 +4,8 @@
 //! stored and run later, or on another machine, by an rtrace that reads the
 //! same plan version.
 
+use std::io::{Read, Seek, SeekFrom};
+
 use object::{Architecture, BinaryFormat, Object as _, ObjectSection as _};
 
 use crate::plan::{self, Plan};
@@ -26,6 +28,44 @@ impl Object {
         let plan = Plan::from_bytes(&plan_section(&elf)?)?;
         Ok(Object { elf, plan })
     }
+}
+
+/// What the end of a stand-alone executable says: the object's length and checksum, and that it is one.
+const TRAILER: usize = 24;
+const MARK: &[u8; 8] = b"rt-tool1";
+
+/// A stand-alone executable: a run side with an object behind it.
+pub fn executable(run_side: &[u8], elf: &[u8]) -> Vec<u8> {
+    let length = (elf.len() as u64).to_le_bytes();
+    let sum = plan::checksum(elf).to_le_bytes();
+    [run_side, elf, &length, &sum, MARK].concat()
+}
+
+/// The object at the end of an executable; nothing if there is none.
+///
+/// # Errors
+/// It is damaged, or cannot be read.
+pub fn behind(file: &mut (impl Read + Seek)) -> Result<Option<Vec<u8>>, String> {
+    let cannot = |e: std::io::Error| format!("the executable cannot be read: {e}");
+    let size = file.seek(SeekFrom::End(0)).map_err(cannot)?;
+    let Some(end) = size.checked_sub(TRAILER as u64) else { return Ok(None) };
+    let mut trailer = [0; TRAILER];
+    file.seek(SeekFrom::Start(end)).map_err(cannot)?;
+    file.read_exact(&mut trailer).map_err(cannot)?;
+    let word = |at: usize| trailer.get(at..at + 8).and_then(|w| w.try_into().ok());
+    let (length, sum) = (word(0).map(u64::from_le_bytes), word(8).map(u64::from_le_bytes));
+    if !trailer.ends_with(MARK) {
+        return Ok(None);
+    }
+    let damaged = || "the executable is damaged: its end is not what was written".to_owned();
+    let length = length.filter(|l| *l <= end).ok_or_else(damaged)?;
+    let mut elf = vec![0; usize::try_from(length).map_err(|_| damaged())?];
+    file.seek(SeekFrom::Start(end - length)).map_err(cannot)?;
+    file.read_exact(&mut elf).map_err(cannot)?;
+    if sum != Some(plan::checksum(&elf)) {
+        return Err(damaged());
+    }
+    Ok(Some(elf))
 }
 
 /// The bytes of the plan section.
@@ -74,6 +114,20 @@ mod tests {
         elf.extend(64u16.to_le_bytes());
         elf.extend([0; 10]);
         elf
+    }
+
+    #[test]
+    fn executables_give_back_what_was_put_behind_them() {
+        let file = executable(b"run side", b"object");
+        let read = |bytes: &[u8]| behind(&mut std::io::Cursor::new(bytes.to_vec()));
+        assert_eq!(read(&file), Ok(Some(b"object".to_vec())));
+        assert_eq!(read(b"run side"), Ok(None));
+        assert_eq!(read(b"a run side that is longer than the trailer"), Ok(None));
+        for at in "run side".len()..file.len() - MARK.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x41;
+            assert!(read(&damaged).unwrap_err().contains("damaged"), "byte {at}");
+        }
     }
 
     #[test]

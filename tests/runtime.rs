@@ -6,6 +6,7 @@
 
 mod harness;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use harness::live::{self, Machine, Outcome, Plan};
@@ -44,7 +45,25 @@ fn main() {
             as_root(|| live::run_as_json(&case, machine.get_or_init(Machine::this))).completion()
         })
     });
-    libtest_mimic::run(&args, trials.chain(as_json).chain([random]).collect()).exit();
+    // And from objects, as other kernels would run them.
+    let of_objects =
+        |case: &harness::Case| live::OF_OBJECTS.iter().any(|t| case.name.starts_with(t));
+    let from_objects: Vec<_> = harness::cases("runtime").into_iter().filter(of_objects).collect();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("objects-here");
+    let built: Arc<OnceLock<Result<(), String>>> = Arc::default();
+    let all = Arc::new(from_objects.clone());
+    let objects = from_objects.into_iter().map(|case| {
+        let (machine, folder) = (Arc::clone(&machine), folder.clone());
+        let (built, all) = (Arc::clone(&built), Arc::clone(&all));
+        Trial::ignorable_test(format!("objects/{}", case.name), move || {
+            built.get_or_init(|| live::build_objects(&all, &folder)).clone()?;
+            let machine = machine.get_or_init(Machine::this);
+            as_root(|| live::run_object(&case, machine, &folder)).completion()
+        })
+    });
+    let objects: Vec<Trial> = objects.collect();
+    libtest_mimic::run(&args, trials.chain(as_json).chain(objects).chain([random]).collect())
+        .exit();
 }
 
 /// Runs something that needs root, or says that it cannot.

@@ -41,6 +41,12 @@ const PROGRAM_COUNT: u64 = 12;
 /// it was recorded: an emulated machine would take a second for each.
 const COMPILED: &str = "RTRACE_COMPILED";
 
+/// Before the name of a case: it runs from an object, which is built outside, once for all kernels.
+const OBJECTS: &str = "objects/";
+
+/// The variable that says where those are.
+const BUILT: &str = "RTRACE_BUILT";
+
 /// Not a case either: after all of them, no BPF program is left in the kernel.
 const NOTHING_LEFT: &str = "nothing-left";
 
@@ -73,7 +79,11 @@ fn report(names: &[String]) -> ExitCode {
                 .and_then(|seeds| programs::load_compiled(seeds, &compiled()?))
                 .into(),
             NOTHING_LEFT => nothing_left().into(),
-            _ => match cases.iter().find(|case| case.name == *name) {
+            _ => match cases.iter().find(|case| is_named(case, name)) {
+                Some(case) if case.name != *name => match objects() {
+                    Ok(folder) => live::run_object(case, &machine, &folder),
+                    Err(why) => Outcome::Failed(why),
+                },
                 Some(case) => live::run(case, &machine),
                 None => Outcome::Failed("there is no such case".into()),
             },
@@ -84,6 +94,16 @@ fn report(names: &[String]) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// A case by its name, or by that of its run from an object.
+fn is_named(case: &Case, name: &str) -> bool {
+    name.strip_prefix(OBJECTS).unwrap_or(name) == case.name
+}
+
+/// Where the outside has put objects.
+fn objects() -> Result<PathBuf, String> {
+    std::env::var_os(BUILT).map(PathBuf::from).ok_or_else(|| format!("{BUILT} is not set"))
 }
 
 /// Where the outside has put compiled programs.
@@ -129,10 +149,15 @@ fn outside() -> ExitCode {
     let args = Arguments::from_args();
     let versions = std::env::var("RTRACE_VM_KERNELS").unwrap_or_else(|_| "6.1,6.12".into());
     let cases: Vec<Case> = harness::cases("runtime").into_iter().filter(is_for_vm).collect();
+    let of_objects = |case: &&Case| live::OF_OBJECTS.iter().any(|t| case.name.starts_with(t));
+    let from_objects: Vec<Case> = cases.iter().filter(of_objects).cloned().collect();
+    let object_names: Vec<String> =
+        from_objects.iter().map(|case| format!("{OBJECTS}{}", case.name)).collect();
     let names = || {
         [FEATURES]
             .into_iter()
             .chain(cases.iter().map(|case| &*case.name))
+            .chain(object_names.iter().map(String::as_str))
             .chain([PROGRAMS, NOTHING_LEFT])
     };
 
@@ -155,18 +180,28 @@ fn outside() -> ExitCode {
     if !args.list && !args.ignored {
         // A kernel keeps about one processor busy, so as many run as there are processors.
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        let built =
+            match boots.iter().any(|(_, names, _)| names.iter().any(|n| n.starts_with(OBJECTS))) {
+                true => live::build_objects(&from_objects, &built_here()),
+                false => Ok(()),
+            };
         let queue = Arc::new(Mutex::new(boots.into_iter()));
         for _ in 0..at_once {
-            let queue = Arc::clone(&queue);
+            let (queue, built) = (Arc::clone(&queue), built.clone());
             std::thread::spawn(move || {
                 while let Some((version, selected, results)) = next(&queue) {
-                    let end = boot(&version, &selected, &results);
+                    let end = built.clone().and_then(|()| boot(&version, &selected, &results));
                     results.end(end.err().unwrap_or_else(|| "the kernel did not report it".into()));
                 }
             });
         }
     }
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Where objects are built.
+fn built_here() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("objects")
 }
 
 fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
@@ -245,6 +280,8 @@ fn boot(version: &str, names: &[String], results: &Results) -> Result<(), String
     command
         .arg(format!("{}={SLOWNESS}", live::SLOWNESS))
         .args(["RTRACE_PROGRAMS", "RTRACE_SEED"].iter().flat_map(passed_on))
+        .arg("--env")
+        .arg(format!("{BUILT}={}", built_here().display()))
         .args(compiled.iter().flat_map(|setting| ["--env", setting]))
         .arg("--")
         .arg(this)

@@ -88,6 +88,23 @@ pub(super) const ROWS: &[Builtin] = &[
         ..BASE
     },
     Builtin {
+        name: "has_field",
+        usage: "has_field(struct task_struct, __state)",
+        doc: "Whether the kernel's struct has a member; objects for several kernels ask the one that loads them.",
+        args: (2, 2),
+        check: |c, call| {
+            let [of, path] = call.args else { return tree::Expr::error(call.span) };
+            let Some(of) = c.type_argument(of) else { return tree::Expr::error(call.span) };
+            let Some(names) = path_of(path) else {
+                let d = Diagnostic::error(path.span, "this is no member")
+                    .help(format!("write {}", call.builtin.forms()));
+                return c.fail(d);
+            };
+            c.has_field(&of, &names, call.span)
+        },
+        ..BASE
+    },
+    Builtin {
         name: "kfunc_exist",
         usage: "kfunc_exist(\"bpf_task_from_pid\")",
         doc: "Whether the kernel has a function of that name.",
@@ -176,14 +193,16 @@ fn check_container(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
             .help(format!("write {}", call.builtin.forms()));
         return c.fail(d);
     };
-    let Some(offset) = c.member_offset(&of, &names) else { return tree::Expr::error(call.span) };
+    let Some(offset) = c.member_offset(&of, &names, call.span) else {
+        return tree::Expr::error(call.span);
+    };
     let space = pointer.ty.space();
     let word = Type::Int { size: 8, signed: false, space };
     let address = tree::Expr::new(ExprKind::Cast(Box::new(pointer)), word.clone(), call.span);
     let kind = ExprKind::Binary {
         op: ast::BinaryOp::Sub,
         left: Box::new(address),
-        right: Box::new(tree::Expr::literal(i128::from(offset), call.span)),
+        right: Box::new(offset),
     };
     let start = tree::Expr::new(kind, word, call.span);
     tree::Expr::new(ExprKind::Cast(Box::new(start)), Type::ptr(of, space), call.span)

@@ -25,6 +25,7 @@ use crate::source::Span;
 use crate::types::Type;
 
 pub(crate) use aggregate::{aggregation, aggregations};
+pub use param::words_of;
 pub(crate) use param::{Named, check_named, usage};
 pub(crate) use task::current_pid;
 

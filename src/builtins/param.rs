@@ -4,6 +4,8 @@ use super::{BASE, Builtin, Call};
 use crate::config::Setting;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::lexer::{self, Token};
+use crate::plan::Param;
+use crate::plan::portable::{NamedOption, OptionValue, TEXT_WORDS};
 use crate::sema::tree::{Expr, ExprKind};
 use crate::sema::{Checker, Options};
 use crate::source::{FileId, Sources, Span, Spanned};
@@ -94,7 +96,8 @@ fn getopt(c: &mut Checker<'_>, call: &Call<'_>) -> Expr {
         c.named.push(named.clone());
     }
     let given = c.options.named.iter().rfind(|n| n.0 == named.name).map(|n| n.1.clone());
-    match value_of(&named, given) {
+    match value_of(&named.default, given) {
+        Ok(_) if c.options.portable => open(c, &named, call.span),
         Ok(value) => literal(&value, &named.default, call.span),
         Err(expected) => {
             let d = Diagnostic::error(call.span, format!("`--{}` expects {expected}", named.name))
@@ -104,10 +107,77 @@ fn getopt(c: &mut Checker<'_>, call: &Call<'_>) -> Expr {
     }
 }
 
+/// A parameter that is known when the object is loaded.
+fn open(c: &mut Checker<'_>, named: &Named, span: Span) -> Expr {
+    let at = c.named.iter().position(|n| n.name == named.name).unwrap_or(0);
+    let option = u32::try_from(at).unwrap_or(u32::MAX);
+    let number = ExprKind::Param(Param::Option { option, word: 0 });
+    match &named.default {
+        Default::Bool(_) => Expr::new(number, Type::Bool, span),
+        Default::Int(n) => Expr::new(number, Type::int(8, *n < 0), span),
+        Default::Text(_) => {
+            Expr::new(ExprKind::OptionText(option), Type::Str(8 * TEXT_WORDS), span)
+        }
+    }
+}
+
+impl Named {
+    /// As the plan has it; what is given now is the default later.
+    pub(crate) fn stored(&self, options: &Options) -> NamedOption {
+        let given = options.named.iter().rfind(|n| n.0 == self.name).map(|n| n.1.clone());
+        let value = value_of(&self.default, given).unwrap_or_else(|_| self.default.clone());
+        let signed = matches!(self.default, Default::Int(n) if n < 0);
+        let default = match value {
+            Default::Bool(b) => OptionValue::Bool(b),
+            // The bits of 64.
+            #[allow(clippy::cast_possible_truncation, reason = "it was checked to fit")]
+            Default::Int(n) => OptionValue::Int { value: n as i64, signed },
+            Default::Text(text) => OptionValue::Text(text),
+        };
+        let (name, help, span) = (self.name.clone(), self.help.clone(), self.span);
+        NamedOption { name, default, help, span }
+    }
+}
+
+/// The words of a parameter of an object, from what is given for it: absent, a flag, or a text.
+///
+/// # Errors
+/// What is expected instead.
+pub fn words_of(option: &NamedOption, given: Option<Option<String>>) -> Result<Vec<u64>, String> {
+    let default = match &option.default {
+        OptionValue::Bool(b) => Default::Bool(*b),
+        OptionValue::Int { value, signed: true } => Default::Int(i128::from(*value).min(-1)),
+        OptionValue::Int { value, signed: false } => {
+            Default::Int(i128::from(value.cast_unsigned()))
+        }
+        OptionValue::Text(text) => Default::Text(text.clone()),
+    };
+    let value = match (&option.default, &given) {
+        (OptionValue::Int { value, .. }, None) => Default::Int(i128::from(*value)),
+        _ => value_of(&default, given)?,
+    };
+    Ok(match value {
+        Default::Bool(b) => vec![u64::from(b)],
+        #[allow(clippy::cast_possible_truncation, reason = "it was checked to fit")]
+        #[allow(clippy::cast_sign_loss, reason = "the bits count")]
+        Default::Int(n) => vec![n as u64],
+        Default::Text(text) => {
+            let room = 8 * TEXT_WORDS as usize;
+            if text.len() >= room {
+                return Err(format!("at most {} characters", room - 1));
+            }
+            let mut bytes = text;
+            bytes.resize(room, 0);
+            let words = bytes.chunks_exact(8);
+            words.map(|w| u64::from_le_bytes(w.try_into().expect("bug: chunks of 8"))).collect()
+        }
+    })
+}
+
 /// The value of a parameter; `given` is absent, a flag, or a text.
-fn value_of(named: &Named, given: Option<Option<String>>) -> Result<Default, &'static str> {
-    let Some(given) = given else { return Ok(named.default.clone()) };
-    match (&named.default, given) {
+fn value_of(default: &Default, given: Option<Option<String>>) -> Result<Default, &'static str> {
+    let Some(given) = given else { return Ok(default.clone()) };
+    match (default, given) {
         (Default::Bool(_), None) => Ok(Default::Bool(true)),
         (Default::Bool(_), Some(text)) => {
             crate::config::boolean(&text).map(Default::Bool).ok_or("true or false")

@@ -6,6 +6,7 @@ use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::Diagnostic;
 use crate::host::elf::{Binary, ElfKind};
 use crate::ir::{BinaryOp as B, Expr, Helper, Place};
+use crate::plan::portable::Lookup;
 use crate::plan::{Mechanism, Param};
 use crate::sema::Checker;
 use crate::sema::lower::{Lower, Remote};
@@ -22,6 +23,10 @@ pub(super) const ROWS: &[Builtin] = &[
         args: (1, 1),
         check: |c, call| {
             let Some(name) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
+            if c.options.portable {
+                let span = call.span;
+                return c.lookup(Lookup::KernelSymbol { name, span }, KERNEL_WORD, span);
+            }
             match c.host.kernel_symbol(&name) {
                 Some(symbol) => tree::Expr::new(
                     ExprKind::Int(i128::from(symbol.address)),
@@ -219,6 +224,15 @@ fn check_percpu(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         },
         None => vec![],
     };
+    if c.options.portable {
+        let mut words = Vec::new();
+        for name in [name.as_str(), "__per_cpu_offset"] {
+            let lookup = Lookup::KernelSymbol { name: name.to_owned(), span: call.span };
+            words.push(c.lookup(lookup, KERNEL_WORD, call.span));
+        }
+        words.extend(cpu);
+        return c.typed_with(call, words, KERNEL_WORD, Detail::None);
+    }
     let address = |name: &str| c.host.kernel_symbol(name).map(|s| s.address);
     let Some(at) = address(&name) else {
         let d = no_symbol(c, call, &name);
@@ -241,17 +255,25 @@ fn check_percpu(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
 }
 
 fn lower_percpu(l: &mut Lower<'_>, call: &Lowered<'_>) -> Expr {
-    let Detail::Numbers(numbers) = call.detail else { return Expr::Const(0) };
-    let [symbol, offsets] = numbers.as_slice() else { return Expr::Const(0) };
-    let (symbol, offsets) = (*symbol, *offsets);
+    let (symbol, offsets, cpu) = match (call.detail, call.args) {
+        (Detail::Numbers(numbers), cpu) => {
+            let [symbol, offsets] = numbers.as_slice() else { return Expr::Const(0) };
+            (Expr::Const(*symbol), Expr::Const(*offsets), cpu.first())
+        }
+        // Of an object for several kernels.
+        (_, [symbol, offsets, cpu @ ..]) => {
+            (l.argument_word(symbol), l.argument_word(offsets), cpu.first())
+        }
+        _ => return Expr::Const(0),
+    };
     let address = |l: &mut Lower<'_>, cpu: Expr| {
         let distance = Expr::binary(B::Shl, cpu, Expr::Const(3));
-        let base = Expr::binary(B::Add, Expr::Const(offsets), distance);
+        let base = Expr::binary(B::Add, offsets.clone(), distance);
         let remote = Remote { base, offset: 0, space: Space::Kernel };
         let offset = l.read_word(&remote, &Type::UINT64);
-        Expr::binary(B::Add, Expr::Const(symbol), offset)
+        Expr::binary(B::Add, symbol.clone(), offset)
     };
-    let Some(cpu) = call.args.first() else {
+    let Some(cpu) = cpu else {
         let cpu = l.call(Helper::GetSmpProcessorId, vec![]);
         return address(l, cpu);
     };

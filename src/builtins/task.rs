@@ -4,6 +4,7 @@ use super::{BASE, Builtin, Call, Lowering};
 use crate::diag::{Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Kfunc, Place, StmtKind};
+use crate::plan::portable::Lookup;
 use crate::plan::{Cause, Param};
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
@@ -198,6 +199,10 @@ pub(super) const ROWS: &[Builtin] = &[
         args: (1, 1),
         check: |c, call| {
             let Some(path) = c.literal_text(call, 0) else { return tree::Expr::error(call.span) };
+            if c.options.portable {
+                let at = call.span;
+                return c.lookup(Lookup::Inode { path, span: at }, Type::UINT64, at);
+            }
             match c.host.inode(&path) {
                 Some(inode) => {
                     tree::Expr::new(ExprKind::Int(i128::from(inode)), Type::UINT64, call.span)
@@ -288,6 +293,10 @@ pub(super) const ROWS: &[Builtin] = &[
 fn check_comm_of(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let name = Kfunc::TaskFromPid.name();
     let Some(pid) = c.integer_argument(call, 0) else { return tree::Expr::error(call.span) };
+    if c.options.portable {
+        let reason = "not every kernel can tell; build with `--here` for this one".to_owned();
+        return c.unavailable("comm(pid)", reason, call.span);
+    }
     let known = c.host.btf().is_ok_and(|b| b.function(name).is_some());
     if !known {
         c.diags.push(
@@ -313,12 +322,13 @@ fn check_comm_of(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     let offset = match &task.ty {
         Type::Ptr { to, .. } => {
             let comm = Spanned::new("comm".to_owned(), call.span);
-            c.member_offset(&to.clone(), &[comm])
+            c.member_offset(&to.clone(), &[comm], call.span).and_then(|e| e.constant())
         }
         _ => None,
     };
     let Some(offset) = offset else { return tree::Expr::error(call.span) };
-    c.typed_with(call, vec![pid], Type::Str(COMM_OF), Detail::Number(i64::from(offset)))
+    let offset = i64::try_from(offset).unwrap_or(0);
+    c.typed_with(call, vec![pid], Type::Str(COMM_OF), Detail::Number(offset))
 }
 
 fn comm_of(l: &mut Lower<'_>, pid: &tree::Expr, offset: i64, to: &Place, full: bool) {
@@ -416,9 +426,11 @@ fn current_tid(l: &mut Lower<'_>) -> Expr {
 /// Ids by `bpf_get_ns_current_pid_tgid`, if the tool is not in the initial
 /// namespace: `struct bpf_pidns_info { u32 pid; u32 tgid; }`.
 fn namespace_ids(l: &mut Lower<'_>) -> Option<Place> {
-    let inode = l.host.inode("/proc/self/ns/pid")?;
-    if inode == INITIAL_PID_NAMESPACE || !l.host.has(Feature::NsPidTgid) {
-        return None;
+    if !l.options.portable {
+        let inode = l.host.inode("/proc/self/ns/pid")?;
+        if inode == INITIAL_PID_NAMESPACE || !l.host.has(Feature::NsPidTgid) {
+            return None;
+        }
     }
     let place = l.temp("ids", 8);
     l.emit(StmtKind::Zero { to: place.clone(), size: 8 });

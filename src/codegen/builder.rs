@@ -4,6 +4,8 @@
 //! It also keeps what LLVM may know within what the verifier can follow; see
 //! [`Builder::hide`] and [`Builder::load_fixed`].
 
+use std::cell::Cell;
+
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::basic_block::BasicBlock;
 use inkwell::context::Context;
@@ -11,12 +13,13 @@ use inkwell::intrinsics::Intrinsic;
 use inkwell::module::Module;
 use inkwell::types::{BasicMetadataTypeEnum, BasicTypeEnum, FunctionType, IntType, PointerType};
 use inkwell::values::{
-    BasicMetadataValueEnum, BasicValue, BasicValueEnum, FunctionValue, IntValue, PointerValue,
+    AsValueRef, BasicMetadataValueEnum, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue,
+    IntValue, PointerValue,
 };
 use inkwell::{AddressSpace, AtomicOrdering, AtomicRMWBinOp, IntPredicate};
 
 use super::debug::Meta;
-use crate::ir::BinaryOp;
+use crate::ir::{BinaryOp, Tag};
 
 /// A 64-bit value.
 pub(super) type Word<'c> = IntValue<'c>;
@@ -67,6 +70,8 @@ pub(super) struct Builder<'a, 'c> {
     tag_word: (FunctionType<'c>, PointerValue<'c>),
     /// `memory(none)`, `memory(inaccessiblemem: readwrite)`, `nounwind`, `willreturn`.
     attributes: [Attribute; 4],
+    /// Calls that must not be taken for one another, so far.
+    calls: Cell<u64>,
 }
 
 impl<'a, 'c> Builder<'a, 'c> {
@@ -96,6 +101,7 @@ impl<'a, 'c> Builder<'a, 'c> {
                 attribute("nounwind", 0),
                 attribute("willreturn", 0),
             ],
+            calls: Cell::new(0),
         }
     }
 
@@ -504,11 +510,102 @@ impl<'a, 'c> Builder<'a, 'c> {
         types: &[BasicTypeEnum<'c>],
         args: &[BasicMetadataValueEnum<'c>],
     ) -> BasicValueEnum<'c> {
+        let call = self.intrinsic_call(name, types, args);
+        call.try_as_basic_value().expect_basic("bug: the intrinsic has a result")
+    }
+
+    fn intrinsic_call(
+        &self,
+        name: &str,
+        types: &[BasicTypeEnum<'c>],
+        args: &[BasicMetadataValueEnum<'c>],
+    ) -> CallSiteValue<'c> {
         let declaration = Intrinsic::find(name)
             .and_then(|i| i.get_declaration(self.module, types))
             .expect("bug: LLVM does not know the intrinsic");
-        let call = self.inner.build_call(declaration, args, "").expect(BUILDS);
-        call.try_as_basic_value().expect_basic("bug: the intrinsic has a result")
+        self.inner.build_call(declaration, args, "").expect(BUILDS)
+    }
+
+    // Facts about the kernel's types; LLVM makes relocations of these intrinsics.
+
+    /// A fact about the member to which a way leads, by its number in `enum bpf_core_relo_kind`.
+    pub(super) fn field_info(&self, way: &[(Meta<'c>, Tag, u32)], kind: u64) -> Word<'c> {
+        let mut place = self.pointer.const_null();
+        for (ty, tag, number) in way {
+            let member = self.context.i32_type().const_int(u64::from(*number), false);
+            let call = match tag {
+                Tag::Union => {
+                    let name = "llvm.preserve.union.access.index";
+                    self.intrinsic_call(
+                        name,
+                        &[self.pointer.into(); 2],
+                        &[place.into(), member.into()],
+                    )
+                }
+                Tag::Struct | Tag::Enum => {
+                    let name = "llvm.preserve.struct.access.index";
+                    let args = [place.into(), member.into(), member.into()];
+                    let call = self.intrinsic_call(name, &[self.pointer.into(); 2], &args);
+                    // LLVM looks at its alignment only; where members are, is in the other type.
+                    let fields = vec![self.word.into(); *number as usize + 1];
+                    let layout = self.context.struct_type(&fields, false);
+                    let element = Attribute::get_named_enum_kind_id("elementtype");
+                    let element = self.context.create_type_attribute(element, layout.into());
+                    call.add_attribute(AttributeLoc::Param(0), element);
+                    call
+                }
+            };
+            self.describe(call, *ty);
+            let result = call.try_as_basic_value().expect_basic("bug: the intrinsic has a result");
+            place = result.into_pointer_value();
+        }
+        let kind = self.word.const_int(kind, false);
+        let name = "llvm.bpf.preserve.field.info";
+        let call = self.intrinsic_call(name, &[self.pointer.into()], &[place.into(), kind.into()]);
+        self.widened(call)
+    }
+
+    /// Whether there is a type (0), or its size (1).
+    pub(super) fn type_info(&self, ty: Meta<'c>, kind: u64) -> Word<'c> {
+        let args = [self.numbered(), self.word.const_int(kind, false).into()];
+        let call = self.intrinsic_call("llvm.bpf.preserve.type.info", &[], &args);
+        self.describe(call, ty);
+        self.widened(call)
+    }
+
+    /// Whether there is a constant of an enum (0), or its value (1).
+    pub(super) fn enum_value(&self, ty: Meta<'c>, name: &str, here: i64, kind: u64) -> Word<'c> {
+        let text = format!("{name}:{here}");
+        let text = self.inner.build_global_string_ptr(&text, "constant").expect(BUILDS);
+        let args = [
+            self.numbered(),
+            text.as_pointer_value().into(),
+            self.word.const_int(kind, false).into(),
+        ];
+        let call = self.intrinsic_call("llvm.bpf.preserve.enum.value", &[], &args);
+        self.describe(call, ty);
+        let result = call.try_as_basic_value().expect_basic("bug: the intrinsic has a result");
+        result.into_int_value()
+    }
+
+    /// A number that keeps two calls apart.
+    fn numbered(&self) -> BasicMetadataValueEnum<'c> {
+        self.calls.set(self.calls.get() + 1);
+        self.context.i32_type().const_int(self.calls.get(), false).into()
+    }
+
+    fn describe(&self, call: CallSiteValue<'c>, ty: Meta<'c>) {
+        let kind = self.context.get_kind_id("llvm.preserve.access.index");
+        // SAFETY: the call and the type belong to one living context.
+        unsafe {
+            let value = llvm_sys::core::LLVMMetadataAsValue(self.context.raw(), ty.raw());
+            llvm_sys::core::LLVMSetMetadata(call.as_value_ref(), kind, value);
+        }
+    }
+
+    fn widened(&self, call: CallSiteValue<'c>) -> Word<'c> {
+        let result = call.try_as_basic_value().expect_basic("bug: the intrinsic has a result");
+        self.inner.build_int_z_extend(result.into_int_value(), self.word, "").expect(BUILDS)
     }
 
     /// The integer type of 1, 2, 4 or 8 bytes.

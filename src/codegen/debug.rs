@@ -13,7 +13,7 @@ use inkwell::values::{AsValueRef, FunctionValue, GlobalValue};
 use llvm_sys::debuginfo as di;
 use llvm_sys::prelude::{LLVMContextRef, LLVMDIBuilderRef, LLVMMetadataRef};
 
-use crate::ir::{CType, Foreign, Origin};
+use crate::ir::{CType, Foreign, Origin, Step, Tag};
 use crate::plan::{Field, Layout};
 use crate::source::{Sources, Span};
 
@@ -273,7 +273,7 @@ impl<'c> Debug<'c> {
                 let encoding = if *signed { SIGNED } else { UNSIGNED };
                 self.basic(name, u64::from(*size), encoding)
             }
-            CType::Enum { name, size, signed } => self.enumeration(name, *size, *signed),
+            CType::Enum { name, size, signed: _ } => self.enumeration(name, u32::from(*size), &[]),
             CType::Pointer(to) => self.pointer(self.c_type(to, origin)),
             // The linker compares names, and takes a declaration for a definition. Who looks
             // for functions of the kernel wants a definition, by whatever name.
@@ -284,20 +284,25 @@ impl<'c> Debug<'c> {
         })
     }
 
-    /// An enum of which the constants do not matter.
-    fn enumeration(&self, name: &str, size: u8, signed: bool) -> Meta<'c> {
+    /// An enum with some of its constants; with one of no meaning if they do not matter.
+    pub(super) fn enumeration(&self, name: &str, size: u32, constants: &[(&str, i64)]) -> Meta<'c> {
         let file = self.file(0);
-        let zero = "0";
-        // SAFETY: names come with their lengths, the one constant with its number; all are
+        let signed = constants.iter().any(|(_, value)| *value < 0);
+        let constants = if constants.is_empty() { &[("0", 0)] } else { constants };
+        let width = u8::try_from(size).unwrap_or(4);
+        // SAFETY: names come with their lengths, the constants with their number; all are
         // read in the calls only.
         let ty = unsafe {
-            let mut constant = di::LLVMDIBuilderCreateEnumerator(
-                self.builder,
-                zero.as_ptr().cast(),
-                zero.len(),
-                0,
-                i32::from(!signed),
-            );
+            let constant = |(name, value): &(&str, i64)| {
+                di::LLVMDIBuilderCreateEnumerator(
+                    self.builder,
+                    name.as_ptr().cast(),
+                    name.len(),
+                    *value,
+                    i32::from(!signed),
+                )
+            };
+            let mut list: Vec<_> = constants.iter().map(constant).collect();
             di::LLVMDIBuilderCreateEnumerationType(
                 self.builder,
                 file,
@@ -307,9 +312,9 @@ impl<'c> Debug<'c> {
                 1,
                 u64::from(size) * 8,
                 0,
-                &raw mut constant,
-                1,
-                self.int(size, signed).0,
+                list.as_mut_ptr(),
+                len32(&list),
+                self.int(width, signed).0,
             )
         };
         Meta(ty, PhantomData)
@@ -497,6 +502,110 @@ impl<'c> Debug<'c> {
                 0,
                 std::ptr::null_mut(),
                 std::ptr::null(),
+                0,
+            )
+        };
+        Meta(ty, PhantomData)
+    }
+
+    /// A struct or union of the kernel, with some of its members where they are in the kernel that
+    /// the script is compiled for.
+    pub(super) fn composite(
+        &self,
+        name: Option<&str>,
+        tag: Tag,
+        size: u32,
+        members: &[(&Step, Meta<'c>)],
+    ) -> Meta<'c> {
+        let file = self.file(0);
+        let name = name.unwrap_or_default();
+        let size = u64::from(size) * 8;
+        // SAFETY: names come with their lengths, the members with their number; all are read in
+        // the calls only. No type derives from another.
+        let ty = unsafe {
+            let member = |(step, ty): &(&Step, Meta<'c>)| match step.width {
+                Some(width) => di::LLVMDIBuilderCreateBitFieldMemberType(
+                    self.builder,
+                    file,
+                    step.name.as_ptr().cast(),
+                    step.name.len(),
+                    file,
+                    1,
+                    u64::from(width),
+                    step.bit,
+                    step.bit / 64 * 64,
+                    // The flag of bit fields.
+                    1 << 19,
+                    ty.0,
+                ),
+                None => di::LLVMDIBuilderCreateMemberType(
+                    self.builder,
+                    file,
+                    step.name.as_ptr().cast(),
+                    step.name.len(),
+                    file,
+                    1,
+                    step.shape.size() * 8,
+                    0,
+                    step.bit,
+                    0,
+                    ty.0,
+                ),
+            };
+            let mut list: Vec<_> = members.iter().map(member).collect();
+            match tag {
+                Tag::Union => di::LLVMDIBuilderCreateUnionType(
+                    self.builder,
+                    file,
+                    name.as_ptr().cast(),
+                    name.len(),
+                    file,
+                    1,
+                    size,
+                    0,
+                    0,
+                    list.as_mut_ptr(),
+                    len32(&list),
+                    0,
+                    std::ptr::null(),
+                    0,
+                ),
+                Tag::Struct | Tag::Enum => di::LLVMDIBuilderCreateStructType(
+                    self.builder,
+                    file,
+                    name.as_ptr().cast(),
+                    name.len(),
+                    file,
+                    1,
+                    size,
+                    0,
+                    0,
+                    std::ptr::null_mut(),
+                    list.as_mut_ptr(),
+                    len32(&list),
+                    0,
+                    std::ptr::null_mut(),
+                    std::ptr::null(),
+                    0,
+                ),
+            }
+        };
+        Meta(ty, PhantomData)
+    }
+
+    /// A type under another name.
+    pub(super) fn alias(&self, name: &str, ty: Meta<'c>) -> Meta<'c> {
+        let file = self.file(0);
+        // SAFETY: the name comes with its length and is read in the call only.
+        let ty = unsafe {
+            di::LLVMDIBuilderCreateTypedef(
+                self.builder,
+                ty.0,
+                name.as_ptr().cast(),
+                name.len(),
+                file,
+                1,
+                file,
                 0,
             )
         };

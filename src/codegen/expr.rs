@@ -90,6 +90,7 @@ impl<'c> Emitter<'_, 'c> {
                 let params = self.shared.params.expect("bug: a module without parameters");
                 b.load(b.offset(params, number * 8), 8, false, 8)
             }
+            Expr::Reloc(number) => self.shared.relocations.word(b, *number),
         }
     }
 

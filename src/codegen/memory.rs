@@ -84,6 +84,7 @@ impl<'c> Emitter<'_, 'c> {
                 loose(*known.expect("bug: unknown constant bytes"))
             }
             Base::Losses => loose(self.shared.losses.expect("bug: no room for losses")),
+            Base::Params => loose(self.shared.params.expect("bug: a module without parameters")),
         }
     }
 

@@ -20,6 +20,7 @@ mod map;
 mod memory;
 mod object;
 mod program;
+mod relocation;
 mod spill;
 mod stmt;
 

@@ -18,6 +18,7 @@ use llvm_sys::prelude::LLVMDiagnosticInfoRef;
 use super::builder::{Builder, Pointer};
 use super::debug::Debug;
 use super::program::Shared;
+use super::relocation::Relocations;
 use super::{Cpu, Options, foreign, map, program};
 use crate::ir;
 use crate::plan::{self, Plan};
@@ -166,6 +167,7 @@ fn translate<'c>(
     license(context, llvm, &debug, &module.license);
     let plan = bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1);
     keep(context, llvm, plan);
+    let relocations = Relocations::new(&debug, &module.relocations);
     let foreign = foreign::declare(context, llvm, &debug, &module.foreign);
     let shared = Shared {
         context,
@@ -179,6 +181,7 @@ fn translate<'c>(
         scratch,
         functions: module.functions.iter().map(|f| f.name.clone()).collect(),
         foreign,
+        relocations,
         cpu,
     };
     for (number, program) in module.bodies().enumerate() {

@@ -19,6 +19,7 @@ use super::builder::{Argument, Block, Builder, Effects, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
 use super::foreign::Declared;
 use super::frame::Frame;
+use super::relocation::Relocations;
 use super::{Cpu, helpers};
 use crate::ir::{self, BinaryOp, Helper, Home, LocalId, ProgramKind, Stmt, Use};
 use crate::source::Span;
@@ -37,6 +38,7 @@ pub(super) struct Shared<'a, 'c> {
     /// Names of the functions.
     pub(super) functions: Vec<String>,
     pub(super) foreign: Vec<Declared<'c>>,
+    pub(super) relocations: Relocations<'c>,
     pub(super) cpu: Cpu,
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Setup {
     pub show_libbpf: bool,
     pub show_verifier: bool,
     pub dry_run: bool,
+    pub named: Vec<(String, Option<String>)>,
     pub mode: crate::plan::Mode,
     pub on_stdout: bool,
     pub strict: bool,

@@ -5,11 +5,14 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Failed, Outcome, USAGE, fail, failed, messages};
+use crate::builtins;
 use crate::cli;
-use crate::diag::Diagnostic;
+use crate::diag::{self, Diagnostic};
 use crate::host::Host;
 use crate::host::features::Features;
 use crate::object::Object;
+use crate::plan::Plan;
+use crate::probes;
 pub(super) use crate::runtime::Options as Setup;
 use crate::runtime::output::{self, Output, export};
 use crate::runtime::{self, features};
@@ -47,7 +50,9 @@ pub(super) fn execute(
     host: &Host,
     style: &cli::Style,
 ) -> Outcome {
-    let object = Object::from_bytes(elf).map_err(fail)?;
+    let mut object = Object::from_bytes(elf).map_err(fail)?;
+    let child = setup.command.is_some();
+    placed(&mut object.plan, host, setup.pid.filter(|_| !child), &setup.named)?;
     let (out, terminal): (Box<dyn Write>, bool) = match &style.output {
         Some(path) => {
             let file = fs::File::create(path)
@@ -112,6 +117,36 @@ pub(super) fn watch(stats: &cli::Stats) -> Outcome {
         messages::write(&error.diagnostics, &Sources::default());
         Failed(error.status)
     })
+}
+
+/// Matches a plan that is for several kernels with this one, and gives the script its parameters.
+fn placed(
+    plan: &mut Plan,
+    host: &Host,
+    pid: Option<u32>,
+    named: &[(String, Option<String>)],
+) -> Result<(), Failed> {
+    let options = plan.portable.iter().flat_map(|p| &p.options);
+    let given = |name: &str| named.iter().rfind(|n| n.0 == name).map(|n| n.1.clone());
+    let words: Result<Vec<_>, _> = options
+        .clone()
+        .map(|o| builtins::words_of(o, given(&o.name)).map_err(|e| (o, e)))
+        .collect();
+    let words = words.map_err(|(option, expected)| {
+        let d = Diagnostic::global(format!("`--{}` expects {expected}", option.name));
+        failed(d.help(format!("write `-- --{}=VALUE`", option.name)), USAGE)
+    })?;
+    if let Some((unknown, _)) = named.iter().find(|n| !options.clone().any(|o| o.name == n.0)) {
+        let d = Diagnostic::global(format!("the script has no parameter `--{unknown}`"));
+        let known = options.clone().map(|o| o.name.as_str());
+        let d = match diag::nearest(unknown, known.clone()) {
+            Some(near) => d.help(format!("did you mean `--{near}`?")),
+            None => known.fold(d, |d, name| d.note(format!("it has `--{name}`"))),
+        };
+        return Err(failed(d, USAGE));
+    }
+    let diags = probes::resolve(plan, host, pid, &words);
+    messages::shown(&diags, &plan.sources)
 }
 
 /// The machine that we run on, as far as this process may look at it: the kernel answers

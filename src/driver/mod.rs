@@ -8,6 +8,7 @@ mod messages;
 mod needs;
 mod objects;
 mod pages;
+mod tool;
 mod tools;
 
 use std::borrow::Cow;
@@ -16,7 +17,9 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use crate::builtins;
-use crate::cli::{self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Script, Stage};
+use crate::cli::{
+    self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Running, Script, Stage,
+};
 use crate::codegen;
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::flame;
@@ -37,6 +40,7 @@ use crate::source::{FileId, Source, Sources};
 use load::{Loaded, Search, load};
 use machine::{Setup, execute, live};
 use messages::shown;
+pub use tool::tool;
 
 /// Exit status of wrong use and wrong scripts.
 const USAGE: u8 = 1;
@@ -126,6 +130,7 @@ fn run(cli: &Cli) -> Outcome {
         stats: cli.stats,
         max_overhead: cli.max_overhead,
         dry_run: cli.dry_run,
+        named: Vec::new(),
         mode: options.mode,
         on_stdout: cli.style.output.is_none(),
     };
@@ -156,36 +161,48 @@ fn asks_for_help(cli: &Cli, source: &Source) -> bool {
 /// Runs a stored object.
 pub fn run_object(run: &Run) -> u8 {
     let start = || {
-        messages::choose(&run.messages)?;
+        messages::choose(&run.how.messages)?;
         let elf = fs::read(&run.object)
             .map_err(|e| fail(format!("cannot read `{}`: {e}", run.object.display())))?;
-        let setup = Setup {
-            pid: pid(run.pid.as_deref())?,
-            command: run.command.clone(),
-            quiet: run.quiet,
-            verbose: run.verbose,
-            strict: run.strict,
-            dry_run: run.dry_run,
-            on_stdout: run.style.output.is_none(),
-            ..Setup::default()
-        };
-        execute(elf, &setup, &live(Path::new("/")), &run.style)
+        run_stored(elf, &run.how, parameters(Vec::new(), &run.more).1)
     };
     start().unwrap_or_else(|Failed(status)| status)
 }
 
-/// Compiles a script to an object file.
+/// Loads an object and shows what it says.
+fn run_stored(elf: Vec<u8>, how: &Running, named: Named) -> Outcome {
+    let setup = Setup {
+        pid: pid(how.pid.as_deref())?,
+        command: how.command.clone(),
+        quiet: how.quiet,
+        verbose: how.verbose,
+        strict: how.strict,
+        dry_run: how.dry_run,
+        on_stdout: how.style.output.is_none(),
+        named,
+        ..Setup::default()
+    };
+    execute(elf, &setup, &live(Path::new("/")), &how.style)
+}
+
+/// Compiles a script to an object file, or an executable.
 pub fn build(build: &Build) -> u8 {
     let start = || {
         messages::choose(&build.messages)?;
         let (source, params) = read(&build.script)?;
         let host = live(Path::new("/"));
+        let host = if build.here { host } else { host.for_all_since(build.kernel) };
         let options = unattached(params, &build.script.more, build.unsafe_mode);
+        let options = sema::Options { portable: !build.here, ..options };
         let (mut sources, file) = sources(source);
         let search = Search::of(&build.includes);
         let checked = checked(&mut sources, file, &search, &host, &options)?;
         let elf = compile(&checked, &host)?;
-        write(&build.output, &elf)?;
+        if build.executable || build.output.extension().is_none_or(|e| e != "o") {
+            tool::write(&build.output, &elf)?;
+        } else {
+            write(&build.output, &elf)?;
+        }
         Ok(0)
     };
     let outcome: Outcome = start();

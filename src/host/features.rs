@@ -279,6 +279,12 @@ pub struct Features {
     kfuncs: Box<Kfuncs>,
 }
 
+/// `5.10` and `5.10.0-8` as two numbers.
+pub fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Says whether programs of a kind may call a function of the kernel.
 type Kfuncs = dyn Fn(&str, ProgramKind) -> bool + Send + Sync;
 
@@ -316,6 +322,23 @@ impl Features {
     pub fn recorded(present: impl IntoIterator<Item = Feature>) -> Features {
         let present: Vec<Feature> = present.into_iter().collect();
         Features::new(move |feature| present.contains(&feature))
+    }
+
+    /// The features that objects may rely on which are for all kernels from one on. Where there is
+    /// more than one way to do something, that is the kernel that decides; what can be done in one
+    /// way only is there, and asked of the kernel that loads the object.
+    pub fn portable(oldest: (u32, u32)) -> Features {
+        const ONLY_WAY: [Feature; 5] = [
+            Feature::KtimeTai,
+            Feature::LookupPercpu,
+            Feature::ForEachMapElem,
+            Feature::SocketCookie,
+            Feature::Tcx,
+        ];
+        Features::new(move |feature| {
+            let since = release(feature.info().since);
+            ONLY_WAY.contains(&feature) || since.is_some_and(|since| since <= oldest)
+        })
     }
 
     /// The same machine as if it lacked a feature (`--no-feature`).

@@ -128,6 +128,13 @@ impl Host {
         Host { features, ..self }
     }
 
+    /// The machine as objects may take it that are for all kernels from one on: what this one has to
+    /// offer by names, and what all of them can do.
+    #[must_use]
+    pub fn for_all_since(self, oldest: (u32, u32)) -> Host {
+        Host { features: Features::portable(oldest), ..self }
+    }
+
     /// The same machine, where BPF programs are found by asking the kernel.
     #[must_use]
     pub fn with_bpf_functions(self, find: fn() -> Vec<BpfFunction>) -> Host {

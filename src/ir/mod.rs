@@ -9,12 +9,14 @@
 mod foreign;
 mod helper;
 mod print;
+mod relocation;
 mod uses;
 pub mod verify;
 
 pub use foreign::{CType, Foreign, Origin, Prototype};
 pub use helper::{Helper, HelperInfo, Kfunc};
 pub use print::print;
+pub use relocation::{Fact, Relocation, Root, Shape, Step, Tag};
 pub use uses::{Use, taken_over};
 
 use crate::plan;
@@ -36,6 +38,8 @@ pub struct Module {
     pub losses: u32,
     /// What the run side computes before loading; [`Expr::Param`] indexes it.
     pub params: Vec<plan::Param>,
+    /// What the loader fills in; [`Expr::Reloc`] indexes it.
+    pub relocations: Vec<Relocation>,
     /// Value of the object's `license` section.
     pub license: String,
     /// The registers and calling convention to compile for.
@@ -216,6 +220,8 @@ pub enum Base {
     Rodata(RodataId),
     /// The counters of losses.
     Losses,
+    /// The words of [`Module::params`].
+    Params,
 }
 
 /// A variable part of an address. Code generation makes `value` less than
@@ -388,6 +394,8 @@ pub enum Expr {
     },
     /// A word of [`Module::params`], by its index.
     Param(u32),
+    /// A fact of [`Module::relocations`], by its index.
+    Reloc(u32),
 }
 
 /// An argument of a helper.

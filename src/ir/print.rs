@@ -13,6 +13,7 @@ use super::{
     ProgramKind, Rodata, RodataId, SlotId, Stmt, StmtKind,
 };
 use crate::plan::Param;
+use crate::plan::portable::Part;
 
 /// The module as `--emit ir` shows it.
 pub fn print(module: &Module) -> String {
@@ -182,6 +183,7 @@ impl Printer<'_> {
             Base::Context => "ctx".to_owned(),
             Base::Rodata(RodataId(id)) => format!("&{}", name(&self.rodata, id)),
             Base::Losses => "losses".to_owned(),
+            Base::Params => "params".to_owned(),
         };
         let offset = match place.offset {
             0 => String::new(),
@@ -213,7 +215,8 @@ impl Printer<'_> {
             | Expr::Call { .. }
             | Expr::CallFunction { .. }
             | Expr::CallForeign { .. }
-            | Expr::Param(_) => self.expr(expr),
+            | Expr::Param(_)
+            | Expr::Reloc(_) => self.expr(expr),
         }
     }
 
@@ -258,6 +261,10 @@ impl Printer<'_> {
             Expr::Param(number) => {
                 let param = self.module.params.get(*number as usize);
                 param.map_or("?", |p| param_name(*p)).to_owned()
+            }
+            Expr::Reloc(number) => {
+                let row = self.module.relocations.get(*number as usize);
+                row.map_or("?".to_owned(), |row| format!("<{row}>"))
             }
         }
     }
@@ -355,6 +362,11 @@ fn kind_name(kind: ProgramKind) -> &'static str {
 
 fn param_name(param: Param) -> &'static str {
     match param {
+        Param::Known(_) => "known",
+        Param::Argument { part: Part::Offset, .. } => "argument_offset",
+        Param::Argument { part: Part::Size, .. } => "argument_size",
+        Param::Lookup(_) => "lookup",
+        Param::Option { .. } => "option",
         Param::StartTime => "start_time",
         Param::TaiOffset => "tai_offset",
         Param::ChildPid => "child_pid",

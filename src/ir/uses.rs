@@ -191,7 +191,7 @@ impl Place {
             Base::Ptr(ptr) => each(Use::Ptr(ptr)),
             Base::Context => each(Use::Context),
             Base::Rodata(rodata) => each(Use::Rodata(rodata)),
-            Base::Losses => {}
+            Base::Losses | Base::Params => {}
         }
         if let Some(index) = &self.index {
             index.value.uses(each);
@@ -202,7 +202,7 @@ impl Place {
 impl Expr {
     fn each_expr(&mut self, each: &mut dyn FnMut(&mut Expr)) {
         match self {
-            Expr::Const(_) | Expr::Param(_) | Expr::Local(_) => {}
+            Expr::Const(_) | Expr::Param(_) | Expr::Reloc(_) | Expr::Local(_) => {}
             Expr::MapAddress(_) | Expr::MapLength(_) => {}
             Expr::Binary(_, left, right) => {
                 left.each_expr(each);
@@ -237,7 +237,7 @@ impl Expr {
     /// Uses in the expression.
     pub fn uses(&self, each: &mut dyn FnMut(Use)) {
         match self {
-            Expr::Const(_) | Expr::Param(_) => {}
+            Expr::Const(_) | Expr::Param(_) | Expr::Reloc(_) => {}
             Expr::MapAddress(map) | Expr::MapLength(map) => each(Use::Map(*map)),
             Expr::Local(local) => each(Use::Read(*local)),
             Expr::Binary(_, left, right) => {

@@ -7,10 +7,12 @@
 //! decodes with the same ones.
 
 pub mod layout;
+pub mod portable;
 
 use serde::{Deserialize, Serialize};
 
 pub use layout::{Field, Layout};
+pub use portable::Portable;
 
 use crate::source::{Sources, Span};
 use crate::types::Aggregation;
@@ -94,6 +96,9 @@ pub struct Plan {
     /// `cgroup_path` filters; a cgroup path value holds an index.
     pub cgroup_filters: Vec<String>,
     pub config: Config,
+    /// Absent if the object is for one kernel only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portable: Option<Portable>,
 }
 
 /// Settings that matter after compilation; the rest is used up by then.
@@ -128,6 +133,9 @@ pub struct Program {
     /// The probe's block in the script.
     pub span: Span,
     pub attach: Vec<Attach>,
+    /// Where the links come from when the object is loaded: indices into [`Portable::points`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<u32>,
 }
 
 /// What a script is run for.
@@ -567,12 +575,36 @@ pub enum Param {
     /// Id of the cgroup of `--cgroup`, and its level below the root.
     ScopeCgroup,
     ScopeLevel,
+    /// A number, once it is known.
+    Known(u64),
+    /// About an argument of an attach point: indices into [`Portable::points`] and its arguments.
+    Argument {
+        point: u32,
+        argument: u32,
+        part: portable::Part,
+    },
+    /// Index into [`Portable::lookups`].
+    Lookup(u32),
+    /// A number that is a named parameter, or a word of its text; index into [`Portable::options`].
+    Option {
+        option: u32,
+        word: u32,
+    },
+}
+
+/// A checksum against damage (FNV-1a), not against malice.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl Plan {
     /// Bytes of the plan's section.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("bug: a plan is plain data")
+        let mut bytes = serde_json::to_vec(self).expect("bug: a plan is plain data");
+        let sum = format!("\n{:016x}", checksum(&bytes));
+        bytes.extend(sum.bytes());
+        bytes
     }
 
     /// Reads a plan section.
@@ -584,15 +616,23 @@ impl Plan {
         struct Head {
             version: u32,
         }
+        // Old plans end without a checksum.
+        let (json, sum) = match bytes.iter().rposition(|b| *b == b'\n') {
+            Some(end) => (bytes.get(..end).unwrap_or(bytes), bytes.get(end + 1..)),
+            None => (bytes, None),
+        };
         let head: Head =
-            serde_json::from_slice(bytes).map_err(|e| format!("the plan is damaged: {e}"))?;
+            serde_json::from_slice(json).map_err(|e| format!("the plan is damaged: {e}"))?;
         if head.version != VERSION {
             return Err(format!(
                 "the plan has version {}, this rtrace reads version {VERSION}",
                 head.version
             ));
         }
-        serde_json::from_slice(bytes).map_err(|e| format!("the plan is damaged: {e}"))
+        if sum != Some(format!("{:016x}", checksum(json)).as_bytes()) {
+            return Err("the plan is damaged: its checksum is another".to_owned());
+        }
+        serde_json::from_slice(json).map_err(|e| format!("the plan is damaged: {e}"))
     }
 
     /// Whether user stacks or symbols may be printed.
@@ -614,6 +654,11 @@ impl Plan {
             MapValue::Aggregate(_) => None,
         });
         fields.chain(keys).chain(values)
+    }
+
+    /// What is left open until the object is loaded.
+    pub fn open(&mut self) -> &mut Portable {
+        self.portable.get_or_insert_default()
     }
 
     /// Number of probes that "Attached N probes" counts.

@@ -68,6 +68,9 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         return Err(Box::new(no_kprobes(request, &function.text)));
     }
     let pattern = function.is_wildcard() || module.is_some_and(Part::is_wildcard);
+    if request.options.portable && !function.text.starts_with(|c: char| c.is_ascii_digit()) {
+        return elsewhere(request, module, function, pattern);
+    }
     let targets = if pattern {
         all_matching(request, module, function, diags)?
     } else {
@@ -83,6 +86,26 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     }
     let plain = module.is_none() && pattern;
     Ok(instances(request, targets, plain && request.host.has(Feature::KprobeMulti)))
+}
+
+/// For a machine that is not this one: the functions are looked up there, this one only says what
+/// their arguments are.
+fn elsewhere(
+    request: &Request<'_>,
+    module: Option<&Part>,
+    function: &Part,
+    pattern: bool,
+) -> Expanded {
+    if pattern && request.needs.probe_name {
+        let d =
+            request.error_at(function, "which match of a pattern fired is not known everywhere");
+        let d = d.note("`probe` has as many values as the kernel has such functions");
+        return Err(Box::new(d.help("`func` tells it, or build with `--here` for this kernel")));
+    }
+    let (name, offset) = offset_of(request, function)?;
+    let module = module.map(|m| m.text.as_str());
+    let target = Target::new(request.provider, module, name, offset);
+    Ok(instances(request, vec![target], false))
 }
 
 fn no_kprobes(request: &Request<'_>, function: &str) -> Diagnostic {

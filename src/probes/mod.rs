@@ -19,6 +19,7 @@ mod operand;
 mod packet;
 mod parameters;
 mod perf;
+mod portable;
 mod rawtracepoint;
 mod source;
 mod special;
@@ -35,11 +36,13 @@ use crate::parser::ast::AttachPoint;
 use crate::plan::{self, MissingProbes};
 use crate::source::Span;
 use crate::types::{Space, Type};
+use serde::{Deserialize, Serialize};
 
 pub use cheapest::cheapest;
 pub use join::join;
 pub use list::{ListOptions, list};
 pub use packet::{End, Header, Packet};
+pub use portable::resolve;
 use text::Part;
 
 /// A kind of attach points.
@@ -107,6 +110,8 @@ pub struct Options {
     /// What `--no-feature` hides; besides features of the kernel, here
     /// `raw_syscalls`: tracepoints of system calls through one raw tracepoint.
     pub no_feature: Vec<String>,
+    /// For an object that is matched with the machine when it is loaded.
+    pub portable: bool,
 }
 
 /// The instances of an attach point, or why there cannot be any.
@@ -280,6 +285,12 @@ impl Request<'_> {
         }
     }
 
+    /// Whether a place may be missing here, since the object runs elsewhere, and the block asks
+    /// nothing of it.
+    fn elsewhere(&self) -> bool {
+        self.options.portable && !self.needs.args()
+    }
+
     fn without_feature(&self, name: &str) -> bool {
         self.options.no_feature.iter().any(|f| f == name)
     }
@@ -323,7 +334,7 @@ impl Context {
 
 /// What a probe's block needs to know at expansion, so that matches that do
 /// not differ for it can share one program.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     /// Names `x` of `args.x` in the block and predicate.
     pub args_fields: Vec<String>,
@@ -377,6 +388,8 @@ pub struct Compat {
     pub offset: u32,
     pub size: u8,
     pub mask: u32,
+    /// The name of those bytes, in the task's `thread_info`.
+    pub field: &'static str,
 }
 
 /// What a program finds when it runs.

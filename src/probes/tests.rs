@@ -25,6 +25,7 @@ fn options() -> Options {
         pid: None,
         missing_probes: MissingProbes::Error,
         no_feature: Vec::new(),
+        portable: false,
     }
 }
 
@@ -114,7 +115,7 @@ fn system_calls_share_one_raw_tracepoint() {
     assert_eq!(name_of(5), "tracepoint:syscalls:sys_enter_newfstat");
     assert_eq!(name_of(166), "tracepoint:syscalls:sys_enter_umount");
     assert_eq!(calls.number, Access::Context { offset: 8, size: 8 });
-    assert_eq!(calls.compat, Compat { offset: 16, size: 4, mask: 2 });
+    assert_eq!(calls.compat, Compat { offset: 16, size: 4, mask: 2, field: "status" });
     assert!(all.attach[0].cookies.is_empty());
 }
 

@@ -323,16 +323,16 @@ impl Raw {
 /// Where the kernel marks 32-bit system calls: `TS_COMPAT` in
 /// arch/x86/include/asm/thread_info.h, `TIF_32BIT` in that of arm64.
 fn compat(btf: &Btf, arch: &Arch) -> Option<Compat> {
-    let (path, mask) = match arch.name {
-        "x86_64" => ("thread_info.status", 2),
-        _ => ("thread_info.flags", 1 << 22),
+    let (field, mask) = match arch.name {
+        "x86_64" => ("status", 2),
+        _ => ("flags", 1 << 22),
     };
     let Type::Struct(task) = btf.find_type(Some(TypeTag::Struct), "task_struct")? else {
         return None;
     };
-    let (offset, _) = btf.member_at(task.id, path)?;
+    let (offset, _) = btf.member_at(task.id, &format!("thread_info.{field}"))?;
     // Little endian: the low half of a longer word has the bit.
-    Some(Compat { offset, size: 4, mask })
+    Some(Compat { offset, size: 4, mask, field })
 }
 
 /// Where a system call's number is while it runs.

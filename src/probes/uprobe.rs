@@ -18,6 +18,7 @@ use crate::host::Host;
 use crate::host::elf::{Binary, ElfFunction, Language, LanguageName};
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
+use crate::plan::Mechanism;
 use crate::types::Space;
 
 pub(super) static UPROBE: Provider = Provider {
@@ -77,6 +78,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     let files = match target {
         Some(target) => match files(request, target, diags)? {
             Ok(files) => files,
+            Err(_) if request.elsewhere() => return Ok(vec![absent(request)]),
             Err(unknown) => return request.missing(unknown, diags),
         },
         None => vec![own_executable(request)?],
@@ -98,6 +100,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Ok(places) if places.is_empty() => {}
             Ok(places) => found.push((binary, path, places)),
             Err(_) if !exact_file => {}
+            Err(_) if request.elsewhere() => return Ok(vec![absent(request)]),
             Err(unknown) => return request.missing(unknown, diags),
         }
         if request.provider.name == URETPROBE.name
@@ -107,12 +110,35 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             return Err(Box::new(go(request)));
         }
     }
+    if found.is_empty() && request.elsewhere() {
+        return Ok(vec![absent(request)]);
+    }
     if found.is_empty() {
         let message = format!("`{}` matches no function", request.point.text);
         super::nothing_matches(request.point, &message, request.options, diags);
         return Ok(Vec::new());
     }
     Ok(instances(request, found))
+}
+
+/// Of a binary that only the machine has where the object runs.
+fn absent(request: &Request<'_>) -> Instance {
+    let name = request.point.text.clone();
+    let mechanism = Mechanism::Uprobe {
+        path: String::new(),
+        symbol: String::new(),
+        offset: 0,
+        counter: 0,
+        ret: request.provider.name == URETPROBE.name,
+    };
+    let no_names = "the binary is not here to say what its arguments are called; use `arg0` and on";
+    Instance {
+        kind: ProgramKind::Uprobe,
+        section: request.provider.name.to_owned(),
+        context: context(request, false, &Err(no_names.into())),
+        attach: vec![request.attach(vec![name], mechanism)],
+        syscalls: None,
+    }
 }
 
 /// # Errors

@@ -194,6 +194,7 @@ fn load_once(
     let targets = find_targets(plan, setup, left_out)?;
     let mut object = open(elf).map_err(Failure::other)?;
     set_params(&mut object, plan, setup).map_err(Failure::other)?;
+    set_kinds(&mut object, plan);
     set_buffer_size(&mut object, plan).map_err(Failure::other)?;
     set_scratch_size(&mut object).map_err(Failure::other)?;
     choose_programs(&mut object, plan, left_out);
@@ -272,6 +273,28 @@ pub(super) fn cannot_attach(attach: &plan::Attach) -> Diagnostic {
     Diagnostic::error(attach.span, message)
 }
 
+/// Tells the kernel which programs are for links of many places; their sections do not say so in an
+/// object that is for kernels without such links, too.
+fn set_kinds(object: &mut OpenObject, plan: &Plan) {
+    let mut kinds: HashMap<&OsStr, libbpf_sys::bpf_attach_type> = HashMap::new();
+    for program in plan.programs.iter().filter(|p| !p.points.is_empty()) {
+        let kind = program.attach.iter().find_map(|a| match a.mechanism {
+            Mechanism::KprobeMulti { .. } => Some(libbpf_sys::BPF_TRACE_KPROBE_MULTI),
+            Mechanism::UprobeMulti { .. } => Some(libbpf_sys::BPF_TRACE_UPROBE_MULTI),
+            _ => None,
+        });
+        kinds.extend(kind.map(|kind| (OsStr::new(&program.name), kind)));
+    }
+    for program in object.progs_mut() {
+        if let Some(kind) = kinds.get(program.name()).copied() {
+            let raw = libbpf_rs::AsRawLibbpf::as_libbpf_object(&program).as_ptr();
+            // SAFETY: the program belongs to an object that is open and not yet loaded, when this
+            // cannot fail.
+            unsafe { libbpf_sys::bpf_program__set_expected_attach_type(raw, kind) };
+        }
+    }
+}
+
 /// Fills in the words that programs read as constants.
 fn set_params(object: &mut OpenObject, plan: &Plan, setup: &Setup<'_>) -> Result<(), Error> {
     if plan.params.is_empty() {
@@ -314,6 +337,9 @@ fn param_value(param: Param, setup: &Setup<'_>) -> io::Result<u64> {
         Param::OwnPid => u64::from(std::process::id()),
         Param::ScopeCgroup => setup.cgroup.map_or(0, |c| c.id),
         Param::ScopeLevel => setup.cgroup.map_or(0, |c| c.level.into()),
+        Param::Known(word) => word,
+        // An object that nobody has matched with the machine.
+        Param::Argument { .. } | Param::Lookup(_) | Param::Option { .. } => 0,
         Param::CpuCount => libbpf_rs::num_possible_cpus().map_err(io::Error::other)? as u64,
     })
 }

@@ -92,6 +92,8 @@ pub struct Options {
     pub strict: bool,
     /// `--dry-run`: ends when everything is attached.
     pub dry_run: bool,
+    /// Named parameters of the script, for objects that take them.
+    pub named: Vec<(String, Option<String>)>,
     /// Output goes to standard output: the run ends when nobody reads it.
     pub on_stdout: bool,
 }
@@ -371,6 +373,7 @@ mod tests {
             losses: vec![],
             params: vec![],
             time_formats: vec![],
+            portable: None,
             cgroup_filters: vec![],
             config: Config {
                 max_cat_bytes: 10240,

@@ -269,27 +269,6 @@ impl Checker<'_> {
         found
     }
 
-    /// Where a member of a member … lies in a struct.
-    pub(crate) fn member_offset(&mut self, of: &Type, path: &[Spanned<String>]) -> Option<u32> {
-        let mut ty = of.clone();
-        let mut offset = 0u32;
-        for name in path {
-            let of = match &ty {
-                Type::Struct(_) => super::access::Struct::of(&ty),
-                _ => None,
-            };
-            let Some(of) = of else {
-                let d = Diagnostic::error(name.span, format!("`{ty}` has no members"));
-                self.fail(d);
-                return None;
-            };
-            let member = self.member(&of, name)?;
-            offset += member.offset;
-            ty = member.ty;
-        }
-        Some(offset)
-    }
-
     /// A member of what a value points to, by name.
     pub(crate) fn named_member(&mut self, value: Expr, name: &str, span: Span) -> Expr {
         let Some(of) = super::access::Struct::of(&value.ty) else {

@@ -19,6 +19,7 @@ use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::ir::Foreign;
 use crate::parser::ast::{self, Item};
+use crate::plan::portable::Lookup;
 use crate::probes::Instance;
 use crate::source::{Sources, Span};
 use crate::types::{Aggregation, Type};
@@ -66,6 +67,10 @@ pub(super) struct CheckedTree {
     pub maps: Vec<MapState>,
     pub time_formats: Vec<String>,
     pub cgroup_filters: Vec<String>,
+    /// Parameters that the script takes.
+    pub named: Vec<builtins::Named>,
+    /// What is looked up where an object is loaded.
+    pub lookups: Vec<Lookup>,
 }
 
 /// Working state of the checker.
@@ -93,6 +98,8 @@ pub struct Checker<'a> {
     pub(crate) cgroup_filters: Vec<String>,
     /// Named parameters that the script asks for.
     pub(crate) named: Vec<builtins::Named>,
+    /// What is looked up where an object is loaded.
+    pub(super) lookups: Vec<Lookup>,
     pub(super) functions: Vec<Signature>,
     /// Functions defined elsewhere that the script calls.
     pub(super) foreign: Vec<Foreign>,
@@ -152,6 +159,7 @@ pub(super) fn check<'a>(
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
         named: Vec::new(),
+        lookups: Vec::new(),
         functions: Vec::new(),
         foreign: Vec::new(),
         calls: Vec::new(),
@@ -217,6 +225,8 @@ pub(super) fn check<'a>(
         maps: checker.maps,
         time_formats: checker.time_formats,
         cgroup_filters: checker.cgroup_filters,
+        named: checker.named,
+        lookups: checker.lookups,
     };
     (tree, checker.diags)
 }

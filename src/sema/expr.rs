@@ -1,6 +1,6 @@
 //! Checking of expressions: names, constants, calls, conditions.
 
-use super::access::{Struct, cut};
+use super::access::cut;
 use super::cdefs::well_known;
 use super::check::Checker;
 use super::expand::written;
@@ -315,8 +315,7 @@ impl Checker<'_> {
         if let Ok(btf) = self.host.btf()
             && let Some((of, value)) = btf.find_enum_constant(name)
         {
-            let ty = Type::Enum(crate::types::EnumRef { size: 8, ..of });
-            return Expr::new(ExprKind::Int(i128::from(value)), ty, span);
+            return self.enum_constant(name, of, value, span);
         }
         if let Some(value) = well_known::find(name) {
             return Expr::literal(i128::from(value), span);
@@ -644,7 +643,7 @@ impl Checker<'_> {
 
     fn sizeof(&mut self, of: &TypeOrExpr, span: Span) -> Expr {
         match self.type_of(of) {
-            Some(ty) => Expr::literal(i128::from(ty.size()), span),
+            Some(ty) => self.size_of(&ty, span),
             None => Expr::error(span),
         }
     }
@@ -722,17 +721,10 @@ impl Checker<'_> {
 
     fn offsetof(&mut self, of: &TypeOrExpr, path: &[Spanned<String>], span: Span) -> Expr {
         let Some(mut ty) = self.type_of(of) else { return Expr::error(span) };
-        let mut offset = 0u32;
-        for name in path {
-            let Some(of) = Struct::of(&ty) else {
-                let d = Diagnostic::error(name.span, format!("`{ty}` has no members"));
-                return self.fail(d);
-            };
-            let Some(member) = self.member(&of, name) else { return Expr::error(span) };
-            offset += member.offset;
-            ty = member.ty;
+        while let Type::Ptr { to, .. } = ty {
+            ty = *to;
         }
-        Expr::literal(i128::from(offset), span)
+        self.member_offset(&ty, path, span).unwrap_or_else(|| Expr::error(span))
     }
 }
 

@@ -13,10 +13,12 @@ mod expr;
 mod foreign;
 pub(crate) mod format;
 mod function;
+mod kernel;
 pub mod layout;
 pub(crate) mod lower;
 mod needs;
 mod operator;
+mod portable;
 pub(crate) mod promote;
 mod statement;
 pub(crate) mod tree;
@@ -63,6 +65,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// `--probe-filter`.
     pub probe_filter: Option<String>,
+    /// For an object that runs on other kernels, too.
+    pub portable: bool,
     /// Events say when and for whom they were sent.
     pub stamped: bool,
     /// `--test`, `--bench`.
@@ -110,7 +114,11 @@ pub fn check(
     let cdefs = definitions(script, host, options, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let probes = of_mode(probes, options.mode, &mut diags);
-    let probes = joined(cheapest(probes, host, options, &config), host);
+    let probes = match options.portable {
+        // What is cheapest is for the machine to say that loads it.
+        true => joined(probes, host),
+        false => joined(cheapest(probes, host, options, &config), host),
+    };
     if diags.has_errors() {
         return (None, diags);
     }
@@ -130,7 +138,12 @@ pub fn check(
     }
     let result = lower::lower(checked, cdefs, sources, host, options, &config);
     match result {
-        Ok(checked) => (Some(checked), diags),
+        Ok(mut checked) => {
+            if options.portable {
+                portable::complete(&mut checked, &script.items, options);
+            }
+            (Some(checked), diags)
+        }
         Err(found) => {
             diags.append(found);
             (None, diags)
@@ -236,6 +249,7 @@ fn expansion(options: &Options, config: &Config) -> probes::Options {
         pid: options.pid,
         missing_probes: config.missing_probes,
         no_feature: options.no_feature.clone(),
+        portable: options.portable,
     }
 }
 

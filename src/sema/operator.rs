@@ -224,17 +224,18 @@ impl Checker<'_> {
         let Type::Ptr { to, .. } = &pointer.ty else {
             unreachable!("bug: the left operand is a pointer");
         };
-        let scale = i128::from(to.size().max(1));
+        let size = self.size_of(to, number.span);
+        let scale = size.constant().map(|n| n.max(1));
         let ty = pointer.ty.clone();
         let number_span = number.span;
-        let scaled = match number.constant() {
-            Some(n) => Expr::literal(n * scale, number_span),
-            None if scale == 1 => number,
-            None => {
+        let scaled = match (number.constant(), scale) {
+            (Some(n), Some(scale)) => Expr::literal(n * scale, number_span),
+            (None, Some(1)) => number,
+            _ => {
                 let kind = ExprKind::Binary {
                     op: BinaryOp::Mul,
                     left: Box::new(number),
-                    right: Box::new(Expr::literal(scale, number_span)),
+                    right: Box::new(scale.map_or(size, |n| Expr::literal(n, number_span))),
                 };
                 Expr::new(kind, Type::INT64, number_span)
             }

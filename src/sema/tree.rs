@@ -4,8 +4,9 @@
 //! up by lowering.
 
 use crate::builtins::Builtin;
+use crate::ir::Relocation;
 use crate::parser::ast::BinaryOp;
-use crate::plan;
+use crate::plan::{self, Param};
 use crate::probes::{Argument, Instance};
 use crate::source::Span;
 use crate::types::{Aggregation, Member, StackMode, Type};
@@ -162,6 +163,12 @@ pub enum ExprKind {
     AddressOfMap(MapId),
     /// `args.x`, `argN`, `retval`.
     Argument(Argument),
+    /// A fact about the kernel, which the loader fills in.
+    Kernel(Box<Relocation>),
+    /// A word that the run side fills in.
+    Param(Param),
+    /// The text of a named parameter, by its number.
+    OptionText(u32),
     /// `args` as a value: every field.
     Args(Vec<Argument>),
     /// A type as an argument (`sizeof`-like functions fold; this stays for macros).
@@ -377,6 +384,9 @@ impl Expr {
             | ExprKind::AddressOfVar(_)
             | ExprKind::AddressOfMap(_)
             | ExprKind::Argument(_)
+            | ExprKind::Kernel(_)
+            | ExprKind::Param(_)
+            | ExprKind::OptionText(_)
             | ExprKind::Args(_) => false,
             ExprKind::Map { key, .. } => key.as_ref().is_some_and(|k| k.has_effects()),
             ExprKind::Neg(e)

@@ -88,6 +88,7 @@ pub fn empty_plan() -> Plan {
         losses: Vec::new(),
         params: Vec::new(),
         time_formats: Vec::new(),
+        portable: None,
         cgroup_filters: Vec::new(),
         config: plan::Config {
             max_cat_bytes: 0,
@@ -163,6 +164,7 @@ impl Case {
             losses: 0,
             rodata: Vec::new(),
             params: Vec::new(),
+            relocations: Vec::new(),
             license: "GPL".into(),
             arch: Arch::find("x86_64").unwrap(),
         };

@@ -392,6 +392,7 @@ impl<'a> Interpreter<'a> {
             Base::Ptr(OUT) => &self.out,
             Base::Ptr(ptr) => &self.cells[self.bound[ptr.0 as usize]],
             Base::Rodata(rodata) => &self.module.rodata[rodata.0 as usize].bytes,
+            Base::Params => panic!("no program here has parameters"),
             Base::Context => {
                 let value = self.arguments[at / 8];
                 return value.to_le_bytes()[..size].to_vec();

@@ -273,6 +273,7 @@ fn context(provider: &Provider) -> Context {
         pid: None,
         missing_probes: rtrace::plan::MissingProbes::Error,
         no_feature: Vec::new(),
+        portable: false,
     };
     let needs = Needs { whole_args: true, ..Needs::default() };
     let point = probe.attach_points.first().expect("a usage");

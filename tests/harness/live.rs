@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -65,6 +65,44 @@ pub(crate) fn run_as_json(case: &Case, machine: &Machine) -> Outcome {
     run_changed(case, machine, Plan::with_json)
 }
 
+/// Runs a case from an object that was built of its script, and judges it in the same way.
+pub(crate) fn run_object(case: &Case, machine: &Machine, folder: &Path) -> Outcome {
+    let object = match Plan::of(case) {
+        Ok(plan) => folder.join(plan.object_name(case)),
+        Err(why) => return Outcome::Failed(why),
+    };
+    run_changed(case, machine, |plan| Plan { object: Some(object), ..plan })
+}
+
+/// Topics of cases that also run from objects.
+pub(crate) const OF_OBJECTS: [&str; 2] = ["scripts/", "portable/"];
+
+/// Builds an object of every script that these cases run, which are of [`OF_OBJECTS`].
+pub(crate) fn build_objects(cases: &[Case], folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    let mut built = std::collections::BTreeSet::new();
+    for case in cases {
+        let plan = Plan::of(case)?;
+        let object = folder.join(plan.object_name(case));
+        if !built.insert(object.clone()) {
+            continue;
+        }
+        let script = match &plan.script {
+            Some(name) => root().join("scripts").join(name),
+            None => case.path.clone(),
+        };
+        let mut command = Command::new(rtrace());
+        command.arg("build").arg(&script).arg("-o").arg(&object);
+        clean_environment(&mut command);
+        let output = command.output().map_err(|why| format!("{command:?}: {why}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("{} is not built:\n{said}", script.display()));
+        }
+    }
+    Ok(())
+}
+
 /// Runs a case and judges it.
 pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
     run_changed(case, machine, |plan| plan)
@@ -113,6 +151,8 @@ pub(crate) struct Plan {
     environment: Vec<(String, String)>,
     /// Below `scripts/`: runs in place of the case's own text.
     script: Option<String>,
+    /// Runs in place of the script that it was built of.
+    object: Option<PathBuf>,
     stop: Option<Signal>,
     requires: Vec<String>,
     /// Whether only inside (true) or only outside (false) of the test kernels.
@@ -251,6 +291,12 @@ impl Plan {
         }
     }
 
+    /// The file name of the object of the case's script.
+    fn object_name(&self, case: &Case) -> String {
+        let script = self.script.clone().unwrap_or_else(|| case.name.replace('/', "-"));
+        format!("{}.bpf.o", script.trim_end_matches(".bt"))
+    }
+
     // ------------------------------------------------------------ doing it
 
     fn execute(&self, case: &Case) -> Result<End, String> {
@@ -261,6 +307,7 @@ impl Plan {
         let pid = held.as_ref().map(|child| child.id().to_string()).unwrap_or_default();
 
         let mut command = Command::new(rtrace());
+        command.args(self.object.iter().map(|_| "run"));
         command.args(self.flags.iter().map(|flag| flag.replace("{pid}", &pid)));
         if let Some(work) = &self.child {
             command.arg("-c").arg(format!("rt-workload {work}"));
@@ -268,9 +315,10 @@ impl Plan {
         if let Some(program) = &self.command {
             command.arg("-c").arg(program);
         }
-        match &self.script {
-            Some(name) => command.arg(root().join("scripts").join(name)),
-            None => command.arg(case.file_name()),
+        match (&self.script, &self.object) {
+            (_, Some(object)) => command.arg(object),
+            (Some(name), None) => command.arg(root().join("scripts").join(name)),
+            (None, None) => command.arg(case.file_name()),
         };
         command.args(self.args.iter().map(|arg| arg.replace("{pid}", &pid)));
         clean_environment(&mut command);

@@ -18,6 +18,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         name: format!("p_{name}"),
         span: line(i),
         attach: attach.into_iter().map(|a| Attach { span: line(i), ..a }).collect(),
+        points: vec![],
     });
     let event = |action| Event {
         span: line(0),
@@ -45,6 +46,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         losses: vec![Loss { span: line(0), cause: Cause::RingBufferFull, at: 0, quiet: false }],
         params: vec![Param::ChildPid, Param::StartTime],
         time_formats: vec![],
+        portable: None,
         cgroup_filters: vec![],
         config: Config {
             max_cat_bytes: 10240,

@@ -446,6 +446,11 @@ impl Checker<'_> {
             Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
                 format!("there is no parameter {number}")
             }),
+            Expr::Reloc(number) => {
+                ensure((*number as usize) < self.module.relocations.len(), || {
+                    format!("there is no relocation {number}")
+                })
+            }
         }
     }
 

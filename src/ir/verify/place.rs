@@ -68,6 +68,10 @@ impl Checker<'_> {
             Base::Losses => {
                 Ok(Extent { size: Some(self.module.losses), writable: true, stack: false })
             }
+            Base::Params => {
+                let size = u32::try_from(8 * self.module.params.len()).ok();
+                Ok(Extent { size, writable: false, stack: false })
+            }
         }
     }
 
@@ -79,7 +83,7 @@ impl Checker<'_> {
                 Home::Stack => s.align,
                 Home::Scratch { offset } => at(8, offset),
             }),
-            Base::Ptr(_) | Base::Context | Base::Rodata(_) | Base::Losses => 8,
+            Base::Ptr(_) | Base::Context | Base::Rodata(_) | Base::Losses | Base::Params => 8,
         };
         let stride = place.index.as_ref().map_or(0, |i| i.stride);
         at(at(base, stride), place.offset)

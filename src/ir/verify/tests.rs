@@ -51,6 +51,7 @@ fn module(body: Vec<StmtKind>) -> Module {
         rodata: vec![Rodata { name: "text".into(), bytes: vec![1, 2, 3, 4], align: 1 }],
         losses: 16,
         params: vec![plan::Param::OwnPid],
+        relocations: vec![],
         license: "GPL".into(),
         arch: &ARCHES[0],
     }

@@ -159,7 +159,15 @@ impl Lower<'_> {
                 }
                 Home::Memory(place, _) => Val::Memory(place),
             },
+            ExprKind::Argument(argument)
+                if self.options.portable && self.kind() == ir::ProgramKind::Tracepoint =>
+            {
+                self.record_value(argument, &e.ty)
+            }
             ExprKind::Argument(argument) => self.context_value(argument.access, &e.ty),
+            ExprKind::Kernel(row) => Val::Word(self.shared.fact((**row).clone())),
+            ExprKind::Param(param) => Val::Word(self.shared.param(*param)),
+            ExprKind::OptionText(option) => Val::Memory(self.shared.option_text(*option)),
             ExprKind::Map { map, key } if e.ty.is_scalar() => {
                 Val::Word(self.map_word(*map, key.as_deref(), &e.ty))
             }
@@ -232,8 +240,21 @@ impl Lower<'_> {
             }
             ExprKind::Cast(value) => self.cast(value, e),
             ExprKind::Member { base, member } => {
-                let inner = self.reach(base);
-                let value = self.at(inner, member.offset, member.bits, &member.ty);
+                let value = match self.field(base, member) {
+                    Some((start, field)) => self.field_value(start, &field, member),
+                    None => {
+                        let behind = self.behind(base, member);
+                        let found = behind.as_ref().unwrap_or(member);
+                        let inner = self.reach(base);
+                        let value = self.at(inner, found.offset, found.bits, &found.ty);
+                        match value {
+                            Val::Word(word) if behind.is_some() => {
+                                Val::Word(convert(word, &found.ty, &member.ty))
+                            }
+                            value => value,
+                        }
+                    }
+                };
                 if e.ty.size() <= member.ty.size() {
                     return value;
                 }
@@ -617,7 +638,7 @@ impl Lower<'_> {
     }
 
     /// Where the struct lies that an expression is or points to.
-    fn reach(&mut self, base: &tree::Expr) -> Val {
+    pub(super) fn reach(&mut self, base: &tree::Expr) -> Val {
         if let Type::Ptr { space, .. } = &base.ty {
             let word = self.word(base);
             return Val::Remote(Remote { base: word, offset: 0, space: *space });
@@ -656,6 +677,9 @@ impl Lower<'_> {
 
     fn index(&mut self, base: &tree::Expr, index: &tree::Expr, e: &tree::Expr) -> Val {
         let stride = e.ty.size();
+        if self.differs(&e.ty) {
+            return self.kernel_element(base, index, e);
+        }
         if let Type::Ptr { space, .. } = &base.ty {
             let pointer = self.word(base);
             let index = self.word(index);

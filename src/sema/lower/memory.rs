@@ -15,6 +15,7 @@ impl Lower<'_> {
         match self.value(e) {
             Val::Memory(place) => place,
             Val::Remote(remote) => {
+                self.must_be_the_same(&e.ty, e.span);
                 let place = self.temp("copy", e.ty.size());
                 self.read(&remote, &place, e.ty.size());
                 place
@@ -136,6 +137,7 @@ impl Lower<'_> {
             }
             Val::Memory(place) => self.copy_memory(&place, from, ty, to, full),
             Val::Remote(remote) => {
+                self.must_be_the_same(from, self.span);
                 // Structs and arrays have one shape; strings may grow.
                 self.read(&remote, to, from.size());
                 if full && matches!(from, Type::Str(_)) {
@@ -203,7 +205,7 @@ impl Lower<'_> {
     fn is_clean(&self, place: &Place) -> bool {
         match place.base {
             // Constants are padded; what maps hold was written in full.
-            Base::Rodata(_) | Base::Ptr(_) => true,
+            Base::Rodata(_) | Base::Params | Base::Ptr(_) => true,
             Base::Slot(_) | Base::Context | Base::Losses => false,
         }
     }

@@ -10,6 +10,7 @@ mod compare;
 mod event;
 mod expr;
 mod iterate;
+pub(crate) mod kernel;
 mod map;
 mod memory;
 mod packet;
@@ -32,7 +33,7 @@ use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::ir::verify::CALLBACK_DEPTH;
 use crate::ir::{self, Expr, LocalId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Portable};
 use crate::probes::{Instance, Operand};
 use crate::source::{Sources, Span};
 use crate::types::{Space, Type};
@@ -57,6 +58,9 @@ pub(crate) struct Shared {
     pub rodata: Vec<ir::Rodata>,
     rodata_index: HashMap<Vec<u8>, RodataId>,
     pub params: Vec<plan::Param>,
+    pub relocations: Vec<ir::Relocation>,
+    /// What the machine is asked that loads the object; points have nothing but their keys.
+    pub portable: Portable,
     pub events: Vec<plan::Event>,
     pub losses: Vec<plan::Loss>,
     /// Bytes of their counters.
@@ -154,12 +158,19 @@ pub(super) fn lower(
     options: &Options,
     config: &Config,
 ) -> Result<Checked, Diagnostics> {
+    let named = checked.named.iter().map(|n| n.stored(options)).collect();
     let mut shared = Shared {
         maps: Vec::new(),
         script_maps: Vec::new(),
         rodata: Vec::new(),
         rodata_index: HashMap::new(),
         params: Vec::new(),
+        relocations: Vec::new(),
+        portable: Portable {
+            options: named,
+            lookups: std::mem::take(&mut checked.lookups),
+            ..Portable::default()
+        },
         events: Vec::new(),
         losses: Vec::new(),
         loss_bytes: 0,
@@ -232,6 +243,7 @@ pub(super) fn lower(
             cpp_demangle: config.cpp_demangle,
             show_debug_info: config.show_debug_info,
         },
+        portable: options.portable.then_some(shared.portable),
     };
     let module = ir::Module {
         programs,
@@ -241,6 +253,7 @@ pub(super) fn lower(
         rodata: shared.rodata,
         losses: shared.loss_bytes,
         params: shared.params,
+        relocations: shared.relocations,
         license: config.license.clone(),
         arch: host.arch(),
     };
@@ -497,7 +510,8 @@ impl Lower<'_> {
             | ir::Base::Ptr(_)
             | ir::Base::Context
             | ir::Base::Rodata(_)
-            | ir::Base::Losses => 8,
+            | ir::Base::Losses
+            | ir::Base::Params => 8,
         };
         let of = |n: u32| if n == 0 { 8 } else { 1 << n.trailing_zeros().min(3) };
         let index = place.index.as_ref().map_or(8, |i| of(i.stride));

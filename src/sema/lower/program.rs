@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::kernel::Field;
 use super::{CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
@@ -178,7 +179,8 @@ pub(super) fn finish(
         result: instance.context.result,
         span: probe.span,
     };
-    let plan = plan::Program { name, span: probe.span, attach: instance.attach.clone() };
+    let attach = instance.attach.clone();
+    let plan = plan::Program { name, span: probe.span, attach, points: Vec::new() };
     (program, plan)
 }
 
@@ -336,6 +338,9 @@ impl Lower<'_> {
     }
 
     fn compat_filter_by_task(&mut self, compat: Compat) {
+        if self.options.portable {
+            return self.compat_filter_elsewhere(compat);
+        }
         let typed = self.host.has(crate::host::features::Feature::CurrentTaskBtf);
         let helper = if typed { ir::Helper::GetCurrentTaskBtf } else { ir::Helper::GetCurrentTask };
         let task = self.call(helper, Vec::new());
@@ -350,6 +355,31 @@ impl Lower<'_> {
             let remote = super::Remote { base: task, offset: compat.offset, space: Space::Kernel };
             self.read_word(&remote, &Type::int(compat.size, false))
         };
+        let mask = Expr::Const(i64::from(compat.mask));
+        let compat = Expr::binary(B::And, status, mask);
+        self.leave(Expr::binary(B::Ne, compat, Expr::Const(0)));
+    }
+
+    /// The same in whatever kernel it is.
+    fn compat_filter_elsewhere(&mut self, compat: Compat) {
+        let step = |name: &str, shape| ir::Step { name: name.into(), bit: 0, width: None, shape };
+        let field = Field {
+            root: ir::Root {
+                tag: ir::Tag::Struct,
+                name: "task_struct".into(),
+                alias: false,
+                size: 0,
+            },
+            path: vec![
+                step("thread_info", ir::Shape::Composite { union: false, size: 0 }),
+                step(compat.field, ir::Shape::Int { size: compat.size, signed: false }),
+            ],
+            offset: compat.offset,
+        };
+        let task = self.call(ir::Helper::GetCurrentTask, Vec::new());
+        let task = super::Remote { base: task, offset: 0, space: Space::Kernel };
+        let status = self.moved(&task, &field);
+        let status = self.read_word(&status, &Type::int(compat.size, false));
         let mask = Expr::Const(i64::from(compat.mask));
         let compat = Expr::binary(B::And, status, mask);
         self.leave(Expr::binary(B::Ne, compat, Expr::Const(0)));

@@ -42,6 +42,14 @@ impl Lower<'_> {
             let pid = crate::builtins::current_pid(self);
             let wanted = self.shared.param(Param::TargetPid);
             self.leave(Expr::binary(B::Ne, pid, wanted));
+        } else if self.options.portable && kernel {
+            // `-p` may be given when the object is loaded.
+            let wanted = self.shared.param(Param::TargetPid);
+            let given = Expr::binary(B::Ne, wanted.clone(), Expr::Const(0));
+            self.when(given, |l| {
+                let pid = crate::builtins::current_pid(l);
+                l.leave(Expr::binary(B::Ne, pid, wanted));
+            });
         }
         let user = matches!(self.kind(), ProgramKind::Uprobe | ProgramKind::PerfEvent);
         // Intervals are not about anybody.

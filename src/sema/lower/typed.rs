@@ -4,10 +4,10 @@
 
 use super::Lower;
 use crate::host::features::Feature;
-use crate::ir::{BinaryOp as B, Expr, Helper, Stmt, StmtKind};
+use crate::ir::{BinaryOp as B, Expr, Fact, Helper, Stmt, StmtKind};
 use crate::probes::Access;
 use crate::sema::tree::{self, Detail, ExprKind, Object};
-use crate::types::{StructRef, Type};
+use crate::types::{Member, StructRef, Type};
 
 /// The struct that an expression is or points to, if the verifier can see
 /// that: an argument of the probe, and members of what it points to.
@@ -45,6 +45,9 @@ impl Lower<'_> {
     pub(crate) fn typed_address(&mut self, e: &tree::Expr) -> Expr {
         match &e.kind {
             ExprKind::Member { base, member } if is_iterator(base) => self.iterated(member.offset),
+            ExprKind::Member { base, member } if self.options.portable => {
+                self.typed_field(base, member)
+            }
             ExprKind::Member { base, member } => {
                 let base = self.typed_address(base);
                 match member.ty {
@@ -67,6 +70,21 @@ impl Lower<'_> {
                 self.call(Helper::GetCurrentTaskBtf, vec![])
             }
             _ => self.argument_word(e),
+        }
+    }
+
+    /// The same for a member, where the loader says that it is.
+    fn typed_field(&mut self, base: &tree::Expr, member: &Member) -> Expr {
+        let Some((start, field)) = self.field(base, member) else { return Expr::Const(0) };
+        let start = self.typed_address(start);
+        let offset = self.shared.field(&field, Fact::Offset, i64::from(field.offset));
+        let address = Expr::binary(B::Add, start, offset);
+        match member.ty {
+            Type::Ptr { .. } => {
+                let pointer = Box::new(address);
+                Expr::LoadTyped { pointer, offset: 0, size: 8, signed: false }
+            }
+            _ => address,
         }
     }
 

@@ -104,6 +104,7 @@ pub(crate) fn plan(script: &str) -> Plan {
         losses: vec![],
         params: vec![],
         time_formats: vec!["%s.%f".into()],
+        portable: None,
         cgroup_filters: vec!["cpu".into()],
         config: Config {
             max_cat_bytes: 10,
