@@ -435,7 +435,8 @@ fn objects_are_stored_and_run() {
     let folder = Folder::new("objects");
     let object = folder.0.join("x.bpf.o");
     let script = "begin { @x[\"a\", 1] = 5; printf(\"%s %d\\n\", \"hi\", 3); exit(4); }";
-    rtrace(&["build", "-e", script, "-o", text(&object)]).done().code(0).stdout("").stderr("");
+    let args = ["build", "--here", "-e", script, "-o", text(&object)];
+    rtrace(&args).done().code(0).stdout("").stderr("");
     rtrace(&["run", "-q", text(&object)]).done().code(4).stdout("hi 3\n\n\n@x[a, 1]: 5\n");
     // The same bytes as `--emit obj` gives, which go through the same loader.
     let direct = Command::new(env!("CARGO_BIN_EXE_rtrace"))
@@ -443,6 +444,59 @@ fn objects_are_stored_and_run() {
         .output()
         .unwrap();
     assert_eq!(direct.stdout, std::fs::read(&object).unwrap());
+}
+
+/// What an executable consists of besides its object.
+const RUN_SIDE: &str = env!("CARGO_BIN_EXE_rtrace-run");
+
+#[test]
+fn executables_run_by_themselves() {
+    let folder = Folder::new("executable");
+    let tool = folder.0.join("count");
+    let script = "begin { printf(\"%d %s\\n\", 2 * getopt(\"factor\", 4, \"by how much\"), getopt(\"name\", \"nobody\")); exit(3); }";
+    let build = ["build", "-e", script, "-o", text(&tool)];
+    rtrace(&build).env("RTRACE_RUN_SIDE", RUN_SIDE).done().code(0).stdout("").stderr("");
+    let run = |args: &[&str]| {
+        let done = Command::new(&tool).args(args).output().unwrap();
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        let err = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code().unwrap(), out, err)
+    };
+    assert_eq!(run(&["-q"]).1, "8 nobody\n\n\n");
+    let (code, out, _) = run(&["-q", "--factor=21", "--name", "somebody"]);
+    assert_eq!((code, out.as_str()), (3, "42 somebody\n\n\n"));
+    let help = run(&["--help"]).1;
+    assert!(help.contains("--factor <factor>") && help.contains("by how much"), "{help}");
+    let (code, _, err) = run(&["--factor=many"]);
+    assert!(code == 1 && err.contains("`--factor` expects"), "{err}");
+    let (code, _, err) = run(&["--factors=2"]);
+    assert!(code == 1 && err.contains("--factor"), "{err}");
+
+    let bytes = std::fs::read(&tool).unwrap();
+    let end = bytes.len() - 40;
+    let damaged = [&bytes[..end], b"?", &bytes[end + 1..]].concat();
+    std::fs::write(&tool, damaged).unwrap();
+    let (code, _, err) = run(&[]);
+    assert!(code == 1 && err.contains("the executable is damaged"), "{err}");
+    let done = Command::new(RUN_SIDE).output().unwrap();
+    assert!(String::from_utf8_lossy(&done.stderr).contains("no script in this executable"));
+    rtrace(&build)
+        .env("RTRACE_RUN_SIDE", "/nowhere/rtrace-run")
+        .done()
+        .code(1)
+        .stderr_has("there is no run side `/nowhere/rtrace-run`");
+}
+
+#[test]
+fn what_other_kernels_cannot_do_is_not_built() {
+    let object = Folder::new("not-portable").0.join("x.bpf.o");
+    let build = |script: &str| rtrace(&["build", "-e", script, "-o", text(&object)]).done().code(1);
+    build("begin { @ = *curtask; }").stderr_has("a whole struct of the kernel is not the same");
+    build("kprobe:vfs_* { @[probe] = count(); }").stderr_has("which match of a pattern fired");
+    build("begin { @ = has_field(struct task_struct, no_such); }")
+        .stderr_has("struct task_struct___other");
+    build("begin { while (@a < 100000) { @a++; } for $i : 0..1000000 { @b++; } }")
+        .stderr_has("loop");
 }
 
 #[test]
