@@ -243,7 +243,8 @@ fn check_str(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
     };
     if !fine {
         let d = Diagnostic::error(value.span, "`str` takes an address")
-            .at(format!("this is `{}`", value.ty));
+            .at(format!("this is `{}`", value.ty))
+            .help("write `str(p)`, with a pointer or a number");
         return c.fail(d);
     }
     let most = c.config.max_strlen;

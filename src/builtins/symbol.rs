@@ -97,7 +97,7 @@ fn binary(c: &mut Checker<'_>, call: &Call<'_>) -> Option<(String, Binary)> {
     let path = match paths.as_slice() {
         [path] => (*path).to_owned(),
         [] => {
-            let reason = "only probes in user code have a binary".to_owned();
+            let reason = "only probes in user code have a binary; use it in a `uprobe`".to_owned();
             c.unavailable(call.builtin.name, reason, call.span);
             return None;
         }

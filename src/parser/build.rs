@@ -130,20 +130,27 @@ pub(crate) fn assign(
         // Something else is wrong with it already.
         ExprKind::Error => return StmtKind::Error,
         ExprKind::TupleField { .. } => "tuples cannot be changed; build a new one",
-        ExprKind::Field { .. } => "fields of records and structs cannot be changed",
-        ExprKind::Unary { op: UnaryOp::Deref, .. } => "memory behind a pointer cannot be changed",
+        ExprKind::Field { .. } => {
+            "fields of records and structs cannot be changed; build a new record"
+        }
+        ExprKind::Unary { op: UnaryOp::Deref, .. } => {
+            "memory behind a pointer cannot be changed; `write_user(to, from, n)` writes into processes"
+        }
         ExprKind::Index { base, .. } if is_map(base) => {
             "an element of a map's value cannot be changed; several keys are written `@m[a, b]`"
         }
-        ExprKind::Index { .. } => "elements of arrays and tuples cannot be changed",
+        ExprKind::Index { .. } => {
+            "elements of arrays and tuples cannot be changed; keep the values in a map: `@a[i] = …`"
+        }
         ExprKind::Ident(_) => "names of variables start with `$`, names of maps with `@`",
         _ => "only variables, maps and map elements can be assigned",
     };
-    cx.refused.push(
-        Diagnostic::error(target.span, "this cannot be assigned")
-            .at("not a variable or map")
-            .note(why),
-    );
+    let d = Diagnostic::error(target.span, "this cannot be assigned").at("not a variable or map");
+    let d = match why.split_once("; ") {
+        Some((why, help)) => d.note(why).help(help),
+        None => d.note(why),
+    };
+    cx.refused.push(d);
     StmtKind::Error
 }
 
@@ -201,7 +208,7 @@ pub(crate) fn unary(cx: &mut Context, start: usize, op: UnaryOp, value: Expr) ->
         cx.refused.push(
             Diagnostic::error(span, "the address of this cannot be taken")
                 .at("not a variable or a whole map")
-                .note("`&` is for variables and whole maps"),
+                .help("put it into a variable first: `$x = …`, then `&$x`"),
         );
         return Spanned::new(ExprKind::Error, span);
     }

@@ -102,12 +102,16 @@ fn places(
 ) -> Result<Vec<Place>, Box<Diagnostic>> {
     let info = request.host.user_types().debug_info(binary).map_err(|reason| {
         let message = format!("`{}` knows no lines of source", path.display());
-        Box::new(Diagnostic::error(source.file.span, message).note(reason))
+        let d = Diagnostic::error(source.file.span, message).note(reason);
+        Box::new(d.help("build it with debug information (`-g`), or probe a function"))
     })?;
     let Some(lines) = info.lines(Path::new(&source.file.text)) else {
         let message = format!("`{}` has no code of `{}`", path.display(), source.file.text);
         let d = Diagnostic::error(source.file.span, message);
-        return Err(Box::new(d.note("as its debug information has it")));
+        return Err(Box::new(
+            d.note("that is what its debug information says")
+                .help("name a file that it was compiled from"),
+        ));
     };
     let fits = |l: &&Line| l.line == source.line && source.column.is_none_or(|c| c == l.column);
     let mut functions = binary.functions(&|_| true);

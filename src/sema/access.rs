@@ -224,6 +224,8 @@ impl Checker<'_> {
                         d.note(format!("{reason}, so that fields are not known"))
                     } else if base.ty.is_integer() {
                         d.help("cast it to what it points to: `((struct NAME *)…).field`")
+                    } else if let Type::Tuple(_) = base.ty {
+                        d.help("its elements are `.0`, `.1`, …")
                     } else {
                         d
                     };
@@ -325,6 +327,12 @@ impl Checker<'_> {
             ty => {
                 let d =
                     Diagnostic::error(span, "`*` needs a pointer").at(format!("this is `{ty}`"));
+                let d = match ty {
+                    Type::Str(_) | Type::Array { .. } => {
+                        d.help("write `…[0]` for its first element")
+                    }
+                    _ => d.help("cast an address to what it points to: `*(uint64 *)…`"),
+                };
                 self.fail(d)
             }
         }
@@ -339,7 +347,8 @@ impl Checker<'_> {
         if let Some(n) = index_value.constant()
             && n < 0
         {
-            return self.fail(Diagnostic::error(index.span, "an index cannot be negative"));
+            let d = Diagnostic::error(index.span, "an index cannot be negative");
+            return self.fail(d.note("elements are counted from 0"));
         }
         let (element, len) = match &base.ty {
             Type::Unknown => return Expr::new(ExprKind::Error, Type::Unknown, span),
@@ -451,7 +460,9 @@ impl Checker<'_> {
                         }
                         Ok(btf) => match self.nearest_type(btf, *tag, name) {
                             Some(near) => d.did_you_mean(t.span, &near),
-                            None => d.note("neither the language nor this kernel's BTF knows it"),
+                            None => d
+                                .note("neither the language nor this kernel's BTF knows it")
+                                .help("define it in the script; `rtrace -l 'struct *'` lists those of the kernel"),
                         },
                         Err(e) => d.note(e.to_string()),
                     };
@@ -563,7 +574,17 @@ impl Checker<'_> {
                 .label(value.span, format!("it is {}", shown(value)));
             let (has, needs) = (value.ty.size(), wanted.size());
             c.fail(match has != needs && has > 0 && needs > 0 {
-                true => d.note(format!("it has {has} bytes, `{wanted}` has {needs}")),
+                true => {
+                    let d = d.note(format!("it has {has} bytes, `{wanted}` has {needs}"));
+                    match (&wanted, &value.ty) {
+                        (Type::Str(_), _) => d.help(format!("write `(string[{has}])…`")),
+                        (Type::Array { of, .. }, _) if of.size() > 0 && has % of.size() == 0 => {
+                            d.help(format!("write `({of}[{}])…`", has / of.size()))
+                        }
+                        (_, Type::Tuple(_)) => d.help("cast an element of it: `.0`, `.1`, …"),
+                        _ => d,
+                    }
+                }
                 false => d.note("numbers, pointers, and what has the same size can be cast"),
             })
         };

@@ -79,7 +79,8 @@ impl Checker<'_> {
             return Some(value);
         }
         let d = Diagnostic::error(e.span, format!("`{}` takes an address", call.builtin.name))
-            .at(format!("this is `{}`", value.ty));
+            .at(format!("this is `{}`", value.ty))
+            .help(format!("write `{}`, with a pointer or a number", call.builtin.usage));
         self.fail(d);
         None
     }
@@ -122,7 +123,21 @@ impl Checker<'_> {
                 ir::ProgramKind::Function { .. } => {
                     "a function may run in any kind of program; call it in the probe".to_owned()
                 }
-                _ => format!("the kernel does not let such programs call `bpf_{}`", info.name),
+                _ => {
+                    let mut probes: Vec<String> = info
+                        .only
+                        .iter()
+                        .filter_map(|k| Some(format!("`{}`", probe_of(*k)?)))
+                        .collect();
+                    probes.sort_unstable();
+                    probes.dedup();
+                    format!(
+                        "the kernel does not let such programs call `bpf_{}`; call it in probes of the \
+                         kinds {}",
+                        info.name,
+                        probes.join(", ")
+                    )
+                }
             };
             self.unavailable(name, reason, call.span);
             return false;
@@ -285,4 +300,19 @@ impl Checker<'_> {
             None => Expr::error(span),
         }
     }
+}
+
+/// A kind of probe whose programs are of that kind.
+fn probe_of(kind: ir::ProgramKind) -> Option<&'static str> {
+    Some(match kind {
+        ir::ProgramKind::Kprobe => "kprobe",
+        ir::ProgramKind::Uprobe => "uprobe",
+        ir::ProgramKind::Trampoline => "fentry",
+        ir::ProgramKind::Tracepoint => "tracepoint",
+        ir::ProgramKind::RawTracepoint | ir::ProgramKind::BtfTracepoint => "rawtracepoint",
+        ir::ProgramKind::PerfEvent => "profile",
+        ir::ProgramKind::Iter => "iter",
+        ir::ProgramKind::Packet => "tc",
+        ir::ProgramKind::Special | ir::ProgramKind::Function { .. } => return None,
+    })
 }

@@ -290,7 +290,8 @@ impl<'a> Checker<'a> {
             if let Some(first) = &map.declared {
                 diags.push(
                     Diagnostic::error(decl.span, format!("`@{}` is declared twice", map.name))
-                        .label(first.span, "first here"),
+                        .label(first.span, "first here")
+                        .help("take one of the declarations out"),
                 );
                 return;
             }

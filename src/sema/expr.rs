@@ -223,7 +223,8 @@ impl Checker<'_> {
                     span,
                     format!("parameter `${n}` is not given"),
                 )
-                .at("taken as 0"),
+                .at("taken as 0")
+                .help("give it behind the script: `rtrace FILE VALUE`"),
             );
             return Expr::literal(0, span);
         };
@@ -243,7 +244,8 @@ impl Checker<'_> {
                     span,
                     format!("parameter `${n}` is not given"),
                 )
-                .at("taken as an empty string"),
+                .at("taken as an empty string")
+                .help("give it behind the script: `rtrace FILE TEXT`"),
             );
             String::new()
         })
@@ -438,7 +440,8 @@ impl Checker<'_> {
         for (name, value) in list {
             if fields.iter().any(|f| f.0 == name.node) {
                 let d =
-                    Diagnostic::error(name.span, format!("the field `{}` stands twice", name.node));
+                    Diagnostic::error(name.span, format!("the field `{}` stands twice", name.node))
+                        .help("give one of them another name");
                 return self.fail(d);
             }
             let value = self.expression(value);
@@ -481,7 +484,18 @@ impl Checker<'_> {
         }
         let d = Diagnostic::error(e.span, "a number is expected here")
             .at(format!("this is {}", shown(&value)));
-        self.fail(d);
+        let text = match &e.node {
+            ast::ExprKind::Str(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        };
+        self.fail(match (text.filter(|text| number(text).is_some()), &value.ty) {
+            (Some(text), _) => {
+                d.help(format!("write it without quotes: `{text}`")).replace(e.span, text)
+            }
+            (None, Type::Str(_)) => d.note("strings have no value as numbers"),
+            (None, Type::Tuple(_)) => d.help("take an element of it: `.0`, `.1`, …"),
+            (None, _) => d,
+        });
         None
     }
 
@@ -540,7 +554,10 @@ impl Checker<'_> {
         let wrong = |c: &mut Self, value: &Expr| {
             let d = Diagnostic::error(span, format!("`{}` does not work on this", op.text()))
                 .at(format!("it is {}", shown(value)));
-            c.fail(d)
+            c.fail(match (op, &value.ty) {
+                (UnaryOp::Not, Type::Str(_)) => d.help("compare it: `… == \"\"`"),
+                _ => d.note(format!("`{}` is for numbers", op.text())),
+            })
         };
         match op {
             UnaryOp::Not => match (&value.ty, value.constant()) {
@@ -581,7 +598,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn overflow(&mut self, span: Span) -> Expr {
-        self.fail(Diagnostic::error(span, "the result does not fit 64 bits"))
+        let d = Diagnostic::error(span, "the result does not fit 64 bits");
+        self.fail(d.note("no number is wider: the largest is 18446744073709551615"))
     }
 
     fn inc_dec(&mut self, target: &ast::Expr, increment: bool, prefix: bool, span: Span) -> Expr {
@@ -604,7 +622,8 @@ impl Checker<'_> {
                     ty
                 } else {
                     let d = Diagnostic::error(span, format!("`{op}` does not work on this"))
-                        .at(format!("it is `{old}`"));
+                        .at(format!("it is `{old}`"))
+                        .note(format!("`{op}` is for numbers and pointers"));
                     return self.fail(d);
                 };
                 let target = Box::new(Target::Var(var));
@@ -622,7 +641,8 @@ impl Checker<'_> {
                 }
                 if !(old.is_integer() || old == Type::Unknown) {
                     let d = Diagnostic::error(span, format!("`{op}` does not work on this"))
-                        .at(format!("it is `{old}`"));
+                        .at(format!("it is `{old}`"))
+                        .note(format!("`{op}` is for numbers and pointers"));
                     return self.fail(d);
                 }
                 let signed = !increment || old.is_signed() || old == Type::Unknown;

@@ -376,7 +376,8 @@ fn unique_names(list: &[(&ast::Probe, Instance)], which: &Mechanism, diags: &mut
                 let name = attach.probes.first().map_or("", String::as_str);
                 diags.push(
                     Diagnostic::error(attach.span, format!("`{name}` is there twice"))
-                        .label(first.span, "first here"),
+                        .label(first.span, "first here")
+                        .help("give one of them another name"),
                 );
             }
             None => seen.push(attach),

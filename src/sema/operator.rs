@@ -104,6 +104,12 @@ impl Checker<'_> {
                     (Type::Tuple(_), Type::Tuple(_)) if !equality => {
                         d.help("tuples know `==` and `!=`; compare their elements: `$t.0 < …`")
                     }
+                    (Type::Tuple(a), Type::Tuple(b)) if a.len() != b.len() => {
+                        d.note("one of them has more elements")
+                    }
+                    (Type::Ptr { .. }, _) | (_, Type::Ptr { .. }) => {
+                        d.help("cast the pointer to a number: `(uint64)…`")
+                    }
                     _ => d,
                 };
                 self.fail(d)

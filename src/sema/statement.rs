@@ -536,7 +536,8 @@ impl Checker<'_> {
                 value.span,
                 format!("cannot store this in `${}`", written(&name.node)),
             )
-            .at("it has no value".to_string());
+            .at("it has no value".to_string())
+            .help("write it as a statement of its own");
             self.diags.push(d);
             return None;
         }
@@ -617,7 +618,8 @@ impl Checker<'_> {
             Expr::new(ExprKind::Tuple(list), ty, span)
         };
         if matches!(key.ty, Type::Void | Type::Aggregate(_) | Type::Unsupported(_)) {
-            let d = Diagnostic::error(key.span, format!("`{}` cannot be a map key", key.ty));
+            let d = Diagnostic::error(key.span, format!("`{}` cannot be a map key", key.ty))
+                .help("a key is a number, a string, a pointer, a stack, or a tuple of them");
             self.diags.push(d);
             return None;
         }
@@ -660,7 +662,10 @@ impl Checker<'_> {
         if matches!(value.ty, Type::Void | Type::Unsupported(_)) {
             let d = Diagnostic::error(value.span, format!("cannot store this in `@{name}`"))
                 .at(format!("it is `{}`", value.ty));
-            self.diags.push(d);
+            self.diags.push(match value.ty {
+                Type::Void => d.help("write it as a statement of its own"),
+                _ => d,
+            });
             return None;
         }
         let Some(joined) = state.value.join(&value.ty, value.flexible) else {

@@ -167,7 +167,8 @@ impl Reader<'_> {
             if let Some(first) = self.tags.get(&name.node).and_then(|n| self.draft(*n)) {
                 let error =
                     Diagnostic::error(name.span, format!("`{}` is defined twice", name.node))
-                        .label(first.span, "first here");
+                        .label(first.span, "first here")
+                        .help("take one of them out, or rename it");
                 self.diags.push(error);
             } else {
                 let id = self.add(tag, name.node.clone(), name.span, DraftBody::Later);
@@ -206,7 +207,8 @@ impl Reader<'_> {
             if let Some(first) = self.typedefs.get(&name.node).filter(|f| f.node != ty) {
                 let error =
                     Diagnostic::error(name.span, format!("`{}` is defined twice", name.node))
-                        .label(first.span, "first here");
+                        .label(first.span, "first here")
+                        .help("take one of them out, or rename it");
                 self.diags.push(error);
                 continue;
             }

@@ -97,9 +97,12 @@ impl Lower<'_> {
 
     /// Nobody is there to do what an event asks for.
     pub(super) fn refuse_event(&mut self) {
-        let d =
-            Diagnostic::error(self.span, "a pinned iterator can only print by `printf` of its own")
-                .note("rtrace is gone when others read the pinned file");
+        let d = Diagnostic::error(
+            self.span,
+            "a pinned iterator can only print by `printf` of its own",
+        )
+        .note("rtrace is gone when others read the pinned file")
+        .help("write `printf(\"…\\n\", …)` in the probe, or take the name after `iter:…:` out");
         self.fail(d);
     }
 
