@@ -3,7 +3,7 @@
 //! the one that a message must point at.
 //!
 //! `RTRACE_BLESS=1` writes the goldens. What the kernel itself says differs from one to the next
-//! and is left out of them; `tests/verifier.rs` has the logs of several.
+//! and is left out of them. A kernel without functions for programs (before 5.13) says so and no more.
 
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,9 @@ fn check(name: &str) -> Result<(), String> {
     }
     if let Some(kept) = std::env::var_os("RTRACE_KEEP_LOGS") {
         std::fs::write(Path::new(&kept).join(format!("{name}.log")), &ran.err).unwrap();
+    }
+    if ran.err.starts_with("error: this kernel has no function `") && name != "kfunc-unknown" {
+        return Ok(());
     }
     let here = text.lines().position(|line| line.contains("// here")).unwrap() + 1;
     if !ran.err.contains(&format!("{name}.c:{here}:")) {

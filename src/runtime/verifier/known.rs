@@ -128,7 +128,9 @@ pub(super) const KNOWN: &[Known] = &[
     ours("invalid read from stack", |f| {
         format!("{} reads memory that nothing was stored in", f.subject)
     }),
-    ours("invalid write to stack", |f| format!("{} writes past the memory that it has", f.subject)),
+    ours("invalid write to stack", past_memory),
+    // Before 5.12, of reads and writes.
+    ours("invalid indirect access to stack", past_memory),
     ours("invalid stack ", |f| format!("{} uses memory outside of its stack", f.subject)),
     ours("variable-offset", |f| format!("{} may be past the end", index(f))),
     ours("misaligned ", |f| format!("{} uses a word that does not lie on its boundary", f.subject)),
@@ -186,6 +188,10 @@ pub(super) const KNOWN: &[Known] = &[
         format!("{} hands {} a pointer that the kernel cannot be sure of", f.subject, callee(f))
     }),
 ];
+
+fn past_memory(f: &Facts<'_>) -> String {
+    format!("{} reaches past the memory that it has", f.subject)
+}
 
 fn helper_refused(f: &Facts<'_>) -> String {
     let name = f.rest.split('#').next().unwrap_or(f.rest);
