@@ -23,7 +23,7 @@ struct Wall {
 }
 
 /// Every foreign library has one wall; so have the file system, processes and the environment.
-const WALLS: [Wall; 28] = [
+const WALLS: [Wall; 29] = [
     wall("logos", &["lexer/"], "only the lexer knows how text becomes tokens"),
     wall("lalrpop_util", &["parser/"], "only the parser knows its generator"),
     wall("codespan_reporting", &["diag/"], "diagnostics are drawn in one place"),
@@ -51,6 +51,7 @@ const WALLS: [Wall; 28] = [
         &["host/headers.rs"],
         "headers that only a C compiler reads become plain C there",
     ),
+    wall("iced_x86", &["host/code.rs"], "instructions become places there"),
     wall("gimli", &["host/dwarf/"], "debug information becomes types and places there"),
     wall("rustc_demangle", &["host/"], "names of user binaries"),
     wall("memmap2", &["host/", "runtime/"], "files are mapped where they are read"),

@@ -81,16 +81,18 @@ pub enum ElfKind {
 pub enum Language {
     Cpp,
     Rust,
+    Go,
 }
 
 impl Language {
-    const ALL: [Language; 2] = [Language::Cpp, Language::Rust];
+    const ALL: [Language; 3] = [Language::Cpp, Language::Rust, Language::Go];
 
     /// As attach points name it.
     pub fn word(self) -> &'static str {
         match self {
             Language::Cpp => "cpp",
             Language::Rust => "rust",
+            Language::Go => "go",
         }
     }
 
@@ -99,6 +101,7 @@ impl Language {
         match self {
             Language::Cpp => "C++",
             Language::Rust => "Rust",
+            Language::Go => "Go",
         }
     }
 
@@ -115,6 +118,7 @@ impl Language {
             Language::Rust => {
                 rustc_demangle::try_demangle(mangled).ok().map(|name| format!("{name:#}"))
             }
+            Language::Go => Some(go_name(mangled)),
         }
     }
 }
@@ -341,6 +345,11 @@ fn collect(
 impl LanguageName {
     /// Prepares the comparison with a name such as `ns::f` or `ns::f(int)`.
     pub fn new(language: Language, text: &str) -> LanguageName {
+        if language == Language::Go {
+            // Its parentheses are part of names: `main.(*T).Get`.
+            let text = text.to_owned();
+            return LanguageName { language, text, exact: true, word: String::new() };
+        }
         let base = text.split('(').next().unwrap_or("");
         let word = base.rsplit("::").next().unwrap_or("");
         // Not part of the mangled name as written.
@@ -363,6 +372,27 @@ impl LanguageName {
         }
         let name = self.language.demangle(mangled, self.exact);
         name.is_some_and(|name| fits(&self.text, &name))
+    }
+}
+
+/// A name of Go as programs write it: in symbols, some bytes of the import path are `%2e` and the
+/// like, and what a generic function was made for is in brackets.
+fn go_name(symbol: &str) -> String {
+    let mut name = Vec::with_capacity(symbol.len());
+    let mut rest = symbol.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|_| *first == b'%');
+        let byte = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
+        name.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+    }
+    let name = String::from_utf8_lossy(&name).into_owned();
+    match (name.find('['), name.rfind(']')) {
+        (Some(from), Some(to)) if from < to => {
+            let (before, after) = (name.get(..from), name.get(to + 1..));
+            format!("{}{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+        _ => name,
     }
 }
 
@@ -427,6 +457,20 @@ mod tests {
         assert!(!LanguageName::new(Language::Cpp, "ns::f(int)").matches(double, &equal));
         assert!(!LanguageName::new(Language::Cpp, "f").matches(int, &equal));
         assert!(!LanguageName::new(Language::Cpp, "ns::f").matches("ns::f", &equal));
+    }
+
+    #[test]
+    fn go_names() {
+        let equal = |a: &str, b: &str| a == b;
+        let name = LanguageName::new(Language::Go, "main.(*Shop).Sell");
+        assert!(name.matches("main.(*Shop).Sell", &equal));
+        assert!(!name.matches("main.Shop.Sell", &equal));
+        let name = LanguageName::new(Language::Go, "gopkg.in/yaml.v3.Marshal");
+        assert!(name.matches("gopkg.in/yaml%2ev3.Marshal", &equal));
+        let name = LanguageName::new(Language::Go, "main.Max");
+        assert!(name.matches("main.Max[go.shape.int_0]", &equal));
+        assert_eq!(go_name("100%"), "100%");
+        assert_eq!(go_name("a%zz"), "a%zz");
     }
 
     #[test]

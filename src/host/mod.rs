@@ -8,6 +8,7 @@
 pub mod arch;
 pub mod btf;
 pub mod cgroup;
+mod code;
 pub mod dwarf;
 pub mod elf;
 mod event_types;

@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 
 use super::{Access, Argument, Context, Instance, Needs, Options, fentry, in_register};
+use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::host::btf::Function;
 use crate::host::features::Feature;
@@ -54,6 +55,7 @@ pub fn cheapest<K: Copy + Eq>(
     needs: &dyn Fn(K) -> Needs,
     host: &Host,
     options: &Options,
+    diags: &mut Diagnostics,
 ) -> Vec<(K, Instance)> {
     let candidates = list.iter().any(|(_, i)| kprobe(i).is_some());
     if !candidates || !host.has(Feature::Fentry) || options.unsafe_mode {
@@ -81,8 +83,19 @@ pub fn cheapest<K: Copy + Eq>(
     };
     let stays: Vec<bool> = list.iter().map(|(key, i)| stays(*key, i)).collect();
     // Of a pattern, those that have no arguments at their return are left out.
-    let left_out: Vec<bool> =
-        list.iter().map(|(key, i)| kept_arguments(i, &needs(*key)) && of_block(*key) > 1).collect();
+    let by_trampolines = |key: K| {
+        let same = list.iter().zip(&instead).zip(&stays).filter(move |(((k, _), _), _)| *k == key);
+        same.filter(|((_, instead), stays)| instead.is_some() && !**stays).count()
+    };
+    let some = |key: K| (1..of_block(key)).contains(&by_trampolines(key));
+    let left_out: Vec<bool> = list
+        .iter()
+        .zip(&instead)
+        .map(|((key, i), instead)| {
+            instead.is_none() && kept_arguments(i, &needs(*key)) && some(*key)
+        })
+        .collect();
+    tell(list.iter().map(|(key, i)| (*key, i)).zip(left_out.iter().copied()), diags);
     let chosen = list.into_iter().zip(instead).zip(stays.into_iter().zip(left_out));
     chosen
         .filter_map(|(((key, instance), instead), (stays, left_out))| match instead {
@@ -90,6 +103,41 @@ pub fn cheapest<K: Copy + Eq>(
             _ => (!left_out).then_some((key, instance)),
         })
         .collect()
+}
+
+/// How many names a warning about functions that are left out has.
+const SHOWN: usize = 5;
+
+/// Says, for each block, which functions of its patterns are left out.
+fn tell<'i, K: Copy + Eq>(
+    list: impl Iterator<Item = ((K, &'i Instance), bool)>,
+    diags: &mut Diagnostics,
+) {
+    let mut blocks: Vec<(K, usize, Vec<&Attach>)> = Vec::new();
+    for ((key, instance), left_out) in list {
+        if !blocks.iter().any(|(known, ..)| *known == key) {
+            blocks.push((key, 0, Vec::new()));
+        }
+        if let Some((_, all, out)) = blocks.iter_mut().find(|(known, ..)| *known == key) {
+            *all += instance.attach.len();
+            out.extend(instance.attach.iter().filter(|_| left_out));
+        }
+    }
+    for (_, all, out) in blocks {
+        let Some(first) = out.first() else { continue };
+        let count = out.len();
+        let message = format!("{count} of {all} functions are left out");
+        let names = out.iter().take(SHOWN).flat_map(|link| functions(link));
+        let mut names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        if count > SHOWN {
+            names.push(format!("{} others", count - SHOWN));
+        }
+        diags.push(
+            Diagnostic::warning(Warning::MissingProbe, first.span, message)
+                .note(format!("`args` are gone when they return: {}", names.join(", ")))
+                .help("a probe without `args` gets them all"),
+        );
+    }
 }
 
 /// Arguments are wanted when the function returns, which only a trampoline has.

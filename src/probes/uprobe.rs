@@ -38,7 +38,11 @@ pub(super) static UPROBE: Provider = Provider {
 pub(super) static URETPROBE: Provider = Provider {
     name: "uretprobe",
     aliases: &["ur"],
-    usage: &["uretprobe:/bin/bash:readline", "uretprobe:libfoo:cpp:\"ns::f(int)\""],
+    usage: &[
+        "uretprobe:/bin/bash:readline",
+        "uretprobe:libfoo:cpp:\"ns::f(int)\"",
+        "uretprobe:/usr/bin/app:go:main.f",
+    ],
     doc: "Fires when a function of a program or library returns.",
     side: Side::Named,
     expand,
@@ -67,7 +71,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         None => None,
         Some(part) => Some(Language::find(&part.text).ok_or_else(|| {
             let d = request.error_at(part, format!("unknown language `{}`", part.text));
-            let d = d.note("there are `cpp` and `rust`");
+            let d = d.note("there are `cpp`, `rust` and `go`");
             Box::new(d.help("if the function's name has colons, put it in quotes"))
         })?),
     };
@@ -104,10 +108,11 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Err(unknown) => return request.missing(unknown, diags),
         }
         if request.provider.name == URETPROBE.name
+            && !at_instructions(request)
             && found.last().is_some_and(|(binary, ..)| binary.is_go())
             && !request.options.unsafe_mode
         {
-            return Err(Box::new(go(request)));
+            return Err(Box::new(go(request, function)));
         }
     }
     if found.is_empty() && request.elsewhere() {
@@ -195,7 +200,7 @@ fn places(
                 return Ok(Err(Box::new(unknown(request.host, binary, path, part, name))));
             }
             for function in &found {
-                check_offset(request, part, function, *offset)?;
+                check_offset(request, binary, part, function, *offset)?;
             }
             if found.iter().any(|f| f.chooser) {
                 let message = format!("`{name}` runs only once in a process");
@@ -228,6 +233,10 @@ fn places(
                 .collect()))
         }
         Wanted::Mangled(wanted) => {
+            if wanted.language() == Language::Go && !binary.is_go() {
+                let message = format!("`{}` was not made by Go", path.display());
+                return Ok(Err(Box::new(Diagnostic::error(part.span, message))));
+            }
             let found = binary.functions(&|name| wanted.matches(name, &text::matches));
             if found.is_empty() && !part.is_wildcard() {
                 let title = wanted.language().title();
@@ -235,17 +244,59 @@ fn places(
                     format!("`{}` has no {title} function `{}`", path.display(), part.text);
                 return Ok(Err(Box::new(Diagnostic::error(part.span, message))));
             }
-            Ok(Ok(distinct(found)
-                .map(|f| Place {
-                    name: format!("{prefix}:{}:{}", wanted.language().word(), part.text),
+            let name = format!("{prefix}:{}:{}", wanted.language().word(), part.text);
+            let mut places = Vec::new();
+            for f in distinct(found) {
+                let place = Place {
+                    name: name.clone(),
                     offset: f.offset,
-                    symbol: f.name,
+                    symbol: f.name.clone(),
                     function: Some(f.address),
                     counter: 0,
-                })
-                .collect()))
+                };
+                if at_instructions(request) {
+                    places.extend(return_places(binary, &f, &place, part)?);
+                } else {
+                    places.push(place);
+                }
+            }
+            Ok(Ok(places))
         }
     }
+}
+
+/// Where a function returns.
+fn return_places(
+    binary: &Binary,
+    function: &ElfFunction,
+    start: &Place,
+    part: &Part,
+) -> Result<Vec<Place>, Box<Diagnostic>> {
+    let not = |why: String| {
+        let message = format!("the return of `{}` cannot be traced", function.name);
+        Box::new(Diagnostic::error(part.span, message).note(why))
+    };
+    let returns = binary.returns(function).map_err(not)?;
+    if returns.is_empty() && !part.is_wildcard() {
+        return Err(not("it has no instruction that returns".into()));
+    }
+    let place = |distance: u64| Place {
+        offset: start.offset + distance,
+        function: None,
+        name: start.name.clone(),
+        symbol: start.symbol.clone(),
+        counter: 0,
+    };
+    Ok(returns.into_iter().map(place).collect())
+}
+
+/// Whether returns are found by their instructions, since the return address must stay as it is.
+fn at_instructions(request: &Request<'_>) -> bool {
+    let language = match request.parts.as_slice() {
+        [_, language, _] => Language::find(&language.text),
+        _ => None,
+    };
+    request.provider.name == URETPROBE.name && language == Some(Language::Go)
 }
 
 /// Functions of a pattern: each address once, and only whole functions.
@@ -280,6 +331,7 @@ fn unknown(host: &Host, binary: &Binary, path: &Path, part: &Part, name: &str) -
 
 fn check_offset(
     request: &Request<'_>,
+    binary: &Binary,
     part: &Part,
     function: &ElfFunction,
     offset: u64,
@@ -298,6 +350,11 @@ fn check_offset(
         let message = format!("the offset {offset} is outside of `{name}`");
         let d = request.error_at(part, message);
         return Err(Box::new(d.note(format!("the function has {} bytes", function.size))));
+    }
+    if offset > 0 && binary.is_instruction(function, offset) == Some(false) {
+        let message = format!("no instruction begins at the offset {offset} of `{name}`");
+        let d = request.error_at(part, message);
+        return Err(Box::new(d.note("a probe in the middle of one would break the program")));
     }
     Ok(())
 }
@@ -330,10 +387,14 @@ fn address_place(
 
 /// Go moves the stacks of its threads when they grow, and with them the return
 /// address that the kernel has put there.
-fn go(request: &Request<'_>) -> Diagnostic {
-    Diagnostic::error(request.span(), "the return of Go functions cannot be traced")
+fn go(request: &Request<'_>, function: &Part) -> Diagnostic {
+    let name = match function.text.contains(['(', ' ', '/']) {
+        true => format!("\"{}\"", function.text),
+        false => function.text.clone(),
+    };
+    Diagnostic::error(request.span(), "the return of Go functions cannot be traced in this way")
         .note("Go moves stacks while functions run, and the program would crash")
-        .help("a `uprobe` inside of the function may do, at a line or an offset")
+        .help(format!("write `uretprobe:PATH:go:{name}`: it fires where the function returns"))
 }
 
 /// A binary, its path, and places in it.
@@ -388,11 +449,10 @@ fn linked(
     binaries: Vec<(PathBuf, Vec<Place>)>,
     args: &Result<Vec<Argument>, String>,
 ) -> Vec<Instance> {
-    let linked = link(request, binaries, request.provider.name == URETPROBE.name);
-    let section = match linked.multi {
-        true => format!("{}.multi", request.provider.name),
-        false => request.provider.name.to_owned(),
-    };
+    let ret = request.provider.name == URETPROBE.name && !at_instructions(request);
+    let linked = link(request, binaries, ret);
+    let name = if ret { URETPROBE.name } else { UPROBE.name };
+    let section = if linked.multi { format!("{name}.multi") } else { name.to_owned() };
     let instance = |attach| Instance {
         kind: ProgramKind::Uprobe,
         section: section.clone(),
@@ -428,8 +488,14 @@ fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, Stri
         numbered: Err(gone.into()),
         retval: result.ok_or("the register is not known".into()),
         // The kernels that know it for uprobes are those with uprobe.multi.
-        func: match host.has(Feature::FuncIp) && (multi || host.has(Feature::UprobeMulti)) {
+        func: match !at_instructions(request)
+            && host.has(Feature::FuncIp)
+            && (multi || host.has(Feature::UprobeMulti))
+        {
             true => Ok(Func::Helper { user: true }),
+            false if at_instructions(request) => {
+                Err("where a function returns nothing tells which it is; use `probe`".into())
+            }
             false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
         },
         ..base
@@ -456,6 +522,9 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         let name = |f: &ElfFunction| {
             let demangled = language.and_then(|l| Some((l, l.demangle(&f.name, true)?)));
             match demangled {
+                Some((Language::Go, name)) if !name.contains(['(', ' ']) => {
+                    format!("{provider}:{path}:go:{name}")
+                }
                 Some((l, name)) => format!("{provider}:{path}:{}:\"{name}\"", l.word()),
                 None => format!("{provider}:{path}:{}", f.name),
             }

@@ -117,7 +117,7 @@ pub fn check(
     let probes = match options.portable {
         // What is cheapest is for the machine to say that loads it.
         true => joined(probes, host),
-        false => joined(cheapest(probes, host, options, &config), host),
+        false => joined(cheapest(probes, host, options, &config, &mut diags), host),
     };
     if diags.has_errors() {
         return (None, diags);
@@ -302,13 +302,14 @@ fn cheapest<'s>(
     host: &Host,
     options: &Options,
     config: &Config,
+    diags: &mut Diagnostics,
 ) -> Vec<(&'s ast::Probe, Instance)> {
     let blocks: Vec<&ast::Probe> = list.iter().map(|(probe, _)| *probe).collect();
     let first = |probe: &ast::Probe| blocks.iter().position(|b| std::ptr::eq(*b, probe));
     let keyed = list.into_iter().map(|(p, i)| (first(p).unwrap_or_default(), i)).collect();
     let block = |key: usize| blocks.get(key).copied().expect("bug: a block that was not there");
     let expansion = expansion(options, config);
-    let chosen = probes::cheapest(keyed, &|key| needs::of(block(key)), host, &expansion);
+    let chosen = probes::cheapest(keyed, &|key| needs::of(block(key)), host, &expansion, diags);
     chosen.into_iter().map(|(key, instance)| (block(key), instance)).collect()
 }
 

@@ -33,6 +33,9 @@ const SECONDS: u64 = 6;
 /// Stands for the path of the shared library that has markers.
 const LIBRARY: &str = "{library}";
 
+/// Stands for the path of the program of Go.
+const GO: &str = "{go}";
+
 /// How a case ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Outcome {
@@ -197,6 +200,9 @@ impl Plan {
         for Header { key, mut value } in case.headers()? {
             if value.contains(LIBRARY) {
                 value = value.replace(LIBRARY, library()?);
+            }
+            if value.contains(GO) {
+                value = value.replace(GO, go()?);
             }
             let words = || value.split_whitespace().map(str::to_owned);
             match key.as_str() {
@@ -510,24 +516,47 @@ pub(crate) fn clean_environment(command: &mut Command) {
 /// by the C compiler, since cargo builds none of that kind for tests.
 fn library() -> Result<&'static str, String> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
-    let build = || {
-        let source = root().join("tests/workload/library.c");
-        let library = workload().with_file_name("librt-markers.so");
-        let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
-        if time(&library) <= time(&source) {
-            // In one step, since another test program may be about to do the same.
-            let new = library.with_extension(std::process::id().to_string());
-            let mut command = Command::new("cc");
-            command.args(["-O2", "-g", "-fPIC", "-shared", "-o"]).arg(&new).arg(&source);
-            let status = command.status().map_err(|why| format!("cc: {why}"))?;
-            if !status.success() {
-                return Err(format!("{command:?}: {status}"));
-            }
-            std::fs::rename(&new, &library).map_err(|why| why.to_string())?;
-        }
-        Ok(library.to_string_lossy().into_owned())
+    let compiler = || {
+        let mut command = Command::new("cc");
+        command.args(["-O2", "-g", "-fPIC", "-shared"]);
+        command
     };
-    BUILT.get_or_init(build).as_deref().map_err(Clone::clone)
+    BUILT
+        .get_or_init(|| built("tests/workload/library.c", "librt-markers.so", compiler()))
+        .as_deref()
+        .map_err(Clone::clone)
+}
+
+/// The program of Go, `tests/workload/returns.go`, likewise.
+fn go() -> Result<&'static str, String> {
+    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+    let compiler = || {
+        let mut command = Command::new("go");
+        let cache = workload().with_file_name("rt-go-cache");
+        command.arg("build").env("GOCACHE", cache).env("CGO_ENABLED", "0").env("GOFLAGS", "");
+        command
+    };
+    BUILT
+        .get_or_init(|| built("tests/workload/returns.go", "rt-go", compiler()))
+        .as_deref()
+        .map_err(Clone::clone)
+}
+
+/// What a compiler makes of a source, if that is not there yet, beside the workload; its path.
+fn built(source: &str, name: &str, mut compiler: Command) -> Result<String, String> {
+    let (source, product) = (root().join(source), workload().with_file_name(name));
+    let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    if time(&product) <= time(&source) {
+        // In one step, since another test program may be about to do the same.
+        let new = product.with_extension(std::process::id().to_string());
+        compiler.arg("-o").arg(&new).arg(&source);
+        let status = compiler.status().map_err(|why| format!("{compiler:?}: {why}"))?;
+        if !status.success() {
+            return Err(format!("{compiler:?}: {status}"));
+        }
+        std::fs::rename(&new, &product).map_err(|why| why.to_string())?;
+    }
+    Ok(product.to_string_lossy().into_owned())
 }
 
 /// Another rtrace, when its probes are attached.

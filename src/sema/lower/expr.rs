@@ -49,6 +49,9 @@ impl Lower<'_> {
         }
         let depth = self.shared.function_depths.get(&function).copied();
         self.calls(depth.unwrap_or(1));
+        if let Some(what) = self.shared.function_tasks.get(&function).copied() {
+            self.is_about_tasks(what);
+        }
         let id = self.shared.function_ids.get(&function).copied();
         let function = id.expect("bug: a function is lowered after its caller");
         if result.is_memory() {

@@ -75,8 +75,17 @@ pub(crate) struct Shared {
     function_params: HashMap<tree::FunctionId, Vec<Type>>,
     /// Calls inside each other that a call of a function makes, itself included.
     function_depths: HashMap<tree::FunctionId, u32>,
+    /// Functions, by the checker's id, that programs on packets cannot call.
+    function_tasks: HashMap<tree::FunctionId, AboutTasks>,
     pub cdefs: Definitions,
     pub diags: Diagnostics,
+}
+
+/// The first thing in a function that only programs about tasks may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AboutTasks {
+    helper: ir::Helper,
+    span: Span,
 }
 
 /// Working state of one program.
@@ -118,6 +127,8 @@ pub struct Lower<'a> {
     result: Option<(Place, Type)>,
     /// It has been said that the program does what it cannot.
     fails: bool,
+    /// What a function does that programs on packets cannot.
+    about_tasks: Option<AboutTasks>,
     /// The value of the expression statement at hand is not used.
     pub(crate) discarded: bool,
 }
@@ -180,6 +191,7 @@ pub(super) fn lower(
         function_ids: HashMap::new(),
         function_params: HashMap::new(),
         function_depths: HashMap::new(),
+        function_tasks: HashMap::new(),
         cdefs,
         diags: Diagnostics::default(),
     };
@@ -187,10 +199,11 @@ pub(super) fn lower(
     let atomic = aggregate::atomic_maps(&checked);
     shared.script_maps(&checked.maps, &atomic, host, config);
     for (id, function) in &checked.functions {
-        let (lowered, depth) =
+        let (lowered, depth, about_tasks) =
             program::lower_function(&mut shared, function, host, options, config);
         shared.function_depths.insert(*id, depth + 1);
         shared.function_params.insert(*id, function.params.clone());
+        shared.function_tasks.extend(about_tasks.map(|what| (*id, what)));
         shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
         shared.functions.push(lowered);
     }
@@ -389,16 +402,30 @@ impl Lower<'_> {
     }
 
     pub(crate) fn call(&mut self, helper: ir::Helper, args: Vec<ir::Arg>) -> Expr {
-        if self.kind() == ir::ProgramKind::Packet && !helper.for_packets() && !self.fails {
-            self.fails = true;
-            let provider = self.instance.context.provider;
-            let helper = helper.info().name;
-            let d = Diagnostic::error(self.span, format!("`{provider}` probes cannot do this"));
-            self.fail(d.note(format!(
-                "packets belong to no process: the kernel does not let such programs call `bpf_{helper}`"
-            )));
+        if !helper.for_packets() {
+            self.is_about_tasks(AboutTasks { helper, span: self.span });
         }
         Expr::Call { helper, args }
+    }
+
+    /// Something here, or in a function that is called here, is not for programs on packets.
+    pub(super) fn is_about_tasks(&mut self, what: AboutTasks) {
+        if matches!(self.kind(), ir::ProgramKind::Function { .. }) {
+            self.about_tasks.get_or_insert(what);
+        }
+        if self.kind() != ir::ProgramKind::Packet || self.fails {
+            return;
+        }
+        self.fails = true;
+        let provider = self.instance.context.provider;
+        let helper = what.helper.info().name;
+        let mut d = Diagnostic::error(self.span, format!("`{provider}` probes cannot do this"));
+        if what.span != self.span {
+            d = d.label(what.span, "because of this");
+        }
+        self.fail(d.note(format!(
+            "packets belong to no process: the kernel does not let such programs call `bpf_{helper}`"
+        )));
     }
 
     // Memory.

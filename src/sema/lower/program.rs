@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::kernel::Field;
-use super::{CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
+use super::{AboutTasks, CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::arch::Sign;
@@ -52,19 +52,20 @@ pub(super) fn start<'a>(
         probe_index: None,
         result: None,
         fails: false,
+        about_tasks: None,
         discarded: false,
     }
 }
 
 /// Lowers a function of the script; also gives how many calls it makes inside
-/// each other.
+/// each other, and what programs on packets cannot do of it.
 pub(super) fn lower_function(
     shared: &mut Shared,
     function: &tree::Function,
     host: &Host,
     options: &Options,
     config: &Config,
-) -> (ir::Program, u32) {
+) -> (ir::Program, u32, Option<AboutTasks>) {
     let probe = &function.program;
     let params = probe.instance.kind.params().expect("bug: a probe is no function");
     let mut l = start(shared, probe, host, options, config);
@@ -97,7 +98,7 @@ pub(super) fn lower_function(
         l.tree_block(&probe.body);
     });
     l.check_size();
-    let depth = l.deepest;
+    let (depth, about_tasks) = (l.deepest, l.about_tasks);
     let lowered = ir::Program {
         name: program_name(&format!("fn_{}", function.name)),
         kind: probe.instance.kind,
@@ -110,7 +111,7 @@ pub(super) fn lower_function(
         result: 0,
         span: probe.span,
     };
-    (lowered, depth)
+    (lowered, depth, about_tasks)
 }
 
 /// Lowers a probe.
