@@ -36,7 +36,7 @@ bless: ## accept what rtrace says now: tests/golden, docs/reference
 	RTRACE_BLESS=1 cargo test --test golden
 	RTRACE_BLESS=1 cargo test --test docs reference
 
-bench: ## costs next to those of others in the same run (BENCH="startup events output scale")
+bench: ## costs next to those of others in the same run (BENCH="startup events mechanisms output scale")
 	@tools/setup build bench
 	cargo build --release --bin rtrace
 	cargo bench $(AS_ROOT) --profile dev --bench measure -- $(BENCH)

@@ -50,11 +50,16 @@ impl Tracer {
 
     /// Starts it on a script; time counts from here.
     pub(crate) fn start(&self, script: &str) -> Result<Tracing> {
-        self.start_with(script, &[])
+        self.start_with(script, &[], &[])
     }
 
-    /// The same with variables in its environment.
-    pub(crate) fn start_with(&self, script: &str, variables: &[(&str, String)]) -> Result<Tracing> {
+    /// The same with flags, and variables in its environment.
+    pub(crate) fn start_with(
+        &self,
+        script: &str,
+        flags: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Tracing> {
         let pipe = || {
             let (reader, writer) = io::pipe()?;
             Ok((reader, writer.try_clone()?, writer))
@@ -62,6 +67,7 @@ impl Tracer {
         let (output, out, err) = pipe().map_err(|e: io::Error| format!("no pipe: {e}"))?;
         let started = Instant::now();
         let child = Command::new(&self.path)
+            .args(flags)
             .args(["-e", script])
             .env(NOTIFY, "1")
             .envs(variables.iter().map(|(name, value)| (name, value)))

@@ -9,17 +9,22 @@ use crate::Result;
 
 /// Compiles `programs.bpf.c` and loads all of its programs.
 pub(crate) fn load() -> Result<Object> {
-    let object = std::env::temp_dir().join(format!("rtrace-bench-{}.o", std::process::id()));
-    let loaded = compile(&object).and_then(|()| {
-        let open = ObjectBuilder::default().open_file(&object);
+    with_compiled("programs.bpf.c", |object| {
+        let open = ObjectBuilder::default().open_file(object);
         open.and_then(libbpf_rs::OpenObject::load).map_err(|e| format!("cannot load the C: {e}"))
-    });
-    let _ = std::fs::remove_file(&object);
-    loaded
+    })
 }
 
-fn compile(object: &Path) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/measure/programs.bpf.c");
+/// Compiles a file here and shows the object.
+pub(crate) fn with_compiled<T>(source: &str, use_it: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let object = std::env::temp_dir().join(format!("rtrace-bench-{}.o", std::process::id()));
+    let done = compile(source, &object).and_then(|()| use_it(&object));
+    let _ = std::fs::remove_file(&object);
+    done
+}
+
+fn compile(source: &str, object: &Path) -> Result<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/measure").join(source);
     let names = ["clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17"];
     let runs = |name: &&&str| Command::new(**name).arg("--version").output().is_ok();
     let clang = names.iter().find(runs).ok_or("there is no clang; `tools/setup bench`")?;

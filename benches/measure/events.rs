@@ -274,7 +274,7 @@ fn work(work: Work, calls: u32) -> Result<()> {
 }
 
 /// Keeps this thread on the last of its CPUs; the first often serve devices.
-fn pin() -> Result<usize> {
+pub(crate) fn pin() -> Result<usize> {
     let wrong = |e: nix::Error| format!("cannot stay on one CPU: {e}");
     let this = Pid::from_raw(0);
     let all = sched_getaffinity(this).map_err(wrong)?;

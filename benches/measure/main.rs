@@ -4,6 +4,8 @@
 //!   bpftrace that is installed (skipped if there is none)
 //! - `events`: nanoseconds per event as the kernel counts them, against
 //!   programs in C that do the same ([`events`])
+//! - `mechanisms`: nanoseconds per event for each kind of probe with the same body, against C again;
+//!   kprobes and trampolines where the kernel has them, as for `scale`
 //! - `compile`: how the time to compile grows with the script
 //! - `output`: events per second that are printed, and a map with a million
 //!   keys, against bpftrace again
@@ -21,6 +23,7 @@ mod clang;
 mod compile;
 mod events;
 mod kernel;
+mod mechanisms;
 mod numbers;
 mod output;
 mod scale;
@@ -40,7 +43,7 @@ struct Wanted {
     rounds: Option<usize>,
 }
 
-const SECTIONS: [&str; 5] = ["output", "startup", "compile", "events", "scale"];
+const SECTIONS: [&str; 6] = ["output", "startup", "compile", "events", "mechanisms", "scale"];
 
 fn main() -> ExitCode {
     match run() {
@@ -70,6 +73,9 @@ fn run() -> Result<()> {
     }
     if runs("events") {
         events::run(&rtrace, wanted.rounds.unwrap_or(11))?;
+    }
+    if runs("mechanisms") {
+        mechanisms::run(&rtrace, wanted.rounds.unwrap_or(11))?;
     }
     if runs("output") {
         output::run(&rtrace, bpftrace.as_ref(), wanted.rounds.unwrap_or(5))?;

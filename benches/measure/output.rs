@@ -55,7 +55,7 @@ pub(crate) fn run(rtrace: &Tracer, bpftrace: Option<&Tracer>, rounds: usize) -> 
         let (mut seconds, mut memory, mut keys) = <(Samples, Samples, Samples)>::default();
         for _ in 0..rounds {
             let room = [("BPFTRACE_MAP_KEYS_MAX", KEYS.to_string())];
-            let mut tracing = tracer.start_with(&MAP.replace("PID", &pid), &room)?;
+            let mut tracing = tracer.start_with(&MAP.replace("PID", &pid), &[], &room)?;
             tracing.wait_attached()?;
             let ended = tracing.count("@[", || calls(KEYS))?;
             seconds.add(ended.ending.as_secs_f64());

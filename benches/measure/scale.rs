@@ -104,24 +104,41 @@ fn functions(rtrace: &Tracer, pattern: &str) -> Result<Vec<String>> {
 fn kernel_functions(rtrace: &Tracer, rounds: usize) -> Result<()> {
     let mut object = clang::load()?;
     println!("\nKernel functions ({rounds} rounds; milliseconds, min)\n");
-    let head =
-        ["probes", "functions", "link", "close", "exec to attached", "Ctrl-C to end", "beyond"];
+    println!("The bare link: of a program that does nothing, and of one that counts by function\n");
+    let head = [
+        "probes",
+        "functions",
+        "link",
+        "close",
+        "counting",
+        "close",
+        "exec to attached",
+        "Ctrl-C to end",
+        "beyond",
+        "counting",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (pattern, script) in FUNCTIONS {
         let names = functions(rtrace, pattern)?;
         let names: Vec<&str> = names.iter().filter_map(|n| n.rsplit(':').next()).collect();
-        let (mut linked, mut closed) = (Samples::default(), Samples::default());
-        for _ in 0..rounds {
-            let (link, close) = bare_link(&mut object, &names)?;
-            linked.add(link);
-            closed.add(close);
+        let mut times = Vec::new();
+        for program in ["functions", "functions_counted"] {
+            let (mut linked, mut closed) = (Samples::default(), Samples::default());
+            for _ in 0..rounds {
+                let (link, close) = bare_link(&mut object, program, &names)?;
+                linked.add(link);
+                closed.add(close);
+            }
+            times.extend([linked.min(), closed.min()]);
         }
         let ours = measure(rtrace, script, rounds)?;
-        let (attached, ended) = (ours.attached.min(), ours.ended.min());
-        let beyond = attached + ended - linked.min() - closed.min();
-        let times = [linked.min(), closed.min(), attached, ended, beyond];
+        let whole = ours.attached.min() + ours.ended.min();
+        let beyond: Vec<f64> =
+            times.chunks(2).map(|bare| whole - bare.iter().sum::<f64>()).collect();
+        times.extend([ours.attached.min(), ours.ended.min()]);
+        times.extend(beyond);
         let mut row = vec![pattern.to_owned(), names.len().to_string()];
-        row.extend(times.map(|t| format!("{t:.0}")));
+        row.extend(times.iter().map(|t| format!("{t:.0}")));
         rows.push(row);
     }
     table(&rows);
@@ -129,9 +146,9 @@ fn kernel_functions(rtrace: &Tracer, rounds: usize) -> Result<()> {
 }
 
 /// Milliseconds that the kernel takes to link a program to functions, and to take it off.
-fn bare_link(object: &mut Object, names: &[&str]) -> Result<(f64, f64)> {
+fn bare_link(object: &mut Object, name: &str, names: &[&str]) -> Result<(f64, f64)> {
     let mut programs = object.progs_mut();
-    let program = programs.find(|p| p.name() == "functions").ok_or("the C lacks `functions`")?;
+    let program = programs.find(|p| p.name() == name).ok_or("the C lacks a program")?;
     let start = Instant::now();
     let link = program.attach_kprobe_multi(false, names.to_vec());
     let link = link.map_err(|e| format!("cannot attach to {} functions: {e}", names.len()))?;

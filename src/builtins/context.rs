@@ -99,8 +99,8 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Full name of the probe that fired, or its label.",
         bare: true,
         check: |c, call| {
-            let names = c.instance.attach.iter().flat_map(|a| &a.probes);
-            let mut names: Vec<&String> = names.collect();
+            let names = c.instance.attach.iter().flat_map(|a| a.probes.iter());
+            let mut names: Vec<&str> = names.collect();
             if names.is_empty() {
                 let reason = "a function belongs to no probe; pass it as a parameter".to_string();
                 return c.unavailable("probe", reason, call.span);
@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Builtin] = &[
             let instance = l.instance;
             let mut table = Vec::new();
             let mut count = 0;
-            for name in instance.attach.iter().flat_map(|a| &a.probes) {
+            for name in instance.attach.iter().flat_map(|a| a.probes.iter()) {
                 let mut cell = name.as_bytes().to_vec();
                 cell.resize(room as usize, 0);
                 table.append(&mut cell);

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod syscalls;
 pub mod tracefs;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -42,7 +43,7 @@ pub struct Host {
     arch: OnceLock<&'static Arch>,
     btf: OnceLock<Result<Btf, String>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
-    traceable: OnceLock<Result<String, String>>,
+    traceable: OnceLock<Result<TraceableText, String>>,
     traceable_file: Option<PathBuf>,
     symbols: OnceLock<String>,
     user_types: UserTypes,
@@ -78,6 +79,15 @@ pub struct Traceable<'a> {
     pub name: &'a str,
     /// Absent for the kernel itself.
     pub module: Option<&'a str>,
+    /// Where the kernel traces it, if it tells.
+    pub address: Option<u64>,
+}
+
+/// The kernel's list of functions that it can trace.
+struct TraceableText {
+    text: String,
+    /// Lines begin with addresses.
+    addresses: bool,
 }
 
 impl Host {
@@ -278,21 +288,47 @@ impl Host {
     /// # Errors
     /// Why they are not known.
     pub fn traceable_functions(&self) -> Result<impl Iterator<Item = Traceable<'_>>, String> {
-        let read = || match &self.traceable_file {
-            Some(file) => {
-                fs::read_to_string(file).map_err(|e| format!("`{}`: {e}", file.display()))
+        let read = || {
+            let plain = |text| TraceableText { text, addresses: false };
+            if let Some(file) = &self.traceable_file {
+                let text = fs::read_to_string(file);
+                return text.map(plain).map_err(|e| format!("`{}`: {e}", file.display()));
             }
-            None => self.tracefs()?.read("available_filter_functions"),
+            let tracefs = self.tracefs()?;
+            // From Linux 6.5 on; to read both would take twice as long.
+            match tracefs.read("available_filter_functions_addrs") {
+                Ok(text) => Ok(TraceableText { text, addresses: true }),
+                Err(_) => tracefs.read("available_filter_functions").map(plain),
+            }
         };
-        let text = self.traceable.get_or_init(read).as_ref().map_err(Clone::clone)?;
+        let TraceableText { text, addresses } =
+            self.traceable.get_or_init(read).as_ref().map_err(Clone::clone)?;
         Ok(text.lines().filter_map(|line| {
+            let (address, line) = match line.split_once(' ') {
+                Some((address, line)) if *addresses => {
+                    (u64::from_str_radix(address, 16).ok(), line)
+                }
+                _ => (None, line),
+            };
             let (name, module) = match line.split_once([' ', '\t']) {
                 Some((name, module)) => (name, module.trim().trim_matches(['[', ']'])),
                 None => (line, ""),
             };
             let module = (!module.is_empty()).then_some(module);
-            (!name.is_empty()).then_some(Traceable { name, module })
+            (!name.is_empty()).then_some(Traceable { name, module, address })
         }))
+    }
+
+    /// Where the kernel traces functions of these names, each the first of its name; nothing if it
+    /// does not tell all of them.
+    pub fn traceable_addresses(&self, names: &mut dyn Iterator<Item = &str>) -> Option<Vec<u64>> {
+        let mut all: HashMap<&str, (bool, u64)> = HashMap::new();
+        for Traceable { name, module, address } in self.traceable_functions().ok()? {
+            // Of the kernel itself first, and the lowest address.
+            let found = (module.is_some(), address?);
+            all.entry(name).and_modify(|known| *known = found.min(*known)).or_insert(found);
+        }
+        names.map(|name| all.get(name).map(|(_, address)| *address)).collect()
     }
 
     /// Functions that must not carry a kprobe; empty if debugfs is not mounted.

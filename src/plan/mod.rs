@@ -7,12 +7,17 @@
 //! decodes with the same ones.
 
 pub mod layout;
+mod names;
 pub mod portable;
 
 use serde::{Deserialize, Serialize};
 
 pub use layout::{Field, Layout};
+<<<<<<< HEAD
 pub use portable::Portable;
+=======
+pub use names::Names;
+>>>>>>> 0e853ed (Many functions at little cost: names in one text, addresses in place of names; every kind of probe is measured against C)
 
 use crate::source::{Sources, Span};
 use crate::types::Aggregation;
@@ -155,7 +160,7 @@ pub enum Mode {
 pub struct Attach {
     /// Full names of the probes that this link stands for, as `probe` gives
     /// them; their number is what "Attached N probes" counts.
-    pub probes: Vec<String>,
+    pub probes: Names,
     /// The attach point in the script.
     pub span: Span,
     pub mechanism: Mechanism,
@@ -182,7 +187,7 @@ pub enum Mechanism {
     /// address.
     Kprobe { function: String, module: Option<String>, offset: u64, ret: bool },
     /// One `kprobe.multi` link for all functions.
-    KprobeMulti { functions: Vec<String>, ret: bool },
+    KprobeMulti { functions: Names, ret: bool },
     /// fentry or fexit. `module` is `vmlinux` or a module's name.
     Trampoline { function: String, module: String, exit: bool },
     /// The same for a function of a BPF program in the kernel, by the program's id

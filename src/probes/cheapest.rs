@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::host::btf::Function;
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
-use crate::plan::{Attach, Mechanism};
+use crate::plan::{Attach, Mechanism, Names};
 use crate::types::{Space, Type};
 
 /// Programs of one block that trampolines are made for.
@@ -152,7 +152,8 @@ fn functions(link: &Attach) -> impl Iterator<Item = &str> {
         Mechanism::KprobeMulti { functions, .. } => (None, Some(functions)),
         _ => (None, None),
     };
-    one.into_iter().chain(many.into_iter().flatten()).map(String::as_str)
+    let many = many.into_iter().flat_map(Names::iter);
+    one.into_iter().map(String::as_str).chain(many)
 }
 
 /// The one kprobe of an instance: module, function, whether at the return.

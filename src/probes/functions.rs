@@ -1,8 +1,6 @@
 //! What providers of kernel functions share: which functions there are, which
 //! must be left alone, and what else to try.
 
-use std::collections::HashSet;
-
 use super::Part;
 use crate::diag;
 use crate::host::Host;
@@ -27,16 +25,24 @@ pub(super) fn matching<'h>(
     module: Option<&Part>,
     accepts: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<(Option<&'h str>, &'h str)>, String> {
-    let blacklist = host.kprobe_blacklist();
-    let blacklist: HashSet<&str> = blacklist.iter().map(String::as_str).collect();
     let mut found: Vec<(Option<&str>, &str)> = host
         .traceable_functions()?
         .filter(|f| module.is_none_or(|m| m.matches(f.module.unwrap_or("vmlinux"))))
-        .filter(|f| accepts(f.name) && !is_unsafe(f.name) && !blacklist.contains(f.name))
+        .filter(|f| accepts(f.name) && !is_unsafe(f.name))
         .map(|f| (f.module, f.name))
         .collect();
     found.sort_unstable_by_key(|f| (f.1, f.0));
     found.dedup();
+    if !found.is_empty() {
+        let mut forbidden = host.kprobe_blacklist();
+        forbidden.sort_unstable();
+        // Both are sorted.
+        let mut forbidden = forbidden.iter().map(String::as_str).peekable();
+        found.retain(|(_, name)| {
+            while forbidden.next_if(|f| f < name).is_some() {}
+            forbidden.peek() != Some(name)
+        });
+    }
     Ok(found)
 }
 

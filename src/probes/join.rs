@@ -111,7 +111,7 @@ fn extend(known: &mut Attach, other: &Attach) -> Option<()> {
         ) if event == same => {}
         _ => return None,
     }
-    known.probes.extend(other.probes.iter().cloned());
+    known.probes.extend(other.probes.iter());
     known.cookies.extend(&other.cookies);
     Some(())
 }

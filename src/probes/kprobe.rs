@@ -6,6 +6,7 @@
 //! Where a block cannot tell the difference, a trampoline takes the place of a
 //! name's kprobe ([`super::cheapest`]).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::functions;
@@ -23,7 +24,7 @@ use crate::host::btf::Function;
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
 use crate::parser::ast::TypeTag;
-use crate::plan::{Attach, Mechanism};
+use crate::plan::{Attach, Mechanism, Names};
 use crate::types::{Space, Type};
 
 pub(super) static KPROBE: Provider = Provider {
@@ -47,9 +48,9 @@ pub(super) static KRETPROBE: Provider = Provider {
 };
 
 /// A kernel function to attach to.
-struct Target {
-    module: Option<String>,
-    function: String,
+struct Target<'h> {
+    module: Option<Cow<'h, str>>,
+    function: Cow<'h, str>,
     offset: u64,
     /// Full name of the probe.
     name: String,
@@ -118,14 +119,14 @@ fn no_kprobes(request: &Request<'_>, function: &str) -> Diagnostic {
     }
 }
 
-fn all_matching(
-    request: &Request<'_>,
+fn all_matching<'h>(
+    request: &Request<'h>,
     module: Option<&Part>,
     function: &Part,
     diags: &mut Diagnostics,
-) -> Result<Vec<Target>, Box<Diagnostic>> {
+) -> Result<Vec<Target<'h>>, Box<Diagnostic>> {
     let found = functions::matching(request.host, module, &|name| function.matches(name));
-    let found = found.map_err(|reason| {
+    let mut found = found.map_err(|reason| {
         let message = "the functions of the kernel cannot be looked up";
         Box::new(Diagnostic::error(function.span, message).note(reason))
     })?;
@@ -133,33 +134,48 @@ fn all_matching(
         let message = format!("no kernel function matches `{}`", function.text);
         super::nothing_matches(request.point, &message, request.options, diags);
     }
-    let mut seen = HashSet::new();
-    let target = |(in_module, name): (Option<&str>, &str)| {
+    if module.is_none() {
+        // A name then stands for whatever the kernel finds first.
+        found.dedup_by_key(|f| f.1);
+    }
+    let target = |(in_module, name): (Option<&'h str>, &'h str)| {
         let named = module.is_some().then(|| in_module.unwrap_or("vmlinux"));
-        // Without a module, a name stands for whatever the kernel finds first.
-        (module.is_some() || seen.insert(name.to_owned()))
-            .then(|| Target::new(request.provider, named, name, 0))
+        Target::new(request.provider, named, name, 0)
     };
-    Ok(found.into_iter().filter_map(target).collect())
+    Ok(found.into_iter().map(target).collect())
 }
 
-impl Target {
-    fn new(provider: &Provider, module: Option<&str>, function: &str, offset: u64) -> Target {
-        let mut name = provider.name.to_owned();
-        for part in module.into_iter().chain([function]) {
-            name = name + ":" + part;
+impl<'h> Target<'h> {
+    fn new(
+        provider: &Provider,
+        module: Option<&'h str>,
+        function: &'h str,
+        offset: u64,
+    ) -> Target<'h> {
+        let parts = module.into_iter().chain([function]);
+        let length = provider.name.len() + parts.clone().map(|p| p.len() + 1).sum::<usize>();
+        let mut name = String::with_capacity(length);
+        name.push_str(provider.name);
+        for part in parts {
+            name.push(':');
+            name.push_str(part);
         }
         if offset > 0 {
             name = format!("{name}+{offset}");
         }
-        let module = module.filter(|m| *m != "vmlinux").map(str::to_owned);
-        Target { module, function: function.to_owned(), offset, name }
+        let module = module.filter(|m| *m != "vmlinux").map(Cow::Borrowed);
+        Target { module, function: Cow::Borrowed(function), offset, name }
+    }
+
+    /// Its module and name, to be kept.
+    fn key(&self) -> (Option<String>, String) {
+        (self.module.clone().map(Cow::into_owned), self.function.clone().into_owned())
     }
 }
 
 /// The target of an attach point without a pattern, or what is wrong with its
 /// name.
-fn one(request: &Request<'_>, module: Option<&Part>, part: &Part) -> Looked<Target> {
+fn one<'r>(request: &Request<'r>, module: Option<&'r Part>, part: &'r Part) -> Looked<Target<'r>> {
     let host = request.host;
     if part.text.starts_with(|c: char| c.is_ascii_digit()) && module.is_none() {
         return by_address(request, part).map(Ok);
@@ -238,7 +254,7 @@ fn offset_of<'p>(request: &Request<'_>, part: &'p Part) -> Result<(&'p str, u64)
 }
 
 /// An address, as its symbol and the distance from it.
-fn by_address(request: &Request<'_>, part: &Part) -> Result<Target, Box<Diagnostic>> {
+fn by_address<'h>(request: &Request<'h>, part: &Part) -> Result<Target<'h>, Box<Diagnostic>> {
     let address = text::number(&part.text)
         .ok_or_else(|| request.error_at(part, format!("`{}` is not an address", part.text)))?;
     if !request.options.unsafe_mode {
@@ -250,7 +266,7 @@ fn by_address(request: &Request<'_>, part: &Part) -> Result<Target, Box<Diagnost
         return Err(Box::new(d.note("`/proc/kallsyms` says where functions are")));
     };
     let name = format!("{}:{address}", request.provider.name);
-    Ok(Target { module: None, function, offset, name })
+    Ok(Target { module: None, function: Cow::Owned(function), offset, name })
 }
 
 /// Whether the block of a pattern of `fentry` or `fexit` gets all that it asks for from kprobes, too.
@@ -273,7 +289,7 @@ pub(super) fn for_trampolines(request: &Request<'_>, functions: &[&str]) -> Vec<
     };
     let targets = functions.iter().map(|function| {
         let name = format!("{provider}:vmlinux:{function}");
-        Target { module: None, function: (*function).to_owned(), offset: 0, name }
+        Target { module: None, function: Cow::Borrowed(function), offset: 0, name }
     });
     let stand_in = Request { provider: own, ..request.clone() };
     let named = "arguments have names here; use `args.<name>`";
@@ -290,12 +306,15 @@ pub(super) fn for_trampolines(request: &Request<'_>, functions: &[&str]) -> Vec<
     instances
 }
 
-fn instances(request: &Request<'_>, targets: Vec<Target>, multi: bool) -> Vec<Instance> {
+fn instances(request: &Request<'_>, targets: Vec<Target<'_>>, multi: bool) -> Vec<Instance> {
     let mut args = arguments(request, &targets);
     let matches = targets
         .into_iter()
         .map(|target| {
-            let args = args.remove(&(target.module.clone(), target.function.clone()));
+            let args = match args.is_empty() {
+                true => None,
+                false => args.remove(&target.key()),
+            };
             Match { args: args.unwrap_or_else(|| Ok(Vec::new())), target }
         })
         .collect();
@@ -311,7 +330,7 @@ fn instances(request: &Request<'_>, targets: Vec<Target>, multi: bool) -> Vec<In
     instances
 }
 
-fn instance(request: &Request<'_>, group: Vec<Match<Target>>, multi: bool) -> Instance {
+fn instance(request: &Request<'_>, group: Vec<Match<Target<'_>>>, multi: bool) -> Instance {
     let ret = request.provider.name == KRETPROBE.name;
     let wants_cookies = request.needs.probe_name && group.len() > 1;
     let section = match (group.as_slice(), multi) {
@@ -332,12 +351,14 @@ fn instance(request: &Request<'_>, group: Vec<Match<Target>>, multi: bool) -> In
     };
     let attach = if multi {
         let count = targets.len();
-        let (names, functions) = targets.into_iter().map(|t| (t.name, t.function)).unzip();
+        let names: Names = targets.iter().map(|t| &t.name).collect();
+        let functions = targets.iter().map(|t| &t.function).collect();
         let link = request.attach(names, Mechanism::KprobeMulti { functions, ret });
         vec![Attach { cookies: cookies(0..count), ..link }]
     } else {
-        let link = |(i, target): (usize, Target)| {
-            let Target { module, function, offset, name } = target;
+        let link = |(i, target): (usize, Target<'_>)| {
+            let (module, function) = target.key();
+            let Target { offset, name, .. } = target;
             let mechanism = Mechanism::Kprobe { function, module, offset, ret };
             Attach { cookies: cookies(i..i + 1), ..request.attach(vec![name], mechanism) }
         };
@@ -411,7 +432,7 @@ pub(super) fn result(arch: &Arch, space: Space) -> Option<Argument> {
 type Arguments = HashMap<(Option<String>, String), Result<Vec<Argument>, String>>;
 
 /// Typed arguments of the targets, if the block uses any.
-fn arguments(request: &Request<'_>, targets: &[Target]) -> Arguments {
+fn arguments(request: &Request<'_>, targets: &[Target<'_>]) -> Arguments {
     let host = request.host;
     let mut found = Arguments::new();
     if request.provider.name != KPROBE.name || !request.needs.args() {
@@ -431,13 +452,13 @@ fn arguments(request: &Request<'_>, targets: &[Target]) -> Arguments {
     }
     for target in targets {
         let module = target.module.as_deref().unwrap_or("vmlinux");
-        let key = (target.module.clone(), target.function.clone());
+        let key = target.key();
         let args = if target.offset > 0 {
             Err("arguments may be gone inside a function; use `reg()`".into())
         } else if let Err(reason) = &btf {
             Err(format!("{reason}; use `arg0` and on"))
         } else {
-            match functions.get(module).and_then(|f| f.get(&target.function)) {
+            match functions.get(module).and_then(|f| f.get(&*target.function)) {
                 Some(function) => Ok(in_registers(function, host.arch())),
                 None => Err(format!(
                     "the kernel's types do not describe `{}`; use `arg0` and on",

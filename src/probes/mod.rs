@@ -182,8 +182,8 @@ pub fn expand(
         (provider.expand)(&request(provider, &parts), diags)?
     };
     if let Some(label) = &point.label {
-        for name in instances.iter_mut().flat_map(|i| &mut i.attach).flat_map(|a| &mut a.probes) {
-            name.clone_from(&label.node);
+        for attach in instances.iter_mut().flat_map(|i| &mut i.attach) {
+            attach.probes = attach.probes.iter().map(|_| &label.node).collect();
         }
     }
     Ok(instances)
@@ -296,8 +296,8 @@ impl Request<'_> {
     }
 
     /// One link for some probes.
-    fn attach(&self, probes: Vec<String>, mechanism: plan::Mechanism) -> plan::Attach {
-        plan::Attach { probes, span: self.span(), mechanism, cookies: Vec::new() }
+    fn attach(&self, probes: impl Into<plan::Names>, mechanism: plan::Mechanism) -> plan::Attach {
+        plan::Attach { probes: probes.into(), span: self.span(), mechanism, cookies: Vec::new() }
     }
 }
 

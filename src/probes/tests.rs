@@ -72,7 +72,7 @@ fn message_on(host: &Host, text: &str, options: &Options) -> String {
 }
 
 fn names(instances: &[Instance]) -> Vec<&str> {
-    instances.iter().flat_map(|i| &i.attach).flat_map(|a| &a.probes).map(String::as_str).collect()
+    instances.iter().flat_map(|i| &i.attach).flat_map(|a| a.probes.iter()).collect()
 }
 
 fn shown(args: &Result<Vec<Argument>, String>) -> Vec<String> {
@@ -109,7 +109,7 @@ fn system_calls_share_one_raw_tracepoint() {
     assert!(calls.numbers.is_sorted());
     let name_of = |n: u32| {
         let (_, index) = calls.numbers.iter().find(|c| c.0 == n).unwrap();
-        all.attach[0].probes[*index as usize].as_str()
+        all.attach[0].probes.get(*index as usize).unwrap()
     };
     assert_eq!(name_of(0), "tracepoint:syscalls:sys_enter_read");
     assert_eq!(name_of(5), "tracepoint:syscalls:sys_enter_newfstat");
@@ -358,7 +358,7 @@ fn timers_and_counters() {
     let mechanism = |text: &str| {
         let mut instance = one(text, &Needs::default());
         let link = instance.attach.remove(0);
-        (link.probes[0].clone(), link.mechanism)
+        (link.probes.first().unwrap().to_owned(), link.mechanism)
     };
     let clock = |sample, cpus| plan::Mechanism::Perf { kind: 1, config: 0, sample, cpus };
     let (period, hz) = (plan::Sample::Period, plan::Sample::Frequency);

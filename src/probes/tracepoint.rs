@@ -20,7 +20,7 @@ use crate::host::features::Feature;
 use crate::host::tracefs::{Event, Field, Place, Tracefs};
 use crate::ir::ProgramKind;
 use crate::parser::ast::TypeTag;
-use crate::plan::{Attach, Mechanism};
+use crate::plan::{Attach, Mechanism, Names};
 use crate::types::{Space, Type};
 
 pub(super) static TRACEPOINT: Provider = Provider {
@@ -206,7 +206,7 @@ impl Lookup<'_> {
             false => Access::SyscallRegister { offset: raw.number },
         };
         let mechanism = Mechanism::RawTracepoint { event: event.into(), btf: true };
-        let names = targets.into_iter().map(|c| c.name).collect();
+        let names: Names = targets.into_iter().map(|c| c.name).collect();
         Instance {
             // What lies in the registers can be loaded directly only by a program
             // that knows the type of what points to them.

@@ -125,10 +125,10 @@ pub(super) fn percent(nanoseconds: u64, of: Duration) -> f64 {
 
 /// A program by its probes.
 fn name(plan: &plan::Program) -> String {
-    let mut probes = plan.attach.iter().flat_map(|attach| &attach.probes);
+    let mut probes = plan.attach.iter().flat_map(|attach| attach.probes.iter());
     match (probes.next(), probes.count()) {
         (None, _) => plan.name.clone(),
-        (Some(first), 0) => first.clone(),
+        (Some(first), 0) => first.to_owned(),
         (Some(first), more) => format!("{first} and {more} more"),
     }
 }

@@ -19,7 +19,7 @@ use super::load::{Loaded, cannot_attach, damaged};
 use super::perf::{self, Counter, FilePlace};
 use super::sys::{self, Scope};
 use crate::diag::{Diagnostic, Warning};
-use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Plan};
+use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Names, Plan};
 
 /// What attaching depends on beside the plan.
 pub(super) struct Attaching<'a> {
@@ -30,6 +30,8 @@ pub(super) struct Attaching<'a> {
     /// Whether this kernel calls `kprobe.multi` programs for the return of a
     /// function last one first; asked only if there are several.
     pub returns_reversed: &'a dyn Fn() -> bool,
+    /// Where the kernel traces functions, if it tells that of all of them.
+    pub addresses: &'a dyn Fn(&Names) -> Option<Vec<u64>>,
     /// Finds the number of a tracepoint, or says why it cannot.
     pub tracepoint_id: &'a dyn Fn(&str, &str) -> Result<u64, String>,
     /// Whether to give up.
@@ -37,6 +39,9 @@ pub(super) struct Attaching<'a> {
     /// Takes warnings about probes that are left out.
     pub warn: &'a mut dyn FnMut(Diagnostic),
 }
+
+/// From so many functions on, the kernel is not asked to look up their names.
+const MANY: usize = 200;
 
 /// What became of the probes.
 #[derive(Debug, Default)]
@@ -138,7 +143,7 @@ fn run_special(loaded: &Loaded, which: &Mechanism) -> Result<(), Error> {
 /// The kernel cannot run it.
 pub(super) fn run_one(program: BorrowedFd<'_>, attach: &Attach) -> Result<u32, Error> {
     sys::test_run(program).map_err(|e| {
-        let name = attach.probes.first().map_or("begin", String::as_str);
+        let name = attach.probes.first().unwrap_or("begin");
         Error::run(Diagnostic::error(attach.span, format!("cannot run `{name}`: {e}")))
     })
 }
@@ -317,10 +322,22 @@ fn attach_one(
                 .map(|link| links.add_kprobe(attach.span, link))
         }
         Mechanism::KprobeMulti { functions, ret } => {
+            // The kernel looks for a cookie by the address where the function begins, which is
+            // not quite where it is traced.
+            let by_address = functions.len() >= MANY && attach.cookies.is_empty();
+            let addresses = match by_address {
+                true => (attaching.addresses)(functions),
+                false => None,
+            };
             return attach_many(attach, functions.len(), links, &mut |chosen| {
+                let cookies = cookies(attach, chosen);
+                if let Some(addresses) = &addresses {
+                    let at = sys::Functions::At(&pick(addresses, chosen));
+                    return sys::kprobe_multi(program, at, &cookies, *ret);
+                }
                 let names = strings(functions.iter().zip(chosen))?;
                 let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
-                sys::kprobe_multi(program, &names, &cookies(attach, chosen), *ret)
+                sys::kprobe_multi(program, sys::Functions::Named(&names), &cookies, *ret)
             });
         }
         Mechanism::UprobeMulti { path, offsets, counters, ret, .. } => {
@@ -472,8 +489,7 @@ fn attach_many(
     }
     links.append(&mut made);
     let Some((first, error)) = refused.first() else { return Ok(()) };
-    let names: Vec<String> =
-        refused.iter().filter_map(|(i, _)| attach.probes.get(*i).cloned()).collect();
+    let names = refused.iter().filter_map(|(i, _)| attach.probes.get(*i)).collect();
     let message = cannot_attach(&Attach { probes: names, ..attach.clone() });
     Err(Refused {
         diagnostic: Box::new(explain(message, &attach.mechanism, *first, error)),
@@ -508,7 +524,7 @@ fn cookies(attach: &Attach, chosen: &[bool]) -> Vec<u64> {
     pick(&attach.cookies, chosen)
 }
 
-fn strings<'a>(list: impl Iterator<Item = (&'a String, &'a bool)>) -> io::Result<Vec<CString>> {
+fn strings<'a>(list: impl Iterator<Item = (&'a str, &'a bool)>) -> io::Result<Vec<CString>> {
     list.filter(|(_, chosen)| **chosen).map(|(text, _)| perf::c_string(text)).collect()
 }
 
@@ -545,7 +561,7 @@ fn explain(
             None => named(format!("the kernel has no function `{function}`")),
         },
         Mechanism::KprobeMulti { functions, .. } if missing => {
-            let name = functions.get(index).map_or("", String::as_str);
+            let name = functions.get(index).unwrap_or("");
             named(format!("the kernel cannot trace a function `{name}`"))
         }
         Mechanism::Kprobe { function, .. } if errno == libc::EADDRNOTAVAIL => {

@@ -265,10 +265,10 @@ fn find_targets(
 
 /// The start of every message about a probe that the kernel does not take.
 pub(super) fn cannot_attach(attach: &plan::Attach) -> Diagnostic {
-    let message = match attach.probes.as_slice() {
-        [] => "cannot attach a probe without a name".to_owned(),
-        [only] => format!("cannot attach `{only}`"),
-        [first, rest @ ..] => format!("cannot attach `{first}` and {} more", rest.len()),
+    let message = match (attach.probes.first(), attach.probes.len()) {
+        (None, _) => "cannot attach a probe without a name".to_owned(),
+        (Some(only), 1) => format!("cannot attach `{only}`"),
+        (Some(first), all) => format!("cannot attach `{first}` and {} more", all - 1),
     };
     Diagnostic::error(attach.span, message)
 }

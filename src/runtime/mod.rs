@@ -288,6 +288,7 @@ fn attach(
         pid: options.pid.or(child.map(Child::pid)).filter(|_| !options.follow),
         cpus: &host.online_cpus(),
         returns_reversed: &|| returns_reversed(host),
+        addresses: &|names| host.traceable_addresses(&mut names.iter()),
         tracepoint_id: &|category, event| tracepoint_id(host, category, event),
         interrupted: &|| signals.asked(),
         warn: &mut |diagnostic| {
@@ -330,7 +331,7 @@ fn ways(plan: &Plan) -> Vec<String> {
             match ways.iter_mut().find(|(known, ..)| *known == way) {
                 Some((.., count)) => *count += attach.probes.len(),
                 None => {
-                    let first = attach.probes.first().map_or("", String::as_str);
+                    let first = attach.probes.first().unwrap_or("");
                     ways.push((way, first, attach.probes.len()));
                 }
             }

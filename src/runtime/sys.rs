@@ -121,20 +121,32 @@ const IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 /// One link for many kernel functions; `cookies` is empty or has one for each.
 pub(super) fn kprobe_multi(
     program: BorrowedFd<'_>,
-    functions: &[&CStr],
+    functions: Functions<'_>,
     cookies: &[u64],
     ret: bool,
 ) -> io::Result<OwnedFd> {
-    let mut names: Vec<*const c_char> = functions.iter().map(|f| f.as_ptr()).collect();
+    let mut names: Vec<*const c_char> = Vec::new();
+    let mut addresses: Vec<c_ulong> = Vec::new();
+    match functions {
+        Functions::Named(list) => names.extend(list.iter().map(|f| f.as_ptr())),
+        Functions::At(list) => addresses.extend(list.iter().map(|&a| a as c_ulong)),
+    }
     let mut options = link_options();
     options.__bindgen_anon_1.kprobe_multi = c::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_2 {
         flags: if ret { c::BPF_F_KPROBE_MULTI_RETURN } else { 0 },
-        cnt: names.len() as u32,
-        syms: names.as_mut_ptr(),
-        addrs: ptr::null(),
+        cnt: names.len().max(addresses.len()) as u32,
+        syms: if names.is_empty() { ptr::null_mut() } else { names.as_mut_ptr() },
+        addrs: or_null(&addresses),
         cookies: or_null(cookies),
     };
     link_create(program, 0, c::BPF_TRACE_KPROBE_MULTI, &options)
+}
+
+/// Functions of the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Functions<'a> {
+    Named(&'a [&'a CStr]),
+    At(&'a [u64]),
 }
 
 /// A `kprobe.multi` link for a list of functions at a wrong address: never

@@ -104,6 +104,6 @@ fn measure(
 
 /// The name of a test without its kind; a label as it is.
 fn short_name(attach: &Attach, kind: &str) -> String {
-    let name = attach.probes.first().map_or("", String::as_str);
+    let name = attach.probes.first().unwrap_or("");
     name.strip_prefix(kind).unwrap_or(name).to_owned()
 }

@@ -178,7 +178,7 @@ impl Checker<'_> {
             .attach
             .first()
             .and_then(|a| a.probes.first())
-            .cloned()
+            .map(str::to_owned)
             .unwrap_or_else(|| self.instance.context.provider.to_string())
     }
 

@@ -234,7 +234,7 @@ pub fn expand_names(
         .iter()
         .filter(|(_, i)| !matches!(i.context.provider, "begin" | "end" | "self"))
         .flat_map(|(_, i)| &i.attach)
-        .flat_map(|a| a.probes.iter().cloned())
+        .flat_map(|a| a.probes.iter().map(str::to_owned))
         .collect();
     // Copies of a marker have one name.
     names.dedup();
@@ -339,7 +339,6 @@ fn of_mode<'s>(
     mode: Mode,
     diags: &mut Diagnostics,
 ) -> Vec<(&'s ast::Probe, Instance)> {
-    let mechanism = |i: &Instance| i.attach.first().map(|a| a.mechanism.clone());
     let around = |i: &Instance| matches!(mechanism(i), Some(Mechanism::Begin | Mechanism::End));
     let fits = |i: &Instance| match (mechanism(i), mode) {
         (Some(Mechanism::Test), mode) => mode == Mode::Test,
@@ -368,13 +367,17 @@ fn of_mode<'s>(
     list
 }
 
+fn mechanism(instance: &Instance) -> Option<&Mechanism> {
+    instance.attach.first().map(|a| &a.mechanism)
+}
+
 /// Tests are told apart by their names.
 fn unique_names(list: &[(&ast::Probe, Instance)], which: &Mechanism, diags: &mut Diagnostics) {
     let mut seen: Vec<&crate::plan::Attach> = Vec::new();
     for attach in list.iter().flat_map(|(_, i)| &i.attach).filter(|a| a.mechanism == *which) {
         match seen.iter().find(|other| other.probes == attach.probes) {
             Some(first) => {
-                let name = attach.probes.first().map_or("", String::as_str);
+                let name = attach.probes.first().unwrap_or("");
                 diags.push(
                     Diagnostic::error(attach.span, format!("`{name}` is there twice"))
                         .label(first.span, "first here")

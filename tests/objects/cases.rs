@@ -334,8 +334,8 @@ fn kprobe_multi() -> Result<(), Failed> {
     if !kernel().has(Feature::KprobeMulti) {
         return Ok(());
     }
-    let functions = vec!["__x64_sys_getppid".into(), "no_such_function".into()];
-    let mechanism = Mechanism::KprobeMulti { functions, ret: false };
+    let functions = vec!["__x64_sys_getppid", "no_such_function"];
+    let mechanism = Mechanism::KprobeMulti { functions: functions.into(), ret: false };
     let mut plan = plan(vec![("kprobe_multi", vec![many(&["a", "b"], mechanism, vec![9, 10])])]);
     plan.config.missing_probes = MissingProbes::Warn;
     let ran = run_with_child("probes", &plan, 200);
@@ -406,7 +406,7 @@ fn script_order() -> Result<(), Failed> {
     };
     let kprobe =
         |ret| Mechanism::Kprobe { function: "__sys_socket".into(), module: None, offset: 0, ret };
-    let kprobe_multi = |ret| Mechanism::KprobeMulti { functions: vec!["__sys_socket".into()], ret };
+    let kprobe_multi = |ret| Mechanism::KprobeMulti { functions: vec!["__sys_socket"].into(), ret };
     let trampoline = |exit| Mechanism::Trampoline {
         function: "__sys_socket".into(),
         module: "vmlinux".into(),
@@ -535,8 +535,8 @@ fn no_kprobes() -> Result<(), Failed> {
     }
     let ran = run_object("probes", &single("kprobe", kprobe_on("vfs_read")), &[]);
     ran.expect_error(255, &["CONFIG_KPROBES", "use a tracepoint"])?;
-    let functions = vec!["vfs_read".into(), "vfs_write".into()];
-    let multi = Mechanism::KprobeMulti { functions, ret: false };
+    let functions = vec!["vfs_read", "vfs_write"];
+    let multi = Mechanism::KprobeMulti { functions: functions.into(), ret: false };
     let plan = plan(vec![("kprobe_multi", vec![many(&["a", "b"], multi, vec![9, 10])])]);
     run_object("probes", &plan, &[]).expect_error(255, &["CONFIG_KPROBES"])
 }

@@ -156,7 +156,7 @@ pub(super) fn lower(
     stmts.append(&mut l.prologue);
     stmts.extend(body);
     let first = instance.attach.first().and_then(|a| a.probes.first());
-    let name = program_name(first.map_or(instance.context.provider, String::as_str));
+    let name = program_name(first.unwrap_or(instance.context.provider));
     finish(l, name, stmts, probe)
 }
 

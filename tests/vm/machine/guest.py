@@ -55,14 +55,14 @@ class OutOfTime(Exception):
 class Guest:
     """`run()` gives the status of the command."""
 
-    def __init__(self, kernel, qemu, threads, command, *, environment, memory, cpus, stdin, verbose):
+    def __init__(self, kernel, qemu, threads, command, *, environment, memory, cpus, steady, stdin, verbose):
         self.kernel = kernel
         self.console = b""
         self.begun = False
         self.began_at = None
         self._qemu, self._threads = qemu, threads
         self._command, self._environment = command, environment
-        self._memory, self._cpus = memory, cpus
+        self._memory, self._cpus, self._steady = memory, cpus, steady
         self._stdin, self._verbose = stdin, verbose
         self._children = []
         self._ports = {}
@@ -86,7 +86,9 @@ class Guest:
             *self._qemu,
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-machine", "pc,usb=off,vmport=off,memory-backend=ram",
-            "-accel", f"tcg,thread={self._threads}",
+            "-accel", f"tcg,thread={'single' if self._steady else self._threads}",
+            # A nanosecond for each instruction, however busy this machine is.
+            *(["-icount", "shift=0,sleep=off"] if self._steady else []),
             "-cpu", "max,-la57",  # five-level page tables only slow the emulation down
             "-smp", str(self._cpus),
             "-m", f"{self._memory}M",
