@@ -38,6 +38,11 @@ pub const LOSSES_MAP: &str = ".bss.losses";
 /// key. The run side fills it.
 pub const SCOPE_MAP: &str = "rt_scope";
 
+/// Name of the array of one `u64` that is not 0 while everything is attached, for programs on very many
+/// functions: attaching them, the kernel runs into those that are attached already. The run side
+/// writes it.
+pub const READY_MAP: &str = "rt_ready";
+
 /// Name of the per-CPU array of large temporaries, one entry per program.
 pub const SCRATCH_MAP: &str = "rt_scratch";
 

@@ -170,6 +170,7 @@ fn run_to_end(
     let attached = attach(&loaded, options, host, child.as_ref(), signals, events.output())?;
     // Again, for those that started meanwhile.
     scope.fill()?;
+    scope.ready(true)?;
     privileges::give_up(&loaded.plan);
     if let Some(child) = &mut child {
         child.release()?;
@@ -205,6 +206,7 @@ fn run_to_end(
     service::tell(service::State::Stopping);
     let report = accounts.as_ref().filter(|_| options.stats).map(Accounts::report);
     let missed = attached.links.missed();
+    scope.ready(false)?;
     let detached = attached.links.detach();
     if end == End::Exit || events.drain()? == End::Exit {
         events.skip()?;

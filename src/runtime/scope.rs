@@ -15,6 +15,8 @@ use crate::plan;
 /// The map of a scope, and who belongs to it from the start.
 pub(super) struct Scope<'l> {
     map: Option<libbpf_rs::Map<'l>>,
+    /// Says that everything is attached.
+    ready: Option<libbpf_rs::Map<'l>>,
     processes: Vec<u32>,
     follow: bool,
 }
@@ -25,9 +27,23 @@ impl<'l> Scope<'l> {
         let child = child.filter(|_| options.follow).map(Child::pid);
         Scope {
             map: loaded.map(plan::SCOPE_MAP),
+            ready: loaded.map(plan::READY_MAP),
             processes: options.processes.iter().copied().chain(child).collect(),
             follow: options.follow,
         }
+    }
+
+    /// Lets programs work that wait until everything is attached, or makes them stop before it is
+    /// detached.
+    ///
+    /// # Errors
+    /// The kernel does not take the word.
+    pub(super) fn ready(&self, ready: bool) -> Result<(), Error> {
+        let Some(map) = &self.ready else { return Ok(()) };
+        let word = u64::from(ready).to_ne_bytes();
+        map.update(&0u32.to_ne_bytes(), &word, MapFlags::ANY).map_err(|e| {
+            Error::run(Diagnostic::global(format!("the programs cannot be told to work: {e}")))
+        })
     }
 
     /// Adds the processes, and the descendants that they have by now.

@@ -135,6 +135,7 @@ pub(super) fn lower(
         if let Some(syscalls) = &instance.syscalls {
             l.syscall_filter(syscalls);
         }
+        l.wait_until_ready();
         l.scope_filter();
     });
     let filter_loads = std::mem::take(&mut l.prologue);

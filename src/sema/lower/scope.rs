@@ -13,13 +13,18 @@ use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::host::features::Feature;
-use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, ProgramKind, StmtKind};
+use crate::ir::{
+    self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, ProgramKind, StmtKind,
+};
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::plan::{self, Param};
 use crate::probes::{self, Needs};
 use crate::sema::{Options, tree};
 use crate::source::Span;
 use crate::types::{Space, Type};
+
+/// From so many functions of a program on, it waits until all are attached.
+const VERY_MANY: usize = 2000;
 
 /// Most processes of a scope.
 const PROCESSES: u32 = 1 << 16;
@@ -74,6 +79,26 @@ impl Lower<'_> {
         }
     }
 
+    /// A program on very many functions does nothing while they are attached and detached: the kernel
+    /// calls them by the million for that.
+    pub(super) fn wait_until_ready(&mut self) {
+        let functions = |link: &plan::Attach| match &link.mechanism {
+            plan::Mechanism::KprobeMulti { functions, .. } => functions.len(),
+            _ => 0,
+        };
+        if self.instance.attach.iter().map(functions).sum::<usize>() < VERY_MANY {
+            return;
+        }
+        let key = self.temp("ready", 4);
+        self.store(&key, 4, Expr::Const(0));
+        let (map, value) = (self.shared.ready_map(), self.ptr());
+        let found = self.block(|l| {
+            let ready = l.load(&Place::ptr(value), &Type::UINT64);
+            l.leave(Expr::binary(B::Eq, ready, Expr::Const(0)));
+        });
+        self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing: vec![] });
+    }
+
     /// The process id of the task that an argument points to.
     fn process_of(&mut self, argument: u32, offset: u32) -> Expr {
         let task = self.context_word(8 * argument, 8, false);
@@ -84,6 +109,22 @@ impl Lower<'_> {
 }
 
 impl Shared {
+    /// The map that says whether everything is attached.
+    fn ready_map(&mut self) -> MapId {
+        if let Some(at) = self.maps.iter().position(|m| m.name == plan::READY_MAP) {
+            return MapId(index(at));
+        }
+        self.maps.push(ir::Map {
+            name: plan::READY_MAP.into(),
+            kind: MapKind::Array,
+            key_size: 4,
+            value_size: 8,
+            max_entries: 1,
+            flags: 0,
+        });
+        MapId(index(self.maps.len() - 1))
+    }
+
     /// The map of processes that belong to the scope.
     fn scope_map(&mut self, host: &Host) -> MapId {
         if let Some(at) = self.maps.iter().position(|m| m.name == plan::SCOPE_MAP) {
