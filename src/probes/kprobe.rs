@@ -346,6 +346,7 @@ fn instance(request: &Request<'_>, group: Vec<Match<Target<'_>>>, multi: bool) -
         }
         targets.push(found.target);
     }
+    let at_entries = targets.iter().all(|t| t.offset == 0);
     let cookies = |range: std::ops::Range<usize>| -> Vec<u64> {
         if wants_cookies { range.map(|i| i as u64).collect() } else { Vec::new() }
     };
@@ -364,7 +365,11 @@ fn instance(request: &Request<'_>, group: Vec<Match<Target<'_>>>, multi: bool) -
         };
         targets.into_iter().enumerate().map(link).collect()
     };
-    let context = context(request, args);
+    let mut context = context(request, args);
+    if at_entries && request.host.has(Feature::FuncIp) {
+        // The instruction pointer is behind the breakpoint, or the call of the tracer.
+        context.func = super::fentry::func(request.host);
+    }
     Instance { kind: ProgramKind::Kprobe, section, context, attach, syscalls: None }
 }
 
