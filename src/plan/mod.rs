@@ -13,11 +13,8 @@ pub mod portable;
 use serde::{Deserialize, Serialize};
 
 pub use layout::{Field, Layout};
-<<<<<<< HEAD
-pub use portable::Portable;
-=======
 pub use names::Names;
->>>>>>> 0e853ed (Many functions at little cost: names in one text, addresses in place of names; every kind of probe is measured against C)
+pub use portable::Portable;
 
 use crate::source::{Sources, Span};
 use crate::types::Aggregation;

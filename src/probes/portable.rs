@@ -222,7 +222,7 @@ pub(crate) fn place(access: Access) -> String {
 /// A link of many places as links of one each.
 fn singles(link: &Attach) -> Vec<Attach> {
     let one = |n: usize, mechanism: Mechanism| Attach {
-        probes: link.probes.get(n).cloned().into_iter().collect(),
+        probes: link.probes.get(n).into_iter().collect(),
         span: link.span,
         mechanism,
         cookies: link.cookies.get(n).copied().into_iter().collect(),
@@ -232,7 +232,7 @@ fn singles(link: &Attach) -> Vec<Attach> {
             .iter()
             .enumerate()
             .map(|(n, function)| {
-                let (function, ret) = (function.clone(), *ret);
+                let (function, ret) = (function.to_owned(), *ret);
                 one(n, Mechanism::Kprobe { function, module: None, offset: 0, ret })
             })
             .collect(),

@@ -65,9 +65,9 @@ fn spans_of_several(plan: &Plan) -> Vec<Span> {
 
 /// What is to be matched for a link, with the name of the match that stands for it here.
 fn texts<'a>(link: &'a Attach, point: &AttachPoint, several: bool) -> Vec<(String, &'a str)> {
-    let first = link.probes.first().map_or("", String::as_str);
+    let first = link.probes.first().unwrap_or("");
     match several && point.label.is_none() {
-        true => link.probes.iter().map(|name| (name.clone(), name.as_str())).collect(),
+        true => link.probes.iter().map(|name| (name.to_owned(), name)).collect(),
         false => vec![(point.text.clone(), first)],
     }
 }

@@ -329,7 +329,7 @@ impl Lower<'_> {
     pub(super) fn record_value(&mut self, argument: &Argument, ty: &Type) -> Val {
         let link = self.instance.attach.first();
         let span = link.map_or(self.span, |a| a.span);
-        let name = link.and_then(|a| a.probes.first()).map_or("", String::as_str);
+        let name = link.and_then(|a| a.probes.first()).unwrap_or("");
         let (point, number) = self.shared.argument(span, name, &argument.name);
         let part = |part| Param::Argument { point, argument: number, part };
         let offset = self.shared.param(part(Part::Offset));
