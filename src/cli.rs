@@ -52,6 +52,10 @@ pub struct Cli {
     #[arg(short = 'p', long, value_name = "PID[,PID…]", value_delimiter = ',')]
     pub pid: Vec<String>,
 
+    /// Make DWARF tables of this process, too, for `dw_ustack` (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub dwarf_pid: Vec<String>,
+
     /// Trace the descendants of the processes of `-p` or `-c`, too
     #[arg(long)]
     pub follow: bool,

@@ -2,10 +2,12 @@
 
 use super::{BASE, Builtin, Call, Lowered, Lowering};
 use crate::diag::{Diagnostic, Warning};
+use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
 use crate::probes::Func;
 use crate::sema::Checker;
 use crate::sema::lower::Lower;
+use crate::sema::lower::unwind::WALKED_FRAMES;
 use crate::sema::tree::{self, Detail, ExprKind, Object};
 use crate::types::{Space, StackMode, Type};
 
@@ -199,11 +201,26 @@ pub(super) const ROWS: &[Builtin] = &[
     },
     Builtin {
         name: "ustack",
-        usage: "ustack, ustack(10), ustack(perf, 10)",
-        doc: "The user stack of the current thread, by frame pointers.",
+        usage: "ustack, ustack(10), ustack(perf, 10), ustack(dwarf)",
+        doc: "The user stack of the current thread, by frame pointers, or with `dwarf` by the tables \
+              of its binaries, as `dw_ustack` has it.",
+        bare: true,
+        args: (0, 3),
+        check: |c, call| stack(c, call, true),
+        lower: Lowering::Memory(lower_stack),
+        ..BASE
+    },
+    Builtin {
+        name: "dw_ustack",
+        usage: "dw_ustack, dw_ustack(10), dw_ustack(perf, 10)",
+        doc: "The user stack of the current thread, unwound by the call frame information \
+              (`.eh_frame`) of its binaries, for code without frame pointers; x86-64. Tables of \
+              the processes of `-p`, `-c` and `--dwarf-pid` are made before tracing starts, those \
+              of others when they are first met: until then, their stacks have no frames, and are \
+              counted as lost.",
         bare: true,
         args: (0, 2),
-        check: |c, call| stack(c, call, true),
+        check: |c, call| stack_by(c, call, true, true),
         lower: Lowering::Memory(lower_stack),
         ..BASE
     },
@@ -300,8 +317,17 @@ fn symbol(l: &mut Lower<'_>, ty: &Type, address: Expr, to: &Place) {
     }
 }
 
-/// `kstack` and `ustack`: mode and limit in any order, both optional.
 fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
+    stack_by(c, call, user, false)
+}
+
+/// `kstack` and `ustack`: mode and limit in any order, both optional; and `dwarf`.
+fn stack_by(
+    c: &mut Checker<'_>,
+    call: &Call<'_>,
+    user: bool,
+    mut dwarf: bool,
+) -> tree::Expr {
     if !c.instance.context.stacks {
         let reason = "no code was interrupted here".to_string();
         return c.unavailable(call.builtin.name, reason, call.span);
@@ -309,6 +335,13 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
     let mut mode = c.config.stack_mode;
     let mut limit = FRAMES;
     for (n, arg) in call.args.iter().enumerate() {
+        if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
+            && user
+            && name == "dwarf"
+        {
+            dwarf = true;
+            continue;
+        }
         if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
             && let Some(named) = crate::config::stack_mode(name)
         {
@@ -339,13 +372,42 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
         mode = StackMode::Raw;
     }
     let limit = u32::try_from(limit).unwrap_or(1024);
-    let detail = Detail::Stack { user, mode, limit };
+    if dwarf && !unwindable(c, call, limit) {
+        return tree::Expr::error(call.span);
+    }
+    let detail = Detail::Stack { user, dwarf, mode, limit };
     c.typed_with(call, vec![], Type::Stack { user, mode, limit }, detail)
 }
 
+/// Whether a stack can be unwound by DWARF; says so if not.
+fn unwindable(c: &mut Checker<'_>, call: &Call<'_>, limit: u32) -> bool {
+    if c.host.arch().name != "x86_64" {
+        let reason = "stacks can be unwound by DWARF on x86-64 only".to_string();
+        c.unavailable(call.builtin.name, reason, call.span);
+        return false;
+    }
+    if limit > WALKED_FRAMES && !c.host.has(Feature::Loop) {
+        let d = Diagnostic::error(call.span, "too many frames for this kernel")
+            .note(format!(
+                "without `bpf_loop` (Linux {}) it unwinds at most {WALKED_FRAMES}",
+                Feature::Loop.info().since
+            ))
+            .help(format!("write `{}({WALKED_FRAMES})`", call.builtin.name));
+        c.fail(d);
+        return false;
+    }
+    if !c.unwinds.contains(&limit) {
+        c.unwinds.push(limit);
+    }
+    true
+}
+
 fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
-    let Detail::Stack { user, limit, .. } = call.detail else { return };
-    let taken = l.take_stack(*user, *limit);
+    let Detail::Stack { user, dwarf, limit, .. } = call.detail else { return };
+    let taken = match dwarf {
+        true => l.unwind_stack(*limit),
+        false => l.take_stack(*user, *limit),
+    };
     l.store(to, 2, taken.count);
     l.store(&to.at(2), 2, Expr::Const(i64::from(*limit)));
     let pid = if *user {

@@ -216,6 +216,7 @@ fn effects(helper: Helper) -> Effects {
         Helper::GetCurrentPidTgid
         | Helper::GetCurrentTask
         | Helper::GetCurrentTaskBtf
+        | Helper::TaskPtRegs
         | Helper::GetCurrentCgroupId
         | Helper::GetCurrentAncestorCgroupId
         | Helper::GetSmpProcessorId

@@ -142,7 +142,10 @@ pub(super) fn typed_locals(program: &Program) -> BTreeSet<LocalId> {
     for stmt in &mut body {
         stmt.each_expr(&mut |expr| match expr {
             Expr::LoadTyped { pointer, .. } => reads(pointer, &mut pointers),
-            Expr::Call { helper: Helper::DPath | Helper::GetSocketCookie, args } => {
+            Expr::Call {
+                helper: Helper::DPath | Helper::GetSocketCookie | Helper::TaskPtRegs,
+                args,
+            } => {
                 if let Some(Arg::Value(pointer)) = args.first() {
                     reads(pointer, &mut pointers);
                 }

@@ -14,6 +14,7 @@ use crate::sema::ObjectFile;
 pub(super) struct Setup {
     pub pid: Option<u32>,
     pub processes: Vec<u32>,
+    pub dwarf_pids: Vec<u32>,
     pub follow: bool,
     pub cgroup: Option<crate::host::cgroup::Cgroup>,
     pub command: Option<String>,

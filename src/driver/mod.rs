@@ -119,6 +119,7 @@ fn run(cli: &Cli) -> Outcome {
     let setup = Setup {
         pid: options.pid,
         processes: if many { pids(cli)? } else { Vec::new() },
+        dwarf_pids: process_ids(&cli.dwarf_pid)?,
         follow: cli.follow,
         cgroup: cgroup(cli, &host)?,
         command: cli.command.clone(),
@@ -602,8 +603,13 @@ const MAX_PID: u32 = 0x40_0000;
 
 /// The processes of `-p`, each once.
 fn pids(cli: &Cli) -> Result<Vec<u32>, Failed> {
+    process_ids(&cli.pid)
+}
+
+/// Process ids as the command line has them, each once.
+fn process_ids(texts: &[String]) -> Result<Vec<u32>, Failed> {
     let mut pids = Vec::new();
-    for text in &cli.pid {
+    for text in texts {
         if let Some(pid) = pid(Some(text))?.filter(|pid| !pids.contains(pid)) {
             pids.push(pid);
         }

@@ -36,6 +36,8 @@ pub enum Feature {
     ForEachMapElem,
     /// Helper `bpf_get_current_task_btf`.
     CurrentTaskBtf,
+    /// Helper `bpf_task_pt_regs`.
+    TaskPtRegs,
     /// Helper `bpf_get_ns_current_pid_tgid`.
     NsPidTgid,
     /// Helper `bpf_jiffies64`.
@@ -120,7 +122,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 39] = [
+    pub const ALL: [Feature; 40] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -131,6 +133,7 @@ impl Feature {
         Feature::Loop,
         Feature::ForEachMapElem,
         Feature::CurrentTaskBtf,
+        Feature::TaskPtRegs,
         Feature::NsPidTgid,
         Feature::Jiffies64,
         Feature::SendSignal,
@@ -176,6 +179,7 @@ impl Feature {
             Feature::Loop => ("loop", Helper, "5.17"),
             Feature::ForEachMapElem => ("for_each_map_elem", Helper, "5.13"),
             Feature::CurrentTaskBtf => ("get_current_task_btf", Helper, "5.11"),
+            Feature::TaskPtRegs => ("task_pt_regs", Helper, "5.15"),
             Feature::NsPidTgid => ("get_ns_current_pid_tgid", Helper, "5.7"),
             Feature::Jiffies64 => ("jiffies64", Helper, "5.5"),
             Feature::SendSignal => ("send_signal", Helper, "5.3"),
@@ -227,6 +231,7 @@ impl Feature {
             // Both came with Linux 5.13.
             Feature::ForEachMapElem | Feature::LargeKeys => helper("for_each_map_elem"),
             Feature::CurrentTaskBtf => helper("get_current_task_btf"),
+            Feature::TaskPtRegs => helper("task_pt_regs"),
             Feature::NsPidTgid => helper("get_ns_current_pid_tgid"),
             Feature::Jiffies64 => helper("jiffies64"),
             Feature::SendSignal => helper("send_signal"),

@@ -190,6 +190,8 @@ pub enum MapKind {
     LruPerCpuHash,
     Array,
     PerCpuArray,
+    /// Keys are a `u32` number of bits, and bytes: the entry with most of these bits counts.
+    LpmTrie,
     RingBuffer,
     /// A perf buffer for every CPU; what is in the map is the run side's.
     PerfEventArray,
@@ -531,6 +533,7 @@ impl MapKind {
             MapKind::PerCpuArray => 6,
             MapKind::LruHash => 9,
             MapKind::LruPerCpuHash => 10,
+            MapKind::LpmTrie => 11,
             MapKind::PerfEventArray => 4,
             MapKind::RingBuffer => 27,
         }

@@ -309,6 +309,7 @@ fn map_text(map: &Map) -> String {
         MapKind::LruPerCpuHash => "lru_percpu_hash",
         MapKind::Array => "array",
         MapKind::PerCpuArray => "percpu_array",
+        MapKind::LpmTrie => "lpm_trie",
         MapKind::RingBuffer => "ringbuf",
         MapKind::PerfEventArray => "perf_event_array",
     };
@@ -325,6 +326,7 @@ fn map_text(map: &Map) -> String {
         | MapKind::LruPerCpuHash
         | MapKind::Array
         | MapKind::PerCpuArray
+        | MapKind::LpmTrie
         | MapKind::PerfEventArray => {
             format!("map {name} {kind} key {key_size} value {value_size} max {max_entries}{flags}")
         }

@@ -57,6 +57,47 @@ pub fn stack_table_limit(name: &str) -> Option<u16> {
 
 const STACK_TABLES: &str = "rt_stacks_";
 
+/// Names of the maps by which programs unwind user stacks; the run side fills the first three
+/// ([`unwind`]).
+///
+/// Pages of rows: how to get from a frame to its caller's.
+pub const UNWIND_ROWS_MAP: &str = "rt_unwind_rows";
+/// Which rows are about which addresses of a process.
+pub const UNWIND_RANGES_MAP: &str = "rt_unwind_code";
+/// The processes that are known.
+pub const UNWIND_PROCESSES_MAP: &str = "rt_unwind_pids";
+/// Processes that should be, or that have code that is not known yet.
+pub const UNWIND_WANTED_MAP: &str = "rt_unwind_want";
+
+/// The layout of these maps.
+pub mod unwind {
+    /// Rows of a page (a power of two). A row has the `u32` distance of its first address from
+    /// the start of the range's file, and a `u32` code (`Step` in `host::dwarf::frames`).
+    pub const PAGE_ROWS: u32 = 1 << PAGE_ROWS_BITS;
+    pub const PAGE_ROWS_BITS: u32 = 13;
+    pub const ROW: u32 = 8;
+
+    /// A key of the ranges: `u32` number of bits, `u32` number of the address space, and the
+    /// address, as a `u64` of which the highest byte comes first.
+    pub const RANGE_KEY: u32 = 16;
+    /// Bits of such a key for a single address.
+    pub const RANGE_KEY_BITS: u32 = 96;
+
+    /// A range: the address (`u64`) from which its rows count; their page (`u32`), the first of
+    /// them in it (`u16`), and how many there are (`u16`).
+    pub const RANGE: u32 = 16;
+
+    /// A process (its id is the key): the `u32` number of its address space, and a `u32` that
+    /// is zero.
+    pub const PROCESS: u32 = 8;
+
+    /// Who is wanted: a process id is the key, the value is a `u64` that is zero.
+    pub const WANTED: u32 = 8;
+
+    /// In place of a frame's address: the frame's caller could not be found.
+    pub const FAILED: u64 = u64::MAX;
+}
+
 /// Name of the perf event array that carries packets, if a script has some.
 pub const PACKETS_MAP: &str = "rt_packets";
 
@@ -102,6 +143,9 @@ pub struct Plan {
     pub time_formats: Vec<String>,
     /// `cgroup_path` filters; a cgroup path value holds an index.
     pub cgroup_filters: Vec<String>,
+    /// Programs unwind user stacks by DWARF ([`unwind`]).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unwinds: bool,
     pub config: Config,
     /// Absent if the object is for one kernel only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -409,6 +453,8 @@ pub enum Action {
     },
     /// One integer field: the exit status.
     Exit,
+    /// Processes are wanted in [`UNWIND_WANTED_MAP`].
+    Unwind,
 }
 
 /// A parsed format string.
@@ -523,6 +569,10 @@ pub enum Cause {
         user: bool,
         limit: u32,
     },
+    /// A stack could not be unwound to its end.
+    Unwind {
+        why: Unwound,
+    },
     /// The frames of a stack could not be kept for the user side.
     StackTable {
         user: bool,
@@ -552,9 +602,22 @@ impl Cause {
             | Cause::IndexOutOfBounds
             | Cause::LoopLimit
             | Cause::StackCut { .. }
+            | Cause::Unwind { .. }
             | Cause::NoChild => 1,
         }
     }
+}
+
+/// Why a stack was not unwound to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwound {
+    /// Nothing is known of the process, so there are no frames.
+    NoTables,
+    /// There is code that nothing is known of.
+    UnknownCode,
+    /// The tables do not say how to go on, or memory could not be read.
+    Failed,
 }
 
 /// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).

@@ -346,7 +346,8 @@ pub struct Needs {
     pub retval: bool,
     /// `func` is used.
     pub func: bool,
-    /// The raw context is used: `ctx`, `reg()`, `kstack`, `ustack`, `override()`.
+    /// The raw context is used: `ctx`, `reg()`, `kstack`, `ustack`, `dw_ustack`,
+    /// `override()`.
     pub raw_context: bool,
     /// Something wants pointers whose type the verifier knows: `path()` and the like.
     pub typed_pointers: bool,

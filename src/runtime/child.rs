@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, ForkResult, Pid, access, execv, fork};
@@ -73,6 +74,8 @@ pub(super) struct Child {
     report: PipeReader,
     /// Whether somebody waited for it, so that its id may be another's.
     reaped: bool,
+    /// Whether it is stopped where its program begins.
+    stopped: bool,
 }
 
 impl Child {
@@ -104,7 +107,7 @@ impl Child {
                 drop((wait, report));
                 let end = sys::pidfd_open(child.as_raw().cast_unsigned()).map_err(io_error)?;
                 let command = command.to_owned();
-                Ok(Child { command, pid: child, end, go: Some(go), report: news, reaped: false })
+                Ok(Child { command, pid: child, end, go: Some(go), report: news, reaped: false, stopped: false })
             }
         }
     }
@@ -135,15 +138,45 @@ impl Child {
             let message = format!("cannot run `{}`: {why}", self.command);
             Error::run(Diagnostic::global(message))
         };
-        let Some(mut go) = self.go.take() else { return Ok(()) };
-        go.write_all(&[1]).map_err(cannot)?;
-        drop(go);
-        let mut errno = [0; 4];
-        match self.report.read(&mut errno) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(cannot(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))),
-            Err(e) => Err(cannot(e)),
+        if std::mem::take(&mut self.stopped) {
+            let gone = |e: nix::Error| cannot(e.into());
+            return ptrace::detach(self.pid, None).map_err(gone);
         }
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        go.write_all(&[GO]).map_err(cannot)?;
+        drop(go);
+        self.executed()
+    }
+
+    /// Waits until the command has taken the child's place.
+    fn executed(&mut self) -> Result<(), Error> {
+        let mut errno = [0; 4];
+        let failure = match self.report.read(&mut errno) {
+            Ok(0) => return Ok(()),
+            Ok(_) => io::Error::from_raw_os_error(i32::from_ne_bytes(errno)),
+            Err(e) => e,
+        };
+        let message = format!("cannot run `{}`: {failure}", self.command);
+        Err(Error::run(Diagnostic::global(message)))
+    }
+
+    /// Lets the child become the command, and stops it where that begins to run: its libraries
+    /// are there then. [`Child::release`] lets it go on.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(super) fn run_to_entry(&mut self) -> Result<(), Error> {
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        let stopped = go.write_all(&[GO_STOPPED]);
+        drop(go);
+        self.executed()?;
+        let pid = self.pid;
+        stopped.and_then(|()| stop_at_entry(pid)).map_err(|e| {
+            let message = format!("cannot stop `{}` where it begins: {e}", self.command);
+            Error::run(Diagnostic::global(message))
+        })?;
+        self.stopped = true;
+        Ok(())
     }
 
     /// Ends the child if it still runs, waits for it, and says how it ended.
@@ -164,6 +197,10 @@ impl Child {
         self.go = None;
         // It is not reaped yet, so the id is still its own.
         let _ = kill(self.pid, Signal::SIGTERM);
+        if std::mem::take(&mut self.stopped) {
+            // It gets the signal when it goes on.
+            let _ = ptrace::detach(self.pid, None);
+        }
         self.reaped = true;
         waitpid(self.pid, None)
     }
@@ -181,6 +218,63 @@ impl Drop for Child {
     }
 }
 
+/// What the child is told when it may go on: just that, or to stop where its program begins.
+const GO: u8 = 1;
+const GO_STOPPED: u8 = 2;
+
+/// Where the program begins, in the auxiliary vector (`AT_ENTRY` of elf.h).
+const AT_ENTRY: u64 = 9;
+
+/// `int3`.
+const BREAKPOINT: i64 = 0xcc;
+
+/// Has a process that just became another program, and is traced, run to where that begins.
+fn stop_at_entry(pid: Pid) -> io::Result<()> {
+    let gone = || io::Error::other("it ended");
+    let trapped = |status| match status {
+        WaitStatus::Stopped(_, Signal::SIGTRAP) => Ok(()),
+        _ => Err(gone()),
+    };
+    trapped(waitpid(pid, None)?)?;
+    if !cfg!(target_arch = "x86_64") {
+        return Ok(());
+    }
+    let vector = std::fs::read(format!("/proc/{pid}/auxv"))?;
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|w| u64::from_ne_bytes(*w));
+    let mut pairs = vector.chunks_exact(16);
+    let entry = pairs.find(|pair| word(pair) == Some(AT_ENTRY));
+    let entry = entry.and_then(|pair| word(pair.get(8..)?));
+    // A program of another size of words has none that we find; it is not unwound anyway.
+    let Some(entry) = entry.filter(|entry| *entry != 0) else { return Ok(()) };
+    let at = entry as ptrace::AddressType;
+    let Ok(code) = ptrace::read(pid, at) else { return Ok(()) };
+    ptrace::write(pid, at, code & !0xff | BREAKPOINT)?;
+    let mut signal = None;
+    loop {
+        ptrace::cont(pid, signal)?;
+        match waitpid(pid, None)? {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => break,
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            _ => return Err(gone()),
+        }
+    }
+    ptrace::write(pid, at, code)?;
+    rewind(pid, entry)
+}
+
+/// Sets where a stopped process goes on.
+#[cfg(target_arch = "x86_64")]
+fn rewind(pid: Pid, to: u64) -> io::Result<()> {
+    let mut registers = ptrace::getregs(pid)?;
+    registers.rip = to;
+    Ok(ptrace::setregs(pid, registers)?)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn rewind(_: Pid, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
 /// The child's side of [`Child::hold`].
 fn become_command(
     path: &CString,
@@ -195,7 +289,12 @@ fn become_command(
     // Rust programs ignore SIGPIPE, and commands would inherit that.
     signals::default_action(Signal::SIGPIPE);
     let ready = !orphan && report.write_all(&[0]).is_ok();
-    if ready && matches!(wait.read(&mut [0]), Ok(1)) {
+    let mut how = [0];
+    if ready && matches!(wait.read(&mut how), Ok(1)) {
+        if how == [GO_STOPPED] {
+            // If it may not be traced, the tool says so.
+            let _ = ptrace::traceme();
+        }
         let Err(errno) = execv(path, words);
         let _ = report.write_all(&(errno as i32).to_ne_bytes());
     }

@@ -79,6 +79,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         Feature::Loop => helper_exists(c::BPF_FUNC_loop),
         Feature::ForEachMapElem => helper_exists(c::BPF_FUNC_for_each_map_elem),
         Feature::CurrentTaskBtf => helper_exists(c::BPF_FUNC_get_current_task_btf),
+        Feature::TaskPtRegs => helper_exists(c::BPF_FUNC_task_pt_regs),
         Feature::NsPidTgid => helper_exists(c::BPF_FUNC_get_ns_current_pid_tgid),
         Feature::Jiffies64 => helper_exists(c::BPF_FUNC_jiffies64),
         Feature::SendSignal => helper_exists(c::BPF_FUNC_send_signal),

@@ -11,7 +11,7 @@ pub mod table;
 use std::io;
 
 use crate::diag::{self, Diagnostic};
-use crate::plan::{Cause, ERRORS, Loss, MAX_ROUNDS, Map, Plan};
+use crate::plan::{Cause, ERRORS, Loss, MAX_ROUNDS, Map, Plan, Unwound};
 use crate::runtime::decode::word;
 use crate::source::Span;
 
@@ -225,6 +225,7 @@ impl Place {
             | Cause::LoopLimit
             | Cause::Stack { .. }
             | Cause::StackCut { .. }
+            | Cause::Unwind { .. }
             | Cause::StackTable { .. } => true,
             Cause::Exit
             | Cause::DeleteMissing { .. }
@@ -271,6 +272,7 @@ impl Place {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("Error reading {name}."), WarningKind::Other)
             }
+            Cause::Unwind { why } => (unwound(*why).to_string(), WarningKind::Other),
             Cause::StackTable { user } => {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("the frames of a {name} could not be kept"), WarningKind::Other)
@@ -303,6 +305,10 @@ impl Place {
             (Cause::Stack { .. } | Cause::StackTable { .. }, _) if error != 0 => {
                 diagnostic.note(error_text(error))
             }
+            (Cause::Unwind { why: Unwound::NoTables }, _) => diagnostic.note(
+                "tables are made when a process is first met; those of `-p`, `-c` and \
+                 `--dwarf-pid` before tracing starts",
+            ),
             (Cause::LoopLimit, _) => diagnostic.note("the kernel makes no more at a time"),
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
@@ -358,8 +364,18 @@ fn map_of(cause: &Cause) -> Option<u32> {
         | Cause::LoopLimit
         | Cause::Stack { .. }
         | Cause::StackCut { .. }
+        | Cause::Unwind { .. }
         | Cause::StackTable { .. }
         | Cause::NoChild => None,
+    }
+}
+
+/// What a stack lacks that was not unwound to its end.
+fn unwound(why: Unwound) -> &'static str {
+    match why {
+        Unwound::NoTables => "a dw_ustack has no frames: no DWARF tables for the process",
+        Unwound::UnknownCode => "a dw_ustack ends at code without DWARF tables",
+        Unwound::Failed => "a dw_ustack ends where the DWARF tables do not say how to go on",
     }
 }
 

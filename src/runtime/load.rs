@@ -43,6 +43,8 @@ pub(super) struct Setup<'a> {
     pub statistics: bool,
     /// Number of CPUs that are online.
     pub cpus: usize,
+    /// Pages of rows for unwinding user stacks.
+    pub unwind_pages: u32,
     /// Finds what a tracing program is for, or says why it cannot.
     pub find_target: &'a dyn Fn(Wanted<'_>) -> Result<Target, String>,
 }
@@ -197,6 +199,7 @@ fn load_once(
     set_kinds(&mut object, plan);
     set_buffer_size(&mut object, plan).map_err(Failure::other)?;
     set_scratch_size(&mut object).map_err(Failure::other)?;
+    set_unwind_pages(&mut object, setup.unwind_pages).map_err(Failure::other)?;
     choose_programs(&mut object, plan, left_out);
     let logs = match (setup.show_verifier, setup.statistics) {
         (true, _) => {
@@ -373,6 +376,16 @@ fn set_scratch_size(object: &mut OpenObject) -> Result<(), Error> {
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     let entries = map.max_entries().saturating_mul(cpus);
     map.set_max_entries(entries).map_err(failed)
+}
+
+/// Gives the map of rows for unwinding its pages.
+fn set_unwind_pages(object: &mut OpenObject, pages: u32) -> Result<(), Error> {
+    let Some(mut map) = object.maps_mut().find(|m| m.name() == plan::UNWIND_ROWS_MAP) else {
+        return Ok(());
+    };
+    map.set_max_entries(pages.max(1)).map_err(|e| {
+        Error::run(Diagnostic::global(format!("cannot make room for unwinding user stacks: {e}")))
+    })
 }
 
 /// Gives the event buffer its size.

@@ -5,7 +5,7 @@
 //! `PERF_RECORD_MMAP2` and kin), as `perf record` has it. That is cheap, needs
 //! no look at processes while they run, and leaves nothing to symbolise late.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -21,6 +21,9 @@ const RING: usize = 256 << 10;
 
 /// Processes that have exited and are remembered.
 const DEAD_KEPT: usize = 2048;
+
+/// Processes that are remembered because they mapped code.
+const CHANGED_KEPT: usize = 1024;
 
 /// Mappings of a process that are remembered.
 const MAPPINGS_KEPT: usize = 1024;
@@ -51,6 +54,8 @@ pub struct Mappings {
     processes: HashMap<u32, Vec<Mapping>>,
     /// Processes that have exited, oldest first.
     dead: VecDeque<u32>,
+    /// Processes that mapped code since somebody asked.
+    changed: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -93,6 +98,12 @@ impl Mappings {
         self.processes.get(&pid)?.iter().rev().find(|m| (m.start..m.end).contains(&address))
     }
 
+    /// Processes that mapped code since the last call.
+    pub(super) fn take_changed(&mut self) -> Vec<u32> {
+        self.catch_up();
+        self.changed.drain().collect()
+    }
+
     /// Takes what the kernel wrote since the last look.
     pub fn catch_up(&mut self) {
         let mut happened = Vec::new();
@@ -109,6 +120,9 @@ impl Mappings {
     fn note(&mut self, what: What) {
         match what {
             What::Mapped { pid, mapping } => {
+                if self.changed.len() < CHANGED_KEPT {
+                    self.changed.insert(pid);
+                }
                 let list = self.processes.entry(pid).or_default();
                 if list.len() < MAPPINGS_KEPT {
                     list.push(mapping);

@@ -37,9 +37,11 @@ pub mod stacks;
 pub mod symbols;
 mod sys;
 mod trial;
+mod unwind;
 pub mod verifier;
 pub mod watch;
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
@@ -60,6 +62,7 @@ use output::Output;
 use poll::{End, Events, Opened, Own, Stop, Watched};
 use scope::Scope;
 use signals::{OwnSignal, Signals};
+use unwind::Unwinding;
 
 /// How to run an object.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +75,8 @@ pub struct Options {
     pub follow: bool,
     /// `--cgroup`, `--container`: where whatever is traced runs.
     pub cgroup: Option<Cgroup>,
+    /// `--dwarf-pid`: more processes whose user stacks are to be unwound by DWARF.
+    pub dwarf_pids: Vec<u32>,
     /// `-c`: a command that becomes that process.
     pub command: Option<String>,
     /// `-q`: does not say how many probes are attached.
@@ -140,7 +145,13 @@ fn run_to_end(
     // Before there are threads, and after the child, which needs it as it was.
     let own = attach::wants_signal(&object.plan).then(own_signal).transpose()?;
     let signals = catch_signals()?;
-    let loaded = load(object, options, host, child.as_ref())?;
+    let mut unwinding = object.plan.unwinds.then(|| unwinding(options, child.as_mut())).transpose()?;
+    let pages = unwinding.as_ref().map_or(0, Unwinding::pages);
+    let loaded = load(object, options, host, child.as_ref(), pages)?;
+    if let Some(unwinding) = &mut unwinding {
+        unwinding.open(&loaded)?;
+    }
+    let unwinding = unwinding.map(RefCell::new);
     let opened = Opened::of(&loaded)?;
     if loaded.plan.names_user_code() {
         output.remember(Mappings::record(options.pid, &host.online_cpus()));
@@ -162,7 +173,7 @@ fn run_to_end(
         Mode::Test => return on_trial(&loaded, &mut events, trial::tests),
         Mode::Bench => return on_trial(&loaded, &mut events, trial::benchmarks),
     }
-    if let Some(child) = &mut child {
+    if let Some(child) = child.as_mut().filter(|_| unwinding.is_none()) {
         child.wait_until_ready()?;
     }
     let measured = options.stats || options.max_overhead.is_some();
@@ -191,6 +202,7 @@ fn run_to_end(
         processes: processes.collect::<Vec<_>>().into(),
         output: options.on_stdout.then(|| stdout.as_fd()),
         too_much: options.max_overhead.is_some().then_some(&too_much),
+        unwinding: unwinding.as_ref(),
     };
     // A child is awaited even if nothing else can happen.
     let live = attached.live || child.is_some() && attached.iterators.is_empty();
@@ -231,6 +243,21 @@ fn run_to_end(
     Ok(status)
 }
 
+/// The tables for unwinding user stacks of the processes that are known before the start.
+fn unwinding(options: &Options, child: Option<&mut Child>) -> Result<Unwinding, Error> {
+    let mut processes: Vec<u32> = options.pid.into_iter().collect();
+    processes.extend(&options.processes);
+    let all = processes.is_empty() && child.is_none();
+    processes.extend(&options.dwarf_pids);
+    if let Some(child) = child {
+        child.wait_until_ready()?;
+        // Its libraries are there when it begins to run itself.
+        child.run_to_entry()?;
+        processes.push(child.pid());
+    }
+    Ok(Unwinding::of(&processes, all))
+}
+
 /// What happens between `begin` and `end` probes if nothing is attached.
 fn on_trial(
     loaded: &Loaded,
@@ -262,6 +289,7 @@ fn load(
     options: &Options,
     host: &Host,
     child: Option<&Child>,
+    unwind_pages: u32,
 ) -> Result<Loaded, Error> {
     let setup = Setup {
         child: child.map(Child::pid),
@@ -271,6 +299,7 @@ fn load(
         show_verifier: options.show_verifier,
         statistics: options.verbose,
         cpus: host.online_cpus().len(),
+        unwind_pages,
         find_target: &|wanted| btf_target::find(host, wanted),
     };
     load::load(object, &setup)
@@ -378,6 +407,7 @@ mod tests {
             time_formats: vec![],
             portable: None,
             cgroup_filters: vec![],
+            unwinds: false,
             config: Config {
                 max_cat_bytes: 10240,
                 max_probes: 1024,

@@ -28,6 +28,11 @@ pub trait Names {
     /// Takes what was recorded meanwhile.
     fn catch_up(&mut self) {}
 
+    /// Processes that mapped code since the last call, as far as that is recorded.
+    fn changed_processes(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// The name of a user; empty if unknown.
     fn user(&mut self, uid: u64) -> &str;
 
@@ -88,6 +93,10 @@ impl Names for Machine {
 
     fn catch_up(&mut self) {
         self.symbols.catch_up();
+    }
+
+    fn changed_processes(&mut self) -> Vec<u32> {
+        self.symbols.changed_processes()
     }
 
     fn user(&mut self, uid: u64) -> &str {

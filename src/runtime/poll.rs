@@ -20,6 +20,7 @@ use super::packets::Packets;
 use super::relay::{Chunk, Relay};
 use super::ring::Ring;
 use super::signals::OwnSignal;
+use super::unwind::Unwinding;
 use crate::diag::Diagnostic;
 use crate::plan::{self, Action, Plan};
 use crate::source::Span;
@@ -95,6 +96,8 @@ pub(super) struct Watched<'a> {
     pub processes: RefCell<Vec<BorrowedFd<'a>>>,
     /// The output, if its other end may go away.
     pub output: Option<BorrowedFd<'a>>,
+    /// The tables for unwinding user stacks.
+    pub unwinding: Option<&'a RefCell<Unwinding>>,
     /// Asks whether the programs cost too much, and what to say then; the run ends.
     pub too_much: Option<&'a dyn Fn() -> Option<Diagnostic>>,
 }
@@ -230,6 +233,12 @@ impl<'s, 'o> Events<'s, 'o> {
             let taken = self.take(if self.relay.is_some() { BATCH } else { BURST })?;
             if taken == Taken::Some {
                 self.start_relay();
+            }
+            if let Some(unwinding) = watched.unwinding {
+                let changed = self.output.changed_processes();
+                if let Some(warning) = unwinding.borrow_mut().serve(&changed) {
+                    self.output.diagnostic(&warning)?;
+                }
             }
             if taken == Taken::Exit {
                 return Ok(End::Exit);

@@ -118,6 +118,11 @@ impl Symbols {
         self.mappings.catch_up();
     }
 
+    /// Processes that mapped code since the last call, as far as that is recorded.
+    pub fn changed_processes(&mut self) -> Vec<u32> {
+        self.mappings.take_changed()
+    }
+
     /// Looks up many addresses at once, which is much cheaper than one by one.
     pub fn prepare(&mut self, place: Place, addresses: &mut dyn Iterator<Item = u64>) {
         let known = match place {

@@ -71,6 +71,8 @@ pub(super) struct CheckedTree {
     pub named: Vec<builtins::Named>,
     /// What is looked up where an object is loaded.
     pub lookups: Vec<Lookup>,
+    /// Limits of the user stacks to be unwound by DWARF.
+    pub unwinds: Vec<u32>,
 }
 
 /// Working state of the checker.
@@ -96,6 +98,7 @@ pub struct Checker<'a> {
     /// `strftime` formats and `cgroup_path` filters, by index.
     pub(crate) time_formats: Vec<String>,
     pub(crate) cgroup_filters: Vec<String>,
+    pub(crate) unwinds: Vec<u32>,
     /// Named parameters that the script asks for.
     pub(crate) named: Vec<builtins::Named>,
     /// What is looked up where an object is loaded.
@@ -158,6 +161,7 @@ pub(super) fn check<'a>(
         changed: false,
         time_formats: Vec::new(),
         cgroup_filters: Vec::new(),
+        unwinds: Vec::new(),
         named: Vec::new(),
         lookups: Vec::new(),
         functions: Vec::new(),
@@ -227,6 +231,7 @@ pub(super) fn check<'a>(
         cgroup_filters: checker.cgroup_filters,
         named: checker.named,
         lookups: checker.lookups,
+        unwinds: checker.unwinds,
     };
     (tree, checker.diags)
 }

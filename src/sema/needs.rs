@@ -67,7 +67,7 @@ fn word(name: &str, needs: &mut Needs) {
             needs.func = true;
             needs.probe_name = true;
         }
-        "ctx" | "reg" | "kstack" | "ustack" | "override" => needs.raw_context = true,
+        "ctx" | "reg" | "kstack" | "ustack" | "dw_ustack" | "override" => needs.raw_context = true,
         "path" | "skboutput" | "socket_cookie" => needs.typed_pointers = true,
         _ => {
             let digits = name.strip_prefix("arg").unwrap_or("");

@@ -258,6 +258,8 @@ pub enum Detail {
     Numbers(Vec<i64>),
     Stack {
         user: bool,
+        /// By DWARF instead of frame pointers.
+        dwarf: bool,
         mode: StackMode,
         limit: u32,
     },

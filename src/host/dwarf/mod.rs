@@ -2,6 +2,7 @@
 //! lines. Read when asked for, and only the part that is asked for. The only
 //! files that know gimli.
 
+pub mod frames;
 mod functions;
 mod lines;
 mod types;

@@ -120,6 +120,8 @@ fn check_map(map: &Map) -> Result<(), String> {
         // It has an entry for each CPU of the machine that loads it.
         MapKind::PerfEventArray => key == 4 && value == 4 && entries == 0,
         MapKind::Array | MapKind::PerCpuArray => key == 4 && value > 0 && entries > 0,
+        // `BPF_F_NO_PREALLOC` is a must.
+        MapKind::LpmTrie => key > 4 && value > 0 && entries > 0 && map.flags == 1,
         MapKind::Hash | MapKind::LruHash | MapKind::PerCpuHash | MapKind::LruPerCpuHash => {
             key > 0 && value > 0 && entries > 0
         }
@@ -528,6 +530,7 @@ fn sizes(helper: Helper) -> bool {
         | Helper::GetCurrentUidGid
         | Helper::GetCurrentTask
         | Helper::GetCurrentTaskBtf
+        | Helper::TaskPtRegs
         | Helper::GetCurrentCgroupId
         | Helper::GetCurrentAncestorCgroupId
         | Helper::GetSmpProcessorId

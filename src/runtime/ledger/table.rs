@@ -6,7 +6,7 @@
 //! user side itself had to leave out.
 
 use super::{Ledger, Place, error_text};
-use crate::plan::{Cause, MAX_ROUNDS};
+use crate::plan::{Cause, MAX_ROUNDS, Unwound};
 use crate::source::Span;
 
 /// A row: so much of one thing is missing.
@@ -130,6 +130,19 @@ impl Place {
             Cause::StackCut { user, limit } => {
                 let message = format!("{} cut: there may be more than {limit} frames", stack(user));
                 ("stack_cut", message, None)
+            }
+            Cause::Unwind { why: Unwound::NoTables } => {
+                let message = "values of dw_ustack: no DWARF tables for the process".to_owned();
+                let help = "name it by `-p`, `-c` or `--dwarf-pid`".to_owned();
+                ("no_unwind_tables", message, Some(help))
+            }
+            Cause::Unwind { why: Unwound::UnknownCode } => {
+                let message = "dw_ustack cut: code without DWARF tables".to_owned();
+                ("unwind_unknown_code", message, None)
+            }
+            Cause::Unwind { why: Unwound::Failed } => {
+                let message = "dw_ustack cut: the DWARF tables do not say how to go on".to_owned();
+                ("unwind_failed", message, None)
             }
             Cause::StackTable { user } => {
                 let message = format!("frames of {}: the table of stacks is full", stack(user));

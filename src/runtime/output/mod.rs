@@ -214,6 +214,11 @@ impl Output {
         self.cx.names.remember(mappings);
     }
 
+    /// Processes that mapped code since the last call, as far as that is recorded.
+    pub fn changed_processes(&mut self) -> Vec<u32> {
+        self.cx.names.changed_processes()
+    }
+
     /// Does what an event record asks for. Gives the exit status if it asks
     /// to end the run.
     ///
@@ -308,6 +313,8 @@ impl Output {
             Action::Time { format } => self.time(format)?,
             Action::Join { separator } => self.join(separator, values)?,
             Action::Packet { file } => self.packet(file, record)?,
+            // The run side is awake now, which is all.
+            Action::Unwind => {}
             Action::Exit => {
                 let status = match values.first() {
                     Some(Value::Int(n)) => n.bits(),

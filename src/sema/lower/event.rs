@@ -5,6 +5,7 @@ use crate::ir::{self, Arg, BinaryOp, Expr, Helper, LocalId, Place, StmtKind};
 use crate::plan::{self, Action, Cause, EVENT_HEADER};
 use crate::sema::layout;
 use crate::sema::tree::{self, ExprKind};
+use crate::source::Span;
 use crate::types::{Space, Type};
 
 /// `BPF_F_CURRENT_CPU` of linux/bpf.h: the buffer of this CPU.
@@ -111,6 +112,22 @@ impl Lower<'_> {
         ];
         let result = self.call(Helper::SkbOutput, args);
         self.spill("sent", result)
+    }
+
+    /// Sends an event that only wakes the run side; `lost` runs if there is no room for it.
+    pub(crate) fn wake(&mut self, action: Action, lost: impl FnOnce(&mut Self)) {
+        if self.shared.pinned {
+            return;
+        }
+        let (span, size) = (Span::default(), EVENT_HEADER);
+        let id = self.event_id(plan::Event { span, action, fields: vec![], size, stamp: None });
+        let record = self.ptr();
+        let body = self.block(|l| {
+            let value = Expr::Const(i64::from(id));
+            l.emit(StmtKind::Store { to: Place::ptr(record), size: 8, value });
+        });
+        let lost = self.block(lost);
+        self.emit(StmtKind::Event { map: super::map::EVENTS, size, record, body, lost });
     }
 
     fn send(&mut self, action: Action, parts: &[Part]) {

@@ -20,6 +20,7 @@ mod search;
 mod stack;
 mod statement;
 pub(crate) mod typed;
+pub(crate) mod unwind;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     /// Functions so far, and their ids by the checker's.
     pub functions: Vec<ir::Program>,
     pub foreign: Vec<ir::Foreign>,
+    /// Functions that unwind user stacks, by the limit of frames.
+    pub unwinders: Vec<(u32, ir::FunctionId)>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
     /// What they take.
     function_params: HashMap<tree::FunctionId, Vec<Type>>,
@@ -188,6 +191,7 @@ pub(super) fn lower(
         pinned: checked.probes.iter().any(|p| iterate::is_pinned(&p.instance)),
         functions: Vec::new(),
         foreign: std::mem::take(&mut checked.foreign),
+        unwinders: Vec::new(),
         function_ids: HashMap::new(),
         function_params: HashMap::new(),
         function_depths: HashMap::new(),
@@ -198,6 +202,7 @@ pub(super) fn lower(
     shared.internal_maps(host, config);
     let atomic = aggregate::atomic_maps(&checked);
     shared.script_maps(&checked.maps, &atomic, host, config);
+    let forget = unwind::prepare(&mut shared, &checked.unwinds, host, options, config);
     for (id, function) in &checked.functions {
         let (lowered, depth, about_tasks) =
             program::lower_function(&mut shared, function, host, options, config);
@@ -207,7 +212,7 @@ pub(super) fn lower(
         shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
         shared.functions.push(lowered);
     }
-    let mut lowered: Vec<(ir::Program, plan::Program)> = Vec::new();
+    let mut lowered: Vec<(ir::Program, plan::Program)> = Vec::from_iter(forget);
     for probe in &checked.probes {
         let pair = program::lower(&mut shared, probe, host, options, config);
         program::add(&mut lowered, pair);
@@ -245,6 +250,7 @@ pub(super) fn lower(
         params: shared.params.clone(),
         time_formats: checked.time_formats,
         cgroup_filters: checked.cgroup_filters,
+        unwinds: !checked.unwinds.is_empty(),
         config: plan::Config {
             max_cat_bytes: config.max_cat_bytes,
             max_probes: config.max_probes,

@@ -31,7 +31,7 @@ const SPREAD: i64 = 0x9e37_79b9_7f4a_7c15_u64.cast_signed();
 
 /// Frames that kernels take at most, unless told otherwise
 /// (`PERF_MAX_STACK_DEPTH`, linux/perf_event.h).
-const MOST_FRAMES: u32 = 127;
+pub(super) const MOST_FRAMES: u32 = 127;
 
 /// A stack as its value holds it.
 pub(crate) struct Taken {
@@ -39,6 +39,11 @@ pub(crate) struct Taken {
     pub count: Expr,
     /// The key in the table.
     pub id: Expr,
+}
+
+/// All bits above those that a word differs in.
+pub(super) fn mixed(word: Expr) -> Expr {
+    Expr::binary(B::Mul, word, Expr::Const(SPREAD))
 }
 
 impl Lower<'_> {
@@ -91,8 +96,7 @@ impl Lower<'_> {
             l.when(done, |l| l.emit(StmtKind::Break));
             let frame = frames.indexed(Expr::Local(i), 8, limit);
             let mixed = Expr::binary(B::Xor, Expr::Local(id), Expr::load(frame, 8, false));
-            let spread = Expr::binary(B::Mul, mixed, Expr::Const(SPREAD));
-            l.set(id, spread);
+            l.set(id, self::mixed(mixed));
             let high = Expr::binary(B::LShr, Expr::Local(id), Expr::Const(29));
             l.set(id, Expr::binary(B::Xor, Expr::Local(id), high));
         });
@@ -117,7 +121,7 @@ impl Lower<'_> {
     }
 
     /// The table for stacks of at most `limit` frames.
-    fn stack_table(&mut self, limit: u32) -> MapId {
+    pub(super) fn stack_table(&mut self, limit: u32) -> MapId {
         let name = plan::stack_table(limit);
         if let Some(at) = self.shared.maps.iter().position(|m| m.name == name) {
             return MapId(super::index(at));
