@@ -29,7 +29,7 @@ pub fn text(host: &Host) -> String {
         "  libdw (DWARF support): yes".to_string(),
         "  libsystemd (systemd notify support): yes".to_string(),
         "  blazesym (advanced symbolization): yes".to_string(),
-        "  dwunwind (DWARF stack unwinding): no".to_string(),
+        "  dwunwind (DWARF stack unwinding): yes".to_string(),
     ];
     section(&mut out, "Build", &build);
     for (title, group) in [

@@ -322,12 +322,7 @@ fn stack(c: &mut Checker<'_>, call: &Call<'_>, user: bool) -> tree::Expr {
 }
 
 /// `kstack` and `ustack`: mode and limit in any order, both optional; and `dwarf`.
-fn stack_by(
-    c: &mut Checker<'_>,
-    call: &Call<'_>,
-    user: bool,
-    mut dwarf: bool,
-) -> tree::Expr {
+fn stack_by(c: &mut Checker<'_>, call: &Call<'_>, user: bool, mut dwarf: bool) -> tree::Expr {
     if !c.instance.context.stacks {
         let reason = "no code was interrupted here".to_string();
         return c.unavailable(call.builtin.name, reason, call.span);

@@ -107,7 +107,15 @@ impl Child {
                 drop((wait, report));
                 let end = sys::pidfd_open(child.as_raw().cast_unsigned()).map_err(io_error)?;
                 let command = command.to_owned();
-                Ok(Child { command, pid: child, end, go: Some(go), report: news, reaped: false, stopped: false })
+                Ok(Child {
+                    command,
+                    pid: child,
+                    end,
+                    go: Some(go),
+                    report: news,
+                    reaped: false,
+                    stopped: false,
+                })
             }
         }
     }

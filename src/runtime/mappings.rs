@@ -154,7 +154,7 @@ impl Mappings {
     }
 
     /// What a process has mapped already.
-    fn read(&mut self, pid: u32) {
+    pub(super) fn read(&mut self, pid: u32) {
         let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         self.processes.insert(pid, Mapping::of_lines(&text));
     }

@@ -145,7 +145,8 @@ fn run_to_end(
     // Before there are threads, and after the child, which needs it as it was.
     let own = attach::wants_signal(&object.plan).then(own_signal).transpose()?;
     let signals = catch_signals()?;
-    let mut unwinding = object.plan.unwinds.then(|| unwinding(options, child.as_mut())).transpose()?;
+    let mut unwinding =
+        object.plan.unwinds.then(|| unwinding(options, child.as_mut())).transpose()?;
     let pages = unwinding.as_ref().map_or(0, Unwinding::pages);
     let loaded = load(object, options, host, child.as_ref(), pages)?;
     if let Some(unwinding) = &mut unwinding {
@@ -154,7 +155,15 @@ fn run_to_end(
     let unwinding = unwinding.map(RefCell::new);
     let opened = Opened::of(&loaded)?;
     if loaded.plan.names_user_code() {
-        output.remember(Mappings::record(options.pid, &host.online_cpus()));
+        let mut mappings = Mappings::record(options.pid, &host.online_cpus());
+        // One that has become its command already.
+        for pid in child.iter().filter(|_| unwinding.is_some()).map(Child::pid) {
+            mappings.read(pid);
+        }
+        for pid in options.processes.iter().chain(&options.dwarf_pids) {
+            mappings.read(*pid);
+        }
+        output.remember(mappings);
     }
     output.stacks(loaded.stacks()?);
     let mut events = Events::open(&loaded.plan, &opened, output)?;

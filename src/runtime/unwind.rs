@@ -307,7 +307,6 @@ impl Unwinding {
         self.maps.as_ref().is_none_or(|maps| exists(&maps.processes, &pid.to_ne_bytes()))
     }
 
-
     fn forget(&mut self, pid: u32) {
         let Some(process) = self.processes.remove(&pid) else { return };
         if let Some(maps) = &self.maps {
@@ -543,7 +542,12 @@ fn update(map: &OwnedFd, key: &[u8], value: &[u8]) -> bool {
     // SAFETY: key and value have the sizes of the map, which the plan names, and live until the
     // call returns.
     let status = unsafe {
-        libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), key.as_ptr().cast(), value.as_ptr().cast(), 0)
+        libbpf_sys::bpf_map_update_elem(
+            map.as_raw_fd(),
+            key.as_ptr().cast(),
+            value.as_ptr().cast(),
+            0,
+        )
     };
     status == 0
 }

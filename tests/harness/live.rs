@@ -9,8 +9,8 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed};
@@ -30,8 +30,31 @@ pub(crate) const SLOWNESS: &str = "RTRACE_TIME_SCALE";
 /// Seconds that a case may take, on a machine of its own, unless it says otherwise.
 const SECONDS: u64 = 6;
 
-/// Stands for the path of the shared library that has markers.
-const LIBRARY: &str = "{library}";
+/// Something that `cc` makes.
+struct Made {
+    /// What stands for its path in headers.
+    word: &'static str,
+    source: &'static str,
+    name: &'static str,
+    flags: &'static [&'static str],
+}
+
+const MADE: [Made; 2] = [
+    // A shared library that has markers.
+    Made {
+        word: "{library}",
+        source: "library.c",
+        name: "librt-markers.so",
+        flags: &["-O2", "-g", "-fPIC", "-shared"],
+    },
+    // A program without frame pointers.
+    Made {
+        word: "{frames}",
+        source: "frames.c",
+        name: "rt-frames",
+        flags: &["-O2", "-fomit-frame-pointer", "-pthread", "-ldl"],
+    },
+];
 
 /// Stands for the path of the program of Go.
 const GO: &str = "{go}";
@@ -198,8 +221,10 @@ impl Plan {
         };
         let mut stop = None;
         for Header { key, mut value } in case.headers()? {
-            if value.contains(LIBRARY) {
-                value = value.replace(LIBRARY, library()?);
+            for made in &MADE {
+                if value.contains(made.word) {
+                    value = value.replace(made.word, &self::made(made)?);
+                }
             }
             if value.contains(GO) {
                 value = value.replace(GO, go()?);
@@ -512,22 +537,17 @@ pub(crate) fn clean_environment(command: &mut Command) {
         .env("RUST_BACKTRACE", "1");
 }
 
-/// The shared library with markers, `tests/workload/library.c`, built when it is first asked for;
-/// by the C compiler, since cargo builds none of that kind for tests.
-fn library() -> Result<&'static str, String> {
-    static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
-    let compiler = || {
-        let mut command = Command::new("cc");
-        command.args(["-O2", "-g", "-fPIC", "-shared"]);
-        command
-    };
-    BUILT
-        .get_or_init(|| built("tests/workload/library.c", "librt-markers.so", compiler()))
-        .as_deref()
-        .map_err(Clone::clone)
+/// What `cc` makes of a source in `tests/workload`; cargo builds none of that kind for tests.
+fn made(made: &Made) -> Result<String, String> {
+    // Of several tests that ask at the same time, one builds.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut compiler = Command::new("cc");
+    compiler.args(made.flags);
+    built(&format!("tests/workload/{}", made.source), made.name, compiler)
 }
 
-/// The program of Go, `tests/workload/returns.go`, likewise.
+/// The program of Go, `tests/workload/returns.go`, built when it is first asked for.
 fn go() -> Result<&'static str, String> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
     let compiler = || {

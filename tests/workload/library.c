@@ -75,3 +75,11 @@ int rt_library(int i) {
     }
     return i;
 }
+
+/* For stacks through a library that is loaded late. */
+__attribute__((noinline)) void rt_call_back(void (*function)(int), int n) {
+    volatile long room[20];
+    room[n] = n;
+    function(n);
+    sum += (int)room[n];
+}

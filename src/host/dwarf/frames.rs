@@ -90,8 +90,7 @@ const MOST_WORDS: i32 = 1 << 20;
 
 impl Step {
     /// What functions do that keep frame pointers, once they run.
-    pub const FRAME_POINTER: Step =
-        Step::Plain { from: From::Rbp, offset: 16, rbp: Rbp::Below(2) };
+    pub const FRAME_POINTER: Step = Step::Plain { from: From::Rbp, offset: 16, rbp: Rbp::Below(2) };
 
     /// The word that programs read.
     pub fn code(self) -> u32 {
@@ -343,15 +342,13 @@ where
                 _ => Step::Unknown,
             }
         }
-        (RegisterRule::Offset(-8), CfaRule::Expression(cfa)) => {
-            match (place(section, cfa), rbp) {
-                (Some((X86_64::RBP, offset, true)), Some(rbp)) => match words(offset) {
-                    Some(offset) => Step::Kept { offset, rbp },
-                    None => Step::Unknown,
-                },
-                _ => Step::Unknown,
-            }
-        }
+        (RegisterRule::Offset(-8), CfaRule::Expression(cfa)) => match (place(section, cfa), rbp) {
+            (Some((X86_64::RBP, offset, true)), Some(rbp)) => match words(offset) {
+                Some(offset) => Step::Kept { offset, rbp },
+                None => Step::Unknown,
+            },
+            _ => Step::Unknown,
+        },
         _ => Step::Unknown,
     }
 }
@@ -449,7 +446,8 @@ mod tests {
     #[test]
     fn the_c_library_says_what_signals_do() {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("a list");
-        let libc = maps.lines().find_map(|l| l.split_whitespace().last().filter(|p| p.contains("/libc")));
+        let libc =
+            maps.lines().find_map(|l| l.split_whitespace().last().filter(|p| p.contains("/libc")));
         let Some(libc) = libc else { return };
         let frames = Frames::of_file(Path::new(libc)).expect("it has a table");
         assert!(frames.rows.iter().any(|row| row.step == Step::Signal));

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::guard;
-use crate::plan::{Map, MapValue};
+use crate::plan::{Map, MapValue, unwind};
 use crate::runtime::decode::{Number, Stack, Value};
 use crate::runtime::maps::{Entry, MapData, Merged};
 use crate::runtime::names::Names;
@@ -220,9 +220,14 @@ fn stack(out: &mut Vec<u8>, stack: Stack, cx: &mut Context) {
         return;
     };
     if matches!(stack.mode, StackMode::Bpftrace | StackMode::Perf) {
-        cx.names.prepare(place, &mut frames.iter().copied());
+        let mut known = frames.iter().copied().filter(|address| *address != unwind::FAILED);
+        cx.names.prepare(place, &mut known);
     }
     for address in frames.iter().copied() {
+        if stack.user && address == unwind::FAILED {
+            unwind_failure(out, stack.mode);
+            continue;
+        }
         match stack.mode {
             StackMode::Bpftrace => frame(out, place, address, cx),
             StackMode::Perf => perf_frame(out, place, address, cx),
@@ -242,6 +247,16 @@ fn stack(out: &mut Vec<u8>, stack: Stack, cx: &mut Context) {
             }
         }
     }
+}
+
+/// Where the caller of a frame could not be found.
+fn unwind_failure(out: &mut Vec<u8>, mode: StackMode) {
+    out.extend_from_slice(match mode {
+        StackMode::Bpftrace => b"        ",
+        StackMode::Perf => b"\t",
+        StackMode::Raw | StackMode::BuildId => b"",
+    });
+    out.extend_from_slice(b"<unwind failure>\n");
 }
 
 fn frame(out: &mut Vec<u8>, place: Place, address: u64, cx: &mut Context) {

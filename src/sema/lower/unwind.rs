@@ -195,9 +195,7 @@ impl Shared {
         self.maps.push(match name {
             // The run side says how many pages there are.
             plan::UNWIND_ROWS_MAP => map(MapKind::Array, 4, PAGE_ROWS * ROW, 1, 0),
-            plan::UNWIND_RANGES_MAP => {
-                map(MapKind::LpmTrie, RANGE_KEY, RANGE, RANGES, NO_PREALLOC)
-            }
+            plan::UNWIND_RANGES_MAP => map(MapKind::LpmTrie, RANGE_KEY, RANGE, RANGES, NO_PREALLOC),
             plan::UNWIND_PROCESSES_MAP if dynamic => {
                 map(MapKind::Hash, 4, PROCESS, PROCESSES, NO_PREALLOC)
             }
@@ -384,8 +382,7 @@ impl Lower<'_> {
             // Where it ends too early, that is to be seen.
             let fails = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(FAILS));
             let unknown = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(UNKNOWN_CODE));
-            let room =
-                Expr::binary(B::ULt, Expr::Local(w.count), Expr::Const(i64::from(limit)));
+            let room = Expr::binary(B::ULt, Expr::Local(w.count), Expr::Const(i64::from(limit)));
             let marked = Expr::binary(B::And, Expr::binary(B::Or, fails, unknown), room);
             l.when(marked, |l| {
                 l.add_frame(w, &frames, limit, Expr::Const(FAILED.cast_signed()));

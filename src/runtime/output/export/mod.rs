@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::text::{self, Context};
 use super::{Error, guard};
-use crate::plan::{MapValue, Plan};
+use crate::plan::{MapValue, Plan, unwind};
 use crate::runtime::decode::{Number, Stack, Value};
 use crate::runtime::maps::{Entry, MapData, Merged};
 use crate::runtime::symbols::{Code, Place};
@@ -218,9 +218,14 @@ fn frames(stack: Stack, cx: &mut Context) -> Vec<Frame> {
     let Some(addresses) = cx.stacks.frames(&stack) else {
         return vec![plain("[frames lost]".into(), 0)];
     };
-    cx.names.prepare(place, &mut addresses.iter().copied());
+    let failed = |address: u64| stack.user && address == unwind::FAILED;
+    cx.names.prepare(place, &mut addresses.iter().copied().filter(|a| !failed(*a)));
     let mut found = Vec::new();
     for address in addresses.iter().copied() {
+        if failed(address) {
+            found.push(plain("<unwind failure>".into(), 0));
+            continue;
+        }
         let Some(symbol) = cx.names.symbol(place, address) else {
             found.push(plain("[unknown]".into(), address));
             continue;
