@@ -4,8 +4,7 @@
 //!
 //! That is a function of its own, which the kernel verifies once, whoever calls
 //! it: one for each limit of frames. It gives the stack's key in the table of
-//! stacks, whose low bits are the number of frames, and counts by itself what
-//! goes wrong, in the cells of the statement that calls it.
+//! stacks, whose low bits are the number of frames and what went wrong.
 
 use super::map::NO_PREALLOC;
 use super::program::start;
@@ -36,8 +35,8 @@ use crate::types::{Space, Type};
 /// Frames that a kernel without `bpf_loop` can go through: its verifier follows each.
 pub(crate) const WALKED_FRAMES: u32 = 127;
 
-/// Bits of a stack's key that say how many frames it has.
-const COUNT_BITS: i64 = 11;
+/// Bits of a stack's key, behind those of its number of frames, that say what became of it.
+const HOW_BITS: u32 = 3;
 
 /// Processes that are known at a time; and if all of the map's memory is taken at once.
 const PROCESSES: u32 = 1 << 16;
@@ -60,22 +59,19 @@ const REGISTERS_SIZE: u32 = 168;
 /// `__USER_CS` of arch/x86/include/asm/segment.h: 64-bit user code.
 const USER_CS: i64 = 0x33;
 
-/// What becomes of a stack, beside [`DONE`]: numbers of a statement's cells, from 1.
+/// What becomes of a stack.
 const DONE: i64 = 0;
 const CUT: i64 = 1;
 const FAILS: i64 = 2;
 const UNKNOWN_CODE: i64 = 3;
 const NO_TABLES: i64 = 4;
 const NOT_KEPT: i64 = 5;
-const NOT_TAKEN: i64 = 6;
 
 /// The words of a function while it unwinds.
 struct Words {
     ip: LocalId,
     sp: LocalId,
     bp: LocalId,
-    /// Index of the first cell of the statement that asks.
-    site: LocalId,
     count: LocalId,
     hash: LocalId,
     /// 1 if `ip` is behind the call that is going on.
@@ -85,6 +81,15 @@ struct Words {
     space: LocalId,
     /// The code of the row that was found.
     code: LocalId,
+}
+
+/// Bits of a stack's key that say how many frames it has.
+fn count_bits(limit: u32) -> u32 {
+    limit.max(1).ilog2() + 1
+}
+
+fn mask(bits: u32) -> i64 {
+    (1 << bits) - 1
 }
 
 /// Makes the functions for these limits, and the program that keeps what is known of processes
@@ -116,13 +121,13 @@ fn unwinder(
     config: &Config,
 ) -> ir::Program {
     let mut instance = crate::sema::function::instance();
-    instance.kind = ProgramKind::Function { params: 4 };
+    instance.kind = ProgramKind::Function { params: 3 };
     let probe = without_body(instance);
     let mut l = start(shared, &probe, host, options, config);
-    let [ip, sp, bp, site] = ["ip", "sp", "bp", "site"].map(|name| l.local(name));
+    let [ip, sp, bp] = ["ip", "sp", "bp"].map(|name| l.local(name));
     let [count, hash, back, how, space, code] =
         ["count", "hash", "back", "how", "space", "code"].map(|name| l.local(name));
-    let words = Words { ip, sp, bp, site, count, hash, back, how, space, code };
+    let words = Words { ip, sp, bp, count, hash, back, how, space, code };
     let body = l.block(|l| l.unwind(&words, limit));
     ir::Program {
         name: format!("rt_unwind_{limit}"),
@@ -204,25 +209,6 @@ impl Shared {
         });
         MapId(index(self.maps.len() - 1))
     }
-
-    /// The cells in which a statement counts what becomes of its stacks: the first of them.
-    fn unwind_site(&mut self, span: Span, limit: u32) -> u32 {
-        let unwound = |why| Cause::Unwind { why };
-        let cells = [
-            (Cause::StackCut { user: true, limit }, true),
-            (unwound(Unwound::Failed), true),
-            (unwound(Unwound::UnknownCode), true),
-            (unwound(Unwound::NoTables), false),
-            (Cause::StackTable { user: true }, false),
-            (Cause::Stack { user: true }, false),
-        ];
-        let cells = cells.map(|(cause, quiet)| plan::Loss { span, cause, quiet });
-        let known = self.losses.windows(cells.len()).position(|w| w == cells);
-        index(known.unwrap_or_else(|| {
-            self.losses.extend(cells);
-            self.losses.len() - usize::try_from(NOT_TAKEN).unwrap_or(0)
-        }))
-    }
 }
 
 impl Lower<'_> {
@@ -234,15 +220,21 @@ impl Lower<'_> {
         let depth = if self.host.has(Feature::Loop) { 2 } else { 1 };
         self.calls(depth);
         let [ip, sp, bp] = self.user_registers();
-        let site = self.shared.unwind_site(self.span, limit);
-        let args = vec![ip, sp, bp, Expr::Const(i64::from(site))];
+        let args = vec![ip, sp, bp];
         let taken = self.spill("taken", Expr::CallFunction { function, args });
-        // No room for its frames while it worked.
-        let nothing = Expr::binary(B::Eq, taken.clone(), Expr::Const(0));
-        self.when(nothing, |l| l.loss(Cause::Stack { user: true }, None));
-        let mask = Expr::Const((1 << COUNT_BITS) - 1);
-        let count = Expr::binary(B::And, taken.clone(), mask);
+        let count = Expr::binary(B::And, taken.clone(), Expr::Const(mask(count_bits(limit))));
         let count = self.spill("count", count);
+        let how = Expr::binary(B::LShr, taken.clone(), Expr::Const(count_bits(limit).into()));
+        let how = Expr::binary(B::And, how, Expr::Const(mask(HOW_BITS)));
+        let how = self.spill("how", how);
+        let lost = Expr::binary(B::Ne, how.clone(), Expr::Const(DONE));
+        let nothing = Expr::binary(B::Eq, taken.clone(), Expr::Const(0));
+        self.either(
+            lost,
+            |l| l.count_unwound(&how, limit),
+            // No room for its frames while it worked.
+            |l| l.when(nothing, |l| l.loss(Cause::Stack { user: true }, None)),
+        );
         // All stacks without frames are the same.
         let some = Expr::binary(B::Ne, count.clone(), Expr::Const(0));
         let id = Expr::Select {
@@ -252,6 +244,24 @@ impl Lower<'_> {
         };
         let id = self.spill("stack", id);
         Taken { count, id }
+    }
+
+    /// Counts what became of a stack that lacks something.
+    fn count_unwound(&mut self, how: &Expr, limit: u32) {
+        let unwound = |why| Cause::Unwind { why };
+        for (code, cause, quiet) in [
+            (CUT, Cause::StackCut { user: true, limit }, true),
+            (FAILS, unwound(Unwound::Failed), true),
+            (UNKNOWN_CODE, unwound(Unwound::UnknownCode), true),
+            (NO_TABLES, unwound(Unwound::NoTables), false),
+            (NOT_KEPT, Cause::StackTable { user: true }, false),
+        ] {
+            let is = Expr::binary(B::Eq, how.clone(), Expr::Const(code));
+            self.when(is, |l| match quiet {
+                true => l.quiet_loss(cause, None),
+                false => l.loss(cause, None),
+            });
+        }
     }
 
     /// Where the user code of the current thread is: `ip`, `sp` and `bp`; zeroes if there is none.
@@ -388,7 +398,11 @@ impl Lower<'_> {
                 l.add_frame(w, &frames, limit, Expr::Const(FAILED.cast_signed()));
             });
         });
-        self.count_unwound(w, limit);
+        if limit < super::stack::MOST_FRAMES {
+            // Who asks for fewer frames does not miss the others.
+            let cut = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(CUT));
+            self.when(cut, |l| l.set(w.how, Expr::Const(DONE)));
+        }
         self.want(w, &key);
         self.keep_unwound(w, &frames, limit);
     }
@@ -564,33 +578,6 @@ impl Lower<'_> {
         self.when(failed, |l| l.end_with(w, FAILS));
     }
 
-    /// Counts what became of a stack in the statement's cell for that.
-    fn count_unwound(&mut self, w: &Words, limit: u32) {
-        if limit < super::stack::MOST_FRAMES {
-            // Who asks for fewer frames does not miss the others.
-            let cut = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(CUT));
-            self.when(cut, |l| l.set(w.how, Expr::Const(DONE)));
-        }
-        let lost = Expr::binary(B::Ne, Expr::Local(w.how), Expr::Const(DONE));
-        self.when(lost, |l| l.count_in(w, Expr::Local(w.how), None));
-    }
-
-    /// Counts one in a cell of the statement that asks.
-    fn count_in(&mut self, w: &Words, cell: Expr, error: Option<Expr>) {
-        let key = self.temp("loss", 4);
-        let first = Expr::binary(B::Sub, Expr::Local(w.site), Expr::Const(1));
-        self.store(&key, 4, Expr::binary(B::Add, first, cell));
-        let value = self.ptr();
-        let found = self.block(|l| {
-            l.emit(StmtKind::AtomicAdd { to: Place::ptr(value), size: 8, value: Expr::Const(1) });
-            if let Some(error) = error {
-                l.emit(StmtKind::Store { to: Place::ptr(value).at(8), size: 8, value: error });
-            }
-        });
-        let (map, missing) = (super::map::LOSSES, vec![]);
-        self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
-    }
-
     /// Asks the run side for what is not known, once for each process.
     fn want(&mut self, w: &Words, process: &Place) {
         let how = |how| Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(how));
@@ -619,10 +606,17 @@ impl Lower<'_> {
 
     /// Keeps the frames for the user side, and gives the key.
     fn keep_unwound(&mut self, w: &Words, frames: &Place, limit: u32) {
+        let bits = count_bits(limit);
+        let low = |how: Expr, w: &Words| {
+            let how = Expr::binary(B::Shl, how, Expr::Const(bits.into()));
+            Expr::binary(B::Or, how, Expr::Local(w.count))
+        };
         let nothing = Expr::binary(B::Eq, Expr::Local(w.count), Expr::Const(0));
-        self.when(nothing, |l| l.emit(StmtKind::Return(Expr::Const(1 << COUNT_BITS))));
-        let high = Expr::binary(B::Shl, Expr::Local(w.hash), Expr::Const(COUNT_BITS));
-        let id = Expr::binary(B::Or, high, Expr::Local(w.count));
+        let ended = low(Expr::Local(w.how), w);
+        self.when(nothing, |l| l.emit(StmtKind::Return(ended)));
+        let high = Expr::Const((bits + HOW_BITS).into());
+        let high = Expr::binary(B::Shl, Expr::Local(w.hash), high);
+        let id = Expr::binary(B::Or, high.clone(), low(Expr::Local(w.how), w));
         let id = self.spill("id", id);
         let key = self.temp("stack", 8);
         self.store(&key, 8, id.clone());
@@ -636,9 +630,9 @@ impl Lower<'_> {
                 Arg::Value(Expr::Const(0)),
             ];
             let error = l.call(Helper::MapUpdateElem, args);
-            let error = l.spill("error", error);
-            let failed = Expr::binary(B::SLt, error.clone(), Expr::Const(0));
-            l.when(failed, |l| l.count_in(w, Expr::Const(NOT_KEPT), Some(error)));
+            let failed = Expr::binary(B::SLt, error, Expr::Const(0));
+            let lost = Expr::binary(B::Or, high, low(Expr::Const(NOT_KEPT), w));
+            l.when(failed, |l| l.emit(StmtKind::Return(lost)));
         });
         let found = Vec::new();
         self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
