@@ -510,6 +510,10 @@ pub struct Style {
     /// Let bytes of traced programs reach a terminal as they are
     #[arg(long)]
     pub raw: bool,
+
+    /// Where separate debug files of programs are looked for first (may be repeated)
+    #[arg(long, value_name = "DIR[:DIR…]", value_delimiter = ':')]
+    pub debuginfo: Vec<String>,
 }
 
 /// Which messages are shown, and how.

@@ -331,9 +331,13 @@ fn stack_by(c: &mut Checker<'_>, call: &Call<'_>, user: bool, mut dwarf: bool) -
     let mut limit = FRAMES;
     for (n, arg) in call.args.iter().enumerate() {
         if let crate::parser::ast::ExprKind::Ident(name) = &arg.node
-            && user
             && name == "dwarf"
         {
+            if !user {
+                let d = Diagnostic::error(arg.span, "kernel stacks are not unwound by DWARF")
+                    .help("write `kstack`");
+                return c.fail(d);
+            }
             dwarf = true;
             continue;
         }

@@ -92,6 +92,7 @@ pub(super) fn execute(
         None => (out, None),
     };
     let mut output = Output::new(&object.plan, shown, Box::new(io::stderr()), looks);
+    output.search_debug_files(&style.debuginfo);
     if let Some((format, out)) = file {
         output.export(&object.plan, format, out);
     }

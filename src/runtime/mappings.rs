@@ -3,12 +3,16 @@
 //! A dummy perf event on every CPU makes the kernel write a record for every
 //! executable mapping, `exec`, fork and exit (perf_event_open(2),
 //! `PERF_RECORD_MMAP2` and kin), as `perf record` has it. That is cheap, needs
-//! no look at processes while they run, and leaves nothing to symbolise late.
+//! no look at processes while they run, and leaves nothing to symbolise late. Processes that
+//! were there before are read from /proc, a few at a time, when there is nothing else to do.
+//! Files that only processes in other mount namespaces can reach are opened while these live.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libbpf_sys as c;
@@ -37,6 +41,12 @@ const MMAP2: u32 = 10;
 /// `PERF_RECORD_MISC_COMM_EXEC`.
 const MISC_EXEC: u16 = 1 << 13;
 
+/// Files of other mount namespaces that are kept open.
+const FILES_KEPT: usize = 256;
+
+/// Processes that are read at a time of those that were there before.
+const READ_AT_ONCE: usize = 16;
+
 /// An executable mapping of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
@@ -45,13 +55,37 @@ pub struct Mapping {
     /// Of `start` in the file.
     pub offset: u64,
     pub path: String,
+    pub file: FileId,
+}
+
+/// What a file is to the kernel: major and minor number of its device, and its inode; zeroes if
+/// that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct FileId {
+    pub device: (u32, u32),
+    pub inode: u64,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Default)]
+struct Process {
+    mappings: Vec<Mapping>,
+    /// Whether it is in another mount namespace; once somebody asked.
+    elsewhere: Option<bool>,
 }
 
 /// What is known of the processes of this machine.
 #[derive(Debug, Default)]
 pub struct Mappings {
     rings: Vec<Ring>,
-    processes: HashMap<u32, Vec<Mapping>>,
+    processes: HashMap<u32, Process>,
+    /// Processes that were there before, and are not read yet; nothing before the first look.
+    before: Option<Vec<u32>>,
+    /// Files that we cannot reach by their names, by their order.
+    files: HashMap<FileId, OwnedFd>,
+    opened: VecDeque<FileId>,
+    /// Our mount namespace.
+    here: Option<PathBuf>,
     /// Processes that have exited, oldest first.
     dead: VecDeque<u32>,
     /// Processes that mapped code since somebody asked.
@@ -85,9 +119,11 @@ impl Mappings {
     /// recorded.
     pub fn record(pid: Option<u32>, cpus: &[u32]) -> Mappings {
         let rings = cpus.iter().filter_map(|&cpu| Ring::open(pid, cpu).ok()).collect();
-        let mut mappings = Mappings { rings, ..Mappings::default() };
+        let here = fs::read_link("/proc/self/ns/mnt").ok();
+        let mut mappings = Mappings { rings, here, ..Mappings::default() };
         if let Some(pid) = pid {
             mappings.read(pid);
+            mappings.before = Some(Vec::new());
         }
         mappings
     }
@@ -95,7 +131,62 @@ impl Mappings {
     /// The mapping at an address of a process, as last known.
     pub fn find(&mut self, pid: u32, address: u64) -> Option<&Mapping> {
         self.catch_up();
-        self.processes.get(&pid)?.iter().rev().find(|m| (m.start..m.end).contains(&address))
+        let list = &self.processes.get(&pid)?.mappings;
+        list.iter().rev().find(|m| (m.start..m.end).contains(&address))
+    }
+
+    /// A way to the file of a mapping: the one that we kept open, or by its name if that is still
+    /// the same file.
+    pub fn reach(&self, mapping: &Mapping) -> Option<PathBuf> {
+        if let Some(file) = self.files.get(&mapping.file) {
+            return Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
+        }
+        let path = PathBuf::from(&mapping.path);
+        let data = fs::metadata(&path).ok()?;
+        // Overlays of file systems put something of their own into the high bits.
+        let low = |inode: u64| inode & 0xffff_ffff;
+        let same = mapping.file.inode == 0 || low(data.ino()) == low(mapping.file.inode);
+        same.then_some(path)
+    }
+
+    /// Reads some of the processes that were there before.
+    pub fn look_around(&mut self) {
+        let before = self.before.get_or_insert_with(|| {
+            let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+            entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+        });
+        let at = before.len().saturating_sub(READ_AT_ONCE);
+        for pid in before.split_off(at) {
+            if !self.processes.contains_key(&pid) {
+                self.read(pid);
+            }
+        }
+    }
+
+    /// Keeps a file open that we cannot reach by its name.
+    fn keep(&mut self, pid: u32, mapping: &Mapping) {
+        let here = &self.here;
+        let process = self.processes.entry(pid).or_default();
+        let elsewhere = process.elsewhere.get_or_insert_with(|| {
+            let there = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+            there.is_some() && there != *here
+        });
+        if !*elsewhere || mapping.file.inode == 0 || self.files.contains_key(&mapping.file) {
+            return;
+        }
+        let (Mapping { start, end, path, .. }, file) = (mapping, mapping.file);
+        let places =
+            [format!("/proc/{pid}/map_files/{start:x}-{end:x}"), format!("/proc/{pid}/root{path}")];
+        let Some(opened) = places.iter().find_map(|place| fs::File::open(place).ok()) else {
+            return;
+        };
+        if self.opened.len() >= FILES_KEPT
+            && let Some(oldest) = self.opened.pop_front()
+        {
+            self.files.remove(&oldest);
+        }
+        self.opened.push_back(file);
+        self.files.insert(file, opened.into());
     }
 
     /// Processes that mapped code since the last call.
@@ -123,7 +214,8 @@ impl Mappings {
                 if self.changed.len() < CHANGED_KEPT {
                     self.changed.insert(pid);
                 }
-                let list = self.processes.entry(pid).or_default();
+                self.keep(pid, &mapping);
+                let list = &mut self.processes.entry(pid).or_default().mappings;
                 if list.len() < MAPPINGS_KEPT {
                     list.push(mapping);
                 }
@@ -150,13 +242,21 @@ impl Mappings {
     /// A process that had this mapped.
     #[cfg(test)]
     pub(super) fn of(pid: u32, list: Vec<Mapping>) -> Mappings {
-        Mappings { processes: HashMap::from([(pid, list)]), ..Mappings::default() }
+        let process = Process { mappings: list, elsewhere: None };
+        Mappings { processes: HashMap::from([(pid, process)]), ..Mappings::default() }
     }
 
     /// What a process has mapped already.
     pub(super) fn read(&mut self, pid: u32) {
         let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        self.processes.insert(pid, Mapping::of_lines(&text));
+        let mut list = Mapping::of_lines(&text);
+        list.truncate(MAPPINGS_KEPT);
+        for mapping in &list {
+            self.keep(pid, mapping);
+        }
+        if !list.is_empty() {
+            self.processes.entry(pid).or_default().mappings = list;
+        }
     }
 }
 
@@ -173,13 +273,17 @@ fn line(text: &str) -> Option<Mapping> {
     let (start, end) = words.next()?.split_once('-')?;
     let executable = words.next()?.contains('x');
     let offset = words.next()?;
-    let path = words.nth(2)?;
+    let device = words.next()?.split_once(':')?;
+    let inode = words.next()?.parse().ok()?;
+    let path = words.next()?;
+    let half = |text| u32::from_str_radix(text, 16).ok();
     let number = |text| u64::from_str_radix(text, 16).ok();
     let mapping = Mapping {
         start: number(start)?,
         end: number(end)?,
         offset: number(offset)?,
         path: path.to_owned(),
+        file: FileId { device: (half(device.0)?, half(device.1)?), inode },
     };
     (executable && path.starts_with('/')).then_some(mapping)
 }
@@ -271,6 +375,10 @@ fn happened(record: &[u8]) -> Option<Happened> {
                 end: start.saturating_add(word(record, 24)),
                 offset: word(record, 32),
                 path,
+                file: FileId {
+                    device: (int(record, 40), int(record, 44)),
+                    inode: word(record, 48),
+                },
             };
             What::Mapped { pid, mapping }
         }
@@ -333,6 +441,7 @@ mod tests {
         child.wait().unwrap();
         mappings.catch_up();
         let list = mappings.processes.get(&pid).expect("the child was seen");
+        let list = &list.mappings;
         assert!(list.iter().any(|m| m.path.ends_with("/true")), "{list:?}");
         let start = list.first().map_or(0, |m| m.start);
         assert!(mappings.find(pid, start).is_some());

@@ -28,6 +28,17 @@ pub trait Names {
     /// Takes what was recorded meanwhile.
     fn catch_up(&mut self) {}
 
+    /// Folders with separate debug files.
+    fn search_debug_files(&mut self, _folders: Vec<PathBuf>) {}
+
+    /// Notes that a frame of a stack has no name.
+    fn note_unnamed(&mut self) {}
+
+    /// Frames that were noted since the last call.
+    fn take_unnamed(&mut self) -> u64 {
+        0
+    }
+
     /// Processes that mapped code since the last call, as far as that is recorded.
     fn changed_processes(&mut self) -> Vec<u32> {
         Vec::new()
@@ -47,6 +58,8 @@ pub struct Machine {
     symbols: Symbols,
     users: HashMap<u64, String>,
     cgroups: Cgroups,
+    /// Frames without a name.
+    unnamed: u64,
 }
 
 /// The mounted hierarchies of cgroups, looked through when first asked.
@@ -70,7 +83,7 @@ struct Hierarchy {
 impl Machine {
     pub fn new(symbols: Symbols) -> Machine {
         let cgroups = Cgroups::at("/proc/self/mountinfo".into());
-        Machine { symbols, users: HashMap::new(), cgroups }
+        Machine { symbols, users: HashMap::new(), cgroups, unnamed: 0 }
     }
 }
 
@@ -93,6 +106,18 @@ impl Names for Machine {
 
     fn catch_up(&mut self) {
         self.symbols.catch_up();
+    }
+
+    fn search_debug_files(&mut self, folders: Vec<PathBuf>) {
+        self.symbols.search_debug_files(folders);
+    }
+
+    fn note_unnamed(&mut self) {
+        self.unnamed += 1;
+    }
+
+    fn take_unnamed(&mut self) -> u64 {
+        std::mem::take(&mut self.unnamed)
     }
 
     fn changed_processes(&mut self) -> Vec<u32> {

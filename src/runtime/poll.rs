@@ -398,6 +398,10 @@ impl<'s, 'o> Events<'s, 'o> {
                 }
             }
         }
+        match self.output.take_unnamed() {
+            0 => {}
+            count => self.losses.ledger.add(None, Shortfall::Unnamed, count),
+        }
         for (span, shortfall, count) in self.output.take_shortfalls() {
             self.losses.ledger.add(Some(span), shortfall, count);
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use blazesym::normalize::{Normalizer, UserMeta};
 use blazesym::symbolize::source::{Elf, Kernel, Process, Source};
@@ -22,6 +23,9 @@ const KEPT: usize = 100_000;
 
 /// No symbol is larger; beyond, an address belongs to something unnamed.
 const LARGEST: usize = 16 << 20;
+
+/// Where distributions have separate debug files.
+const DEBUG_FOLDERS: [&str; 2] = ["/usr/lib/debug", "/lib/debug"];
 
 /// Kernel addresses have the highest bit set on every architecture we know.
 const KERNEL: u64 = 1 << 63;
@@ -73,6 +77,8 @@ pub struct BuildId {
 pub struct Symbols {
     demangle: bool,
     debug_info: bool,
+    /// Folders with separate debug files, beside the usual ones.
+    debug_folders: Vec<PathBuf>,
     symbolizer: Option<Symbolizer>,
     normalizer: Option<Normalizer>,
     kernel: HashMap<u64, Option<Symbol>>,
@@ -98,6 +104,7 @@ impl Symbols {
         Symbols {
             demangle,
             debug_info,
+            debug_folders: Vec::new(),
             symbolizer: None,
             normalizer: None,
             kernel: HashMap::new(),
@@ -108,6 +115,12 @@ impl Symbols {
         }
     }
 
+    /// Looks for separate debug files in these folders, before the usual ones.
+    pub fn search_debug_files(&mut self, folders: Vec<PathBuf>) {
+        self.debug_folders = folders;
+        self.symbolizer = None;
+    }
+
     /// Remembers what processes map, so that those that exit keep their names.
     pub fn remember(&mut self, mappings: Mappings) {
         self.mappings = mappings;
@@ -116,6 +129,7 @@ impl Symbols {
     /// Takes what the kernel says of mappings before it runs out of room.
     pub fn catch_up(&mut self) {
         self.mappings.catch_up();
+        self.mappings.look_around();
     }
 
     /// Processes that mapped code since the last call, as far as that is recorded.
@@ -180,8 +194,9 @@ impl Symbols {
                 continue;
             };
             let offset = address - mapping.start + mapping.offset;
-            let path = mapping.path.clone();
-            let elf = Source::Elf(Elf::new(&path));
+            let (mapping, path) = (mapping.clone(), mapping.path.clone());
+            let Some(file) = self.mappings.reach(&mapping) else { continue };
+            let elf = Source::Elf(Elf::new(&file));
             let answer = self.symbolizer().symbolize_single(&elf, Input::FileOffset(offset)).ok();
             let mut found = answer.and_then(symbol);
             if let Some(symbol) = &mut found {
@@ -238,9 +253,10 @@ impl Symbols {
     fn build_id_of_dead(&mut self, pid: u32, address: u64) -> Option<&BuildId> {
         let known = self.processes.entry(pid).or_default();
         if let Entry::Vacant(slot) = known.builds.entry(address) {
-            let mapping = self.mappings.find(pid, address)?;
+            let mapping = self.mappings.find(pid, address)?.clone();
             let offset = address - mapping.start + mapping.offset;
-            let id = blazesym::helper::read_elf_build_id(&mapping.path).ok().flatten();
+            let file = self.mappings.reach(&mapping)?;
+            let id = blazesym::helper::read_elf_build_id(&file).ok().flatten();
             self.kept += 1;
             slot.insert(id.map(|id| BuildId { id: id.to_vec(), offset }));
         }
@@ -262,8 +278,12 @@ impl Symbols {
 
     fn symbolizer(&mut self) -> &Symbolizer {
         let (demangle, debug_info) = (self.demangle, self.debug_info);
+        let folders = &self.debug_folders;
         self.symbolizer.get_or_insert_with(|| {
+            let usual = DEBUG_FOLDERS.map(Path::new);
+            let folders = folders.iter().map(PathBuf::as_path).chain(usual);
             Symbolizer::builder()
+                .set_debug_dirs(Some(folders))
                 .enable_demangling(demangle)
                 .enable_code_info(debug_info)
                 .enable_inlined_fns(debug_info)

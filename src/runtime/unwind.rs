@@ -264,24 +264,18 @@ impl Unwinding {
         {
             return false;
         }
-        let mut files: HashMap<(String, u64, String), Option<(Key, Rc<File>)>> = HashMap::new();
+        let mut files = HashMap::new();
         let mut used: HashSet<Key> = HashSet::new();
         let mut ranges = Vec::new();
         self.spaces += 1;
         let space = self.spaces;
         for mapping in &mappings {
             let name = (mapping.device.clone(), mapping.inode, mapping.path.clone());
-            let file = match files.get(&name) {
-                Some(known) => known.clone(),
-                None => {
-                    let found = self.file(pid, mapping);
-                    files.insert(name, found.clone());
-                    found
-                }
-            };
+            let file: &Option<(Key, Rc<File>)> =
+                files.entry(name).or_insert_with(|| self.file(pid, mapping));
             let Some((key, file)) = file else { continue };
             ranges.extend(file.ranges(space, mapping));
-            used.insert(key);
+            used.insert(key.clone());
         }
         let old = self.processes.remove(&pid);
         let (files, keys) = (used.into_iter().collect(), ranges.iter().map(|r| r.0).collect());

@@ -90,6 +90,7 @@ pub fn empty_plan() -> Plan {
         time_formats: Vec::new(),
         portable: None,
         cgroup_filters: Vec::new(),
+        unwinds: false,
         config: plan::Config {
             max_cat_bytes: 0,
             max_probes: 0,

@@ -48,6 +48,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         time_formats: vec![],
         portable: None,
         cgroup_filters: vec![],
+        unwinds: false,
         config: Config {
             max_cat_bytes: 10240,
             max_probes: 1024,

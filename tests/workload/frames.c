@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,7 +112,9 @@ FAR int rt_deeper(int n) {
         rt_leaf(n);
         return 1;
     }
-    return rt_deeper(n - 1) + 2;
+    /* Else the compiler makes a loop of it. */
+    int (*volatile self)(int) = rt_deeper;
+    return self(n - 1) + 2;
 }
 
 static void deep(void) { rt_sink += rt_deeper(50); }
@@ -146,6 +149,22 @@ static void child(void) {
     waitpid(pid, NULL, 0);
 }
 
+/* A page fault for each of 16 pages, all by one instruction. */
+FAR void rt_touch(volatile char *pages) {
+    for (int i = 0; i < 16; i++) {
+        pages[i * 4096] = 1;
+    }
+}
+
+static void touch(void) {
+    char *pages =
+        mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages != MAP_FAILED) {
+        rt_touch(pages);
+        munmap(pages, 16 * 4096);
+    }
+}
+
 /* A library that comes later: the one in RT_FRAMES_LIBRARY calls back. */
 static void library(void) {
     static void (*call)(void (*)(int), int);
@@ -167,7 +186,7 @@ static const struct {
 } works[] = {
     {"chain", chain},     {"sort", rt_sort},    {"signal", rt_signal}, {"variable", variable},
     {"aligned", aligned}, {"deep", deep},       {"deepest", deepest},  {"thread", thread},
-    {"child", child},     {"library", library},
+    {"child", child},     {"library", library}, {"touch", touch},
 };
 
 static int perform(const char *text) {

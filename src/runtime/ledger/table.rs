@@ -42,6 +42,8 @@ pub enum Shortfall {
     Packets,
     /// Events on their way when `exit()` was called.
     AfterExit,
+    /// Frames of stacks that are shown as addresses.
+    Unnamed,
     /// Files of which `cat()` showed only the beginning, so many bytes.
     CatCut { limit: u64 },
 }
@@ -187,6 +189,10 @@ impl Shortfall {
             }
             Shortfall::AfterExit => {
                 ("after_exit", "events: they came after `exit()`".to_owned(), None)
+            }
+            Shortfall::Unnamed => {
+                let message = "frames without a name: shown as addresses".to_owned();
+                ("unsymbolised", message, None)
             }
             Shortfall::CatCut { limit } => {
                 let message = format!("files cut: `cat` shows {limit} bytes");

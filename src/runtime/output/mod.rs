@@ -219,6 +219,19 @@ impl Output {
         self.cx.names.changed_processes()
     }
 
+    /// Where separate debug files are looked for before the usual places. A `+` in front, by which
+    /// other tools are told to compare checksums, changes nothing: that is always done.
+    pub fn search_debug_files(&mut self, folders: &[String]) {
+        let folders = folders.iter().map(|f| f.strip_prefix('+').unwrap_or(f));
+        let folders = folders.filter(|f| !f.is_empty()).map(std::path::PathBuf::from);
+        self.cx.names.search_debug_files(folders.collect());
+    }
+
+    /// Frames of stacks that had no name since this was asked last.
+    pub fn take_unnamed(&mut self) -> u64 {
+        self.cx.names.take_unnamed()
+    }
+
     /// Does what an event record asks for. Gives the exit status if it asks
     /// to end the run.
     ///

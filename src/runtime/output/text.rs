@@ -262,6 +262,7 @@ fn unwind_failure(out: &mut Vec<u8>, mode: StackMode) {
 fn frame(out: &mut Vec<u8>, place: Place, address: u64, cx: &mut Context) {
     const INDENT: &[u8] = b"        ";
     let Some(symbol) = cx.names.symbol(place, address) else {
+        cx.names.note_unnamed();
         out.extend_from_slice(INDENT);
         hex(out, address);
         out.push(b'\n');
@@ -283,6 +284,7 @@ fn frame(out: &mut Vec<u8>, place: Place, address: u64, cx: &mut Context) {
 fn perf_frame(out: &mut Vec<u8>, place: Place, address: u64, cx: &mut Context) {
     let user = matches!(place, Place::User(_));
     let Some(symbol) = cx.names.symbol(place, address) else {
+        cx.names.note_unnamed();
         write!(out, "\t{address:x} {address:#x}").expect(MEMORY);
         out.extend_from_slice(if user { b" ([unknown])\n" } else { b"\n" });
         return;

@@ -176,7 +176,10 @@ mod tests {
         let step = |n: u32| if n.is_multiple_of(2) { Step::Outermost } else { Step::Unknown };
         let rows = rows.enumerate();
         let rows = rows.map(|(n, start)| Row { start, step: step(u32::try_from(n).unwrap_or(0)) });
-        Frames { base: 0x1000, rows: rows.collect(), ..Frames::default() }
+        let mut frames = Frames::by_pointers();
+        frames.rows = rows.collect();
+        frames.base = 0x1000;
+        frames
     }
 
     /// Every row is found where it is.
@@ -194,8 +197,9 @@ mod tests {
                     chunks.iter().find(|c| (c.0.start..c.0.end).contains(&absolute)).unwrap();
                 assert_eq!(bytes.len(), (chunk.place.count * ROW) as usize);
                 let word = |at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
-                let all = (0..chunk.place.count as usize).map(|n| (word(n * 8), word(n * 8 + 4)));
-                let found = all.filter(|r| r.0 <= address).last().unwrap();
+                let mut all =
+                    (0..chunk.place.count as usize).map(|n| (word(n * 8), word(n * 8 + 4)));
+                let found = all.rfind(|r| r.0 <= address).unwrap();
                 assert_eq!(found.1, frames.at(absolute).unwrap().step.code());
             }
         }

@@ -202,7 +202,7 @@ pub(super) fn lower(
     shared.internal_maps(host, config);
     let atomic = aggregate::atomic_maps(&checked);
     shared.script_maps(&checked.maps, &atomic, host, config);
-    let forget = unwind::prepare(&mut shared, &checked.unwinds, host, options, config);
+    let keep_up = unwind::prepare(&mut shared, &checked.unwinds, host, options, config);
     for (id, function) in &checked.functions {
         let (lowered, depth, about_tasks) =
             program::lower_function(&mut shared, function, host, options, config);
@@ -212,7 +212,7 @@ pub(super) fn lower(
         shared.function_ids.insert(*id, ir::FunctionId(index(shared.functions.len())));
         shared.functions.push(lowered);
     }
-    let mut lowered: Vec<(ir::Program, plan::Program)> = Vec::from_iter(forget);
+    let mut lowered: Vec<(ir::Program, plan::Program)> = keep_up;
     for probe in &checked.probes {
         let pair = program::lower(&mut shared, probe, host, options, config);
         program::add(&mut lowered, pair);

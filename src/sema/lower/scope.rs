@@ -100,7 +100,7 @@ impl Lower<'_> {
     }
 
     /// The process id of the task that an argument points to.
-    fn process_of(&mut self, argument: u32, offset: u32) -> Expr {
+    pub(super) fn process_of(&mut self, argument: u32, offset: u32) -> Expr {
         let task = self.context_word(8 * argument, 8, false);
         let task = Remote { base: task, offset, space: Space::Kernel };
         let process = self.read_word(&task, &Type::int(4, false));

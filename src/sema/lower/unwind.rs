@@ -92,7 +92,7 @@ fn mask(bits: u32) -> i64 {
     (1 << bits) - 1
 }
 
-/// Makes the functions for these limits, and the program that keeps what is known of processes
+/// Makes the functions for these limits, and the programs that keep what is known of processes
 /// up to date.
 pub(super) fn prepare(
     shared: &mut Shared,
@@ -100,16 +100,16 @@ pub(super) fn prepare(
     host: &Host,
     options: &Options,
     config: &Config,
-) -> Option<(ir::Program, plan::Program)> {
+) -> Vec<(ir::Program, plan::Program)> {
     if limits.is_empty() {
-        return None;
+        return Vec::new();
     }
     for limit in limits {
         let function = unwinder(shared, *limit, host, options, config);
         shared.unwinders.push((*limit, FunctionId(index(shared.functions.len()))));
         shared.functions.push(function);
     }
-    forget(shared, host, options, config)
+    keep_up(shared, host, options, config)
 }
 
 /// The function that unwinds at most `limit` frames.
@@ -147,39 +147,62 @@ fn without_body(instance: probes::Instance) -> tree::Probe {
     tree::Probe { instance, vars: Vec::new(), predicate: None, body, span: Span::default() }
 }
 
-/// A program that forgets a process when it runs another program: its addresses then mean
-/// something else.
-fn forget(
+/// The programs that keep up with processes: a copy of a known one is known, too; one that runs
+/// another program, or ends, is not known any more, since its addresses mean something else then.
+fn keep_up(
     shared: &mut Shared,
     host: &Host,
     options: &Options,
     config: &Config,
-) -> Option<(ir::Program, plan::Program)> {
-    let text = "rawtracepoint:sched_process_exec".to_owned();
-    let point = AttachPoint { label: None, text, span: Span::default() };
-    let expansion = crate::sema::expansion(options, config);
-    let mut ignored = crate::diag::Diagnostics::default();
-    let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
-    let Some(mut instance) = found.ok().and_then(|mut list| list.pop()) else {
-        let d = Diagnostic::global("user stacks cannot be unwound on this kernel");
-        shared.diags.push(d.note("it has no raw tracepoint `sched_process_exec`"));
-        return None;
+) -> Vec<(ir::Program, plan::Program)> {
+    let leader = |l: &mut Lower<'_>| {
+        let call = l.call(Helper::GetCurrentPidTgid, vec![]);
+        let call = l.spill("task", call);
+        let process = Expr::binary(B::LShr, call.clone(), Expr::Const(32));
+        let thread = Expr::binary(B::And, call, Expr::Const(0xffff_ffff));
+        l.leave(Expr::binary(B::Ne, process, thread));
     };
-    for link in &mut instance.attach {
-        // It is none of the script's probes.
-        link.probes.clear();
-    }
-    let probe = without_body(instance);
-    let mut l = start(shared, &probe, host, options, config);
-    let mut stmts = l.block(|l| {
+    let forget = |l: &mut Lower<'_>| {
         let key = l.process_key();
-        let map = l.shared.unwind_map(plan::UNWIND_PROCESSES_MAP, l.host);
-        let removed = l.call(Helper::MapDeleteElem, vec![Arg::Map(map), Arg::Address(key)]);
-        l.emit(StmtKind::Eval(removed));
+        l.forget_process(&key);
+    };
+    let mut programs = Vec::new();
+    let mut add = |event: &str, name: &str, body: &mut dyn FnMut(&mut Lower<'_>)| {
+        let text = format!("rawtracepoint:{event}");
+        let point = AttachPoint { label: None, text, span: Span::default() };
+        let expansion = crate::sema::expansion(options, config);
+        let mut ignored = crate::diag::Diagnostics::default();
+        let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
+        let Some(mut instance) = found.ok().and_then(|mut list| list.pop()) else {
+            let d = Diagnostic::global("user stacks cannot be unwound on this kernel");
+            shared.diags.push(d.note(format!("it has no raw tracepoint `{event}`")));
+            return;
+        };
+        for link in &mut instance.attach {
+            // It is none of the script's probes.
+            link.probes.clear();
+        }
+        let probe = without_body(instance);
+        let mut l = start(shared, &probe, host, options, config);
+        let mut stmts = l.block(|l| body(l));
+        let mut all = std::mem::take(&mut l.prologue);
+        all.append(&mut stmts);
+        programs.push(super::program::finish(l, name.to_owned(), all, &probe));
+    };
+    add("sched_process_exec", "rt_unwind_exec", &mut |l| forget(l));
+    add("sched_process_exit", "rt_unwind_exit", &mut |l| {
+        leader(l);
+        forget(l);
     });
-    let mut body = std::mem::take(&mut l.prologue);
-    body.append(&mut stmts);
-    Some(super::program::finish(l, "rt_forget".to_owned(), body, &probe))
+    let task = host.btf().ok().and_then(|btf| btf.find_type(Some(TypeTag::Struct), "task_struct"));
+    let tgid = match (task, host.btf()) {
+        (Some(Type::Struct(task)), Ok(btf)) => btf.member_at(task.id, "tgid"),
+        _ => None,
+    };
+    if let Some((tgid, _)) = tgid {
+        add("sched_process_fork", "rt_unwind_fork", &mut |l| l.copy_process(tgid));
+    }
+    programs
 }
 
 impl Shared {
@@ -351,6 +374,38 @@ impl Lower<'_> {
             let word = Expr::binary(B::And, word, mask);
             self.spill("word", word)
         })
+    }
+
+    fn forget_process(&mut self, key: &Place) {
+        let map = self.shared.unwind_map(plan::UNWIND_PROCESSES_MAP, self.host);
+        let args = vec![Arg::Map(map), Arg::Address(key.clone())];
+        let removed = self.call(Helper::MapDeleteElem, args);
+        self.emit(StmtKind::Eval(removed));
+    }
+
+    /// On a fork: the child has its parent's addresses; or, if the child is a thread, its own.
+    fn copy_process(&mut self, tgid: u32) {
+        let (parent, child) = (self.process_of(0, tgid), self.process_of(1, tgid));
+        self.leave(Expr::binary(B::Eq, parent.clone(), child.clone()));
+        let (key, new) = (self.temp("parent", 4), self.temp("child", 4));
+        self.store(&key, 4, parent);
+        self.store(&new, 4, child);
+        let map = self.shared.unwind_map(plan::UNWIND_PROCESSES_MAP, self.host);
+        let space = self.temp("space", PROCESS);
+        let value = self.ptr();
+        let found = self.block(|l| {
+            l.store(&space, 8, Expr::load(Place::ptr(value), 8, false));
+            let args = vec![
+                Arg::Map(map),
+                Arg::Address(new.clone()),
+                Arg::Address(space.clone()),
+                Arg::Value(Expr::Const(0)),
+            ];
+            let added = l.call(Helper::MapUpdateElem, args);
+            l.emit(StmtKind::Eval(added));
+        });
+        let missing = self.block(|l| l.forget_process(&new));
+        self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
     }
 
     /// The current process as a key.

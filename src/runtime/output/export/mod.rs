@@ -227,6 +227,7 @@ fn frames(stack: Stack, cx: &mut Context) -> Vec<Frame> {
             continue;
         }
         let Some(symbol) = cx.names.symbol(place, address) else {
+            cx.names.note_unnamed();
             found.push(plain("[unknown]".into(), address));
             continue;
         };

@@ -106,6 +106,7 @@ pub(crate) fn plan(script: &str) -> Plan {
         time_formats: vec!["%s.%f".into()],
         portable: None,
         cgroup_filters: vec!["cpu".into()],
+        unwinds: false,
         config: Config {
             max_cat_bytes: 10,
             max_probes: 1024,
