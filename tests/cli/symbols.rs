@@ -126,8 +126,8 @@ fn names_of_cpp_and_rust_are_those_of_the_source() {
         fn main() { assert!(zoo::feed(7u8) == 7); }";
     compile(&folder, "shop.rs", rust, "rustc -O -C symbol-mangling-version=v0 -o shop");
     for (name, function, wanted) in [
-        ("zoo", "cpp:zoo::Cage<int>::feed", "zoo::Cage<int>::feed(int)+0"),
-        ("shop", "rust:shop::zoo::feed*", "shop::zoo::feed::<u8>+0"),
+        ("zoo", "cpp:\"zoo::Cage<int>::feed\"", "zoo::Cage<int>::feed(int)+0"),
+        ("shop", "rust:\"shop::zoo::feed*\"", "shop::zoo::feed::<u8>+0"),
     ] {
         let program = folder.0.join(name);
         let script =
