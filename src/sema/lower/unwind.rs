@@ -137,6 +137,7 @@ fn unwinder(
         slots: l.slots,
         ptrs: l.ptrs,
         body,
+        lent: Vec::new(),
         result: 0,
         span: Span::default(),
     }
