@@ -8,7 +8,7 @@
 //!   kprobes and trampolines where the kernel has them, as for `scale`
 //! - `compile`: how the time to compile grows with the script
 //! - `output`: events per second that are printed, and a map with a million
-//!   keys, against bpftrace again
+//!   keys, against bpftrace again; and a thousand user stacks
 //! - `scale`: many probes: time until attached, time to end, memory and files; kernel functions
 //!   next to the bare link that they need, where the kernel has them: in an emulated machine by
 //!   `tests/vm/run --kernel 6.12 -- env RTRACE=BINARY target/debug/deps/measure-* scale`
