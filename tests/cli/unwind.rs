@@ -245,3 +245,23 @@ fn named_processes_are_known_from_the_start_and_their_new_libraries_soon() {
         std::fs::remove_file(folder.0.join("backtraces")).unwrap();
     }
 }
+
+#[test]
+fn a_process_that_runs_another_program_has_no_stacks_of_the_old_one() {
+    let folder = Folder::new("unwind-exec");
+    let program = frames(&folder);
+    let file = folder.0.join("backtraces");
+    // The shell is known from the start, and becomes the program.
+    let command = format!("sh -c 'exec {} chain=200'", text(&program));
+    let done = rtrace(&["-q", "-e", &script(&program, "dw_ustack(raw)"), "-c", &command])
+        .env("RT_FRAMES_OUT", text(&file))
+        .done()
+        .code(0);
+    let (ours, theirs) = (stacks(&done.stdout), backtraces(&file));
+    assert_eq!((ours.len(), theirs.len()), (200, 200), "{}", done.stderr);
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        let good = ours.is_empty() || same(ours, theirs, 127);
+        assert!(good || ours.last().is_some_and(|f| f == FAILED), "{ours:?}\n{theirs:?}");
+    }
+    assert!(ours.first().is_some_and(Vec::is_empty), "it is another program");
+}
