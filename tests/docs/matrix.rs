@@ -143,7 +143,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
             By("providers/pid-software"),
         ],
     ),
-    ("hardware", [NO_COUNTERS, NO_COUNTERS, NONE, ONE, NO_COUNTERS]),
+    ("hardware", [By("providers/list-hardware"), NO_COUNTERS, NONE, ONE, NO_COUNTERS]),
     (
         "profile",
         [
@@ -177,7 +177,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "xdp",
         [
-            By("packets/list"),
+            By("providers/list-xdp"),
             By("packets/xdp"),
             By("packets/xdp"),
             By("packets/wildcard-devices"),
@@ -188,7 +188,18 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
         "tc",
         [By("packets/list"), By("packets/tc"), By("packets/tc"), By("packets/wildcard"), NOBODY],
     ),
-    ("cgroup_skb", [By("packets/list"), By("packets/cgroup"), By("packets/cgroup"), ONE, NOBODY]),
+    (
+        "cgroup_skb",
+        [By("providers/list-cgroup_skb"), By("packets/cgroup"), By("packets/cgroup"), ONE, NOBODY],
+    ),
+];
+
+/// Cases of what is said where a kernel or a machine lacks something.
+const REFUSED: [(&str, &str); 4] = [
+    ("kprobe", "errors/no-kprobes"),
+    ("fentry", "errors/no-fentry"),
+    ("hardware", "errors/no-counter"),
+    ("tc", "errors/no-tcx"),
 ];
 
 /// A kernel of the matrix, and what it says that it has.
@@ -244,6 +255,17 @@ pub(crate) fn section() -> Result<String, String> {
         page += &format!("{number}. {reason}\n");
     }
     page += &format!("\nThe cases, below `tests/runtime`:\n\n{cases}");
+    page += "\nWhat is said where something is missing, on a machine that lacks it: ";
+    let mut refused = Vec::new();
+    for (provider, case) in REFUSED {
+        let path = root().join("tests/runtime").join(format!("{case}.bt"));
+        let text = std::fs::read_to_string(&path).map_err(|why| format!("{case}: {why}"))?;
+        if !text.contains(&format!("\n{provider}:")) {
+            return Err(format!("{case} has no `{provider}`"));
+        }
+        refused.push(format!("`{provider}` `{case}`"));
+    }
+    page += &format!("{}.\n", refused.join(", "));
     Ok(page)
 }
 

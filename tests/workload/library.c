@@ -60,6 +60,66 @@ static inline __attribute__((always_inline)) int rt_inlined(int i) {
 }
 #line 77 "library.c"
 
+#if defined(__x86_64__)
+// Every kind of place that a note can name, as in the program's `rtrace:shapes`; with and without a
+// counter of who watches.
+#define SHAPES                                                                             \
+    "-4@$-5 8@$12345678901 -4@%eax 4@%eax 8@%rbx -1@%ah 2@%r10w -8@(%rsp) -4@-20(%rbp) " \
+    "4@8(%rsi,%rbx,4) -2@rt_lib_word(%rip) 8@rt_lib_table+8(%rip)"
+
+unsigned short rt_shapes_counter __attribute__((section(".probes"), used, visibility("hidden")));
+
+#define TOP_NOTE(site, name, counter)         \
+    ".pushsection .note.stapsdt, \"\", @note\n" \
+    ".balign 4\n"                             \
+    ".4byte 8, 982f - 981f, 3\n"              \
+    ".asciz \"stapsdt\"\n"                    \
+    "981: .8byte " site ", _.stapsdt.base, " counter "\n" \
+    ".asciz \"rtlib\"\n"                      \
+    ".asciz \"" name "\"\n"                   \
+    ".asciz \"" SHAPES "\"\n"                 \
+    "982: .balign 4\n"                        \
+    ".popsection\n"
+
+__asm__(".pushsection .data.rt_lib, \"aw\"\n"
+        ".balign 8\n"
+        ".local rt_lib_table\n"
+        "rt_lib_table: .4byte 0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150\n"
+        ".size rt_lib_table, 64\n"
+        ".type rt_lib_table, @object\n"
+        ".local rt_lib_word\n"
+        "rt_lib_word: .2byte -1234, 0\n"
+        ".size rt_lib_word, 4\n"
+        ".type rt_lib_word, @object\n"
+        ".popsection\n"
+        ".text\n"
+        ".local rt_lib_shapes\n"
+        ".type rt_lib_shapes, @function\n"
+        "rt_lib_shapes:\n"
+        "pushq %rbp\n"
+        "movq %rsp, %rbp\n"
+        "pushq %rbx\n"
+        "subq $40, %rsp\n"
+        "movq %rdi, %rbx\n"
+        "movl $-3, %eax\n"
+        "movl $0x12345, %r10d\n"
+        "leaq rt_lib_table(%rip), %rsi\n"
+        "movq %rdi, (%rsp)\n"
+        "movl $-7, -20(%rbp)\n"
+        "7701: nop\n"
+        "7702: nop\n"
+        "addq $40, %rsp\n"
+        "popq %rbx\n"
+        "popq %rbp\n"
+        "ret\n"
+        ".size rt_lib_shapes, . - rt_lib_shapes\n" TOP_NOTE("7701b", "shapes", "0")
+            TOP_NOTE("7702b", "counted", "rt_shapes_counter"));
+
+void rt_lib_shapes(unsigned long i);
+#else
+static void rt_lib_shapes(unsigned long i) { (void)i; }
+#endif
+
 int rt_library(int i) {
     struct rt_ship first = {"first", 5, 100, RT_RED, &last, "fst", {i}};
     char port[] = "port";
@@ -70,6 +130,7 @@ int rt_library(int i) {
     *(volatile long *)&numbers[i & 3] += 5;
     mark(i, numbers[i & 3]);
     mark(7, -1);
+    rt_lib_shapes((unsigned long)i);
     if (__builtin_expect(rt_busy_counter, 0)) {
         __asm__ volatile(NOTE("busy", "rt_busy_counter", "-4@%0")::"nor"(i));
     }

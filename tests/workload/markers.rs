@@ -9,7 +9,8 @@ unsafe extern "C" {
     fn rt_watched(i: u64) -> u64;
 }
 
-/// `rtrace:shapes` with i, then `rtrace:copies` with i, i + 1000 and i.
+/// `rtrace:shapes` with i, `rtrace:copies` with i, i + 1000 and i, and `rtrace:counted`: the shapes
+/// again, with a counter of who watches.
 #[inline(never)]
 pub(crate) fn shapes(i: u64) {
     // SAFETY: keeps to the C calling convention and uses no memory but the stack.
@@ -114,6 +115,7 @@ global_asm!(
     "7702: nop",
     "7703: nop",
     "7704: nop",
+    "7707: nop",
     "addq $40, %rsp",
     "popq %rbx",
     "popq %rbp",
@@ -123,6 +125,13 @@ global_asm!(
         "7701b",
         "shapes",
         "0",
+        "-4@$-5 8@$12345678901 -4@%eax 4@%eax 8@%rbx -1@%ah 2@%r10w -8@(%rsp) -4@-20(%rbp) \
+         4@8(%rsi,%rbx,4) -2@rt_marker_word(%rip) 8@rt_marker_table+8(%rip) 8f@%xmm0"
+    ),
+    note!(
+        "7707b",
+        "counted",
+        "rt_marker_counter",
         "-4@$-5 8@$12345678901 -4@%eax 4@%eax 8@%rbx -1@%ah 2@%r10w -8@(%rsp) -4@-20(%rbp) \
          4@8(%rsi,%rbx,4) -2@rt_marker_word(%rip) 8@rt_marker_table+8(%rip) 8f@%xmm0"
     ),
@@ -167,6 +176,7 @@ global_asm!(
     "7702: nop",
     "7703: nop",
     "7704: nop",
+    "7707: nop",
     "ldp x29, x30, [sp], 64",
     "ret",
     ".size rt_markers, . - rt_markers",
@@ -174,6 +184,13 @@ global_asm!(
         "7701b",
         "shapes",
         "0",
+        "-4@-5 8@12345678901 -4@w9 4@w9 8@x10 -1@w11 2@w12 -8@[sp, 16] -4@[x29, -4] \
+         4@[x13, w10, sxtw 2] -2@[x14] 8@[x13] 8f@d0"
+    ),
+    note!(
+        "7707b",
+        "counted",
+        "rt_marker_counter",
         "-4@-5 8@12345678901 -4@w9 4@w9 8@x10 -1@w11 2@w12 -8@[sp, 16] -4@[x29, -4] \
          4@[x13, w10, sxtw 2] -2@[x14] 8@[x13] 8f@d0"
     ),
