@@ -5,32 +5,29 @@
 //! there until [`Output::settle`], which the poll loop calls when the ring
 //! buffer is empty, so that a burst of events costs one write.
 
+mod actions;
 pub mod export;
 pub mod format;
 pub mod histogram;
 pub mod json;
 pub mod losses;
 pub mod pcap;
+mod reports;
 pub mod series;
 pub mod sink;
 pub mod text;
 pub mod time;
 pub mod trial;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read as _, Write};
-use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
 use std::rc::Rc;
 
-use crate::diag::{self, Diagnostic, Diagnostics, Form, Levels};
+use crate::diag::{Form, Levels};
 use crate::guard;
-use crate::plan::{self, Action, Event, MapValue, Plan};
+use crate::plan::{self, Action, Event, Plan};
 use crate::runtime::decode::{Members, Value};
-use crate::runtime::ledger::{Notice, Row, Shortfall, Warning, WarningKind};
+use crate::runtime::ledger::Shortfall;
 use crate::runtime::mappings::Mappings;
 use crate::runtime::maps::{MapData, Merged};
 use crate::runtime::names::{Machine, Names};
@@ -41,12 +38,9 @@ use crate::source::{Sources, Span};
 use export::perfetto::Stamp;
 pub use sink::{Buffering, Error, Sink};
 use text::Context;
-use time::{Clock, Wall};
+use time::Clock;
 
 const MEMORY: &str = "bug: memory takes every write";
-
-/// Entries of a map that become text before that is handed on.
-const PART: usize = 4096;
 
 /// How to show things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +48,7 @@ pub struct Options {
     pub json: bool,
     pub buffering: Buffering,
     /// The output goes to a terminal: what traced programs wrote is guarded
-    /// ([`guard`]).
+    /// ([`crate::guard`]).
     pub guarded: bool,
     /// So does the error stream.
     pub guarded_errors: bool,
@@ -62,7 +56,7 @@ pub struct Options {
     pub color: bool,
     /// How messages are written on the error stream.
     pub messages: Form,
-    /// Which warnings are shown; `warnf` is one of [`diag::Warning::Runtime`].
+    /// Which warnings are shown; `warnf` is one of [`crate::diag::Warning::Runtime`].
     pub levels: Levels,
 }
 
@@ -339,21 +333,6 @@ impl Output {
         Ok(None)
     }
 
-    /// A packet with its header (`plan::PACKET_HEADER`), to be kept in a file.
-    fn packet(&mut self, file: &str, record: &[u8]) -> Result<(), Error> {
-        let word = |at, size| usize::try_from(super::decode::word(record, at, size)).unwrap_or(0);
-        let (length, offset) = (word(4, 4), word(16, 4));
-        let start = plan::PACKET_HEADER as usize;
-        // The kernel pads what it sends.
-        let all = record.get(start..).unwrap_or(&[]);
-        let packet = all.get(..length).unwrap_or(all).get(offset..).unwrap_or(&[]);
-        let now = self.cx.clock.wall(super::decode::word(record, 8, 8), 0).unwrap_or(Wall::now());
-        match self.packets.append(file, now, packet) {
-            Ok(()) => Ok(()),
-            Err(e) => self.failure(&format!("cannot write the packets to `{file}`: {e}")),
-        }
-    }
-
     /// Collects what `f` shows, on whichever stream, as text.
     pub fn captured<T>(&mut self, f: impl FnOnce(&mut Output) -> T) -> (T, Vec<u8>) {
         let text = Captured::default();
@@ -365,24 +344,6 @@ impl Output {
         let result = f(self);
         (self.out, self.errors, self.options) = (out, errors, options);
         (result, text.0.take())
-    }
-
-    /// `Attached N probes`.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn attached_probes(&mut self, count: usize) -> Result<(), Error> {
-        if self.options.json {
-            writeln!(
-                self.out.buffer,
-                "{{\"type\": \"attached_probes\", \"count\": {count}, \
-                 \"data\": {{\"probes\": {count}}}}}"
-            )
-            .expect(MEMORY);
-            return self.out.piece_done();
-        }
-        let s = if count == 1 { "" } else { "s" };
-        self.error_text(&format!("Attached {count} probe{s}\n"))
     }
 
     /// `Program pinned to PATH`.
@@ -400,58 +361,6 @@ impl Output {
         self.out.piece_done()
     }
 
-    /// # Errors
-    /// If output cannot be written.
-    pub fn printf(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
-        if self.options.json {
-            self.render(format, values);
-            return self.message("printf");
-        }
-        format::format(&mut self.out.buffer, format, values, &mut self.cx);
-        self.out.piece_done()
-    }
-
-    /// `print(value)`
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn value(&mut self, value: &Value<'_>) -> Result<(), Error> {
-        let out = &mut self.out.buffer;
-        if self.options.json {
-            out.extend_from_slice(b"{\"type\": \"value\", \"data\": ");
-            json::value(out, value, 1, &mut self.cx);
-            out.extend_from_slice(b"}\n");
-        } else {
-            text::value(out, value, 1, &mut self.cx);
-            out.push(b'\n');
-        }
-        self.out.piece_done()
-    }
-
-    /// `print(@m, top, div)`: a scalar map without a value shows zero.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
-        if data.is_empty() && data.map.key.is_none() {
-            let zero = MapData::zero(data.map);
-            let histogram = zero
-                .entries(0)
-                .iter()
-                .any(|e| matches!(e.merged(), Merged::Buckets(_) | Merged::Series(_)));
-            return if histogram { Ok(()) } else { self.filled_map(&zero, top, div) };
-        }
-        self.filled_map(data, top, div)
-    }
-
-    /// A map when the run ends: one without a value shows nothing.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn last_map(&mut self, data: &MapData<'_>) -> Result<(), Error> {
-        self.filled_map(data, 0, 0)
-    }
-
     /// What stands between the events and the maps at the end.
     ///
     /// # Errors
@@ -461,263 +370,6 @@ impl Output {
             self.out.buffer.extend_from_slice(b"\n\n");
         }
         self.out.piece_done()
-    }
-
-    /// The value of one element of an aggregation.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn element(&mut self, map: &plan::Map, value: &Merged) -> Result<(), Error> {
-        let (Merged::Buckets(counts), MapValue::Aggregate(aggregation)) = (value, &map.value)
-        else {
-            return self.value(&value.value(map));
-        };
-        let out = &mut self.out.buffer;
-        if self.options.json {
-            out.extend_from_slice(b"{\"type\": \"value\", \"data\": ");
-            json::buckets(out, aggregation, counts, 1);
-            out.extend_from_slice(b"}\n");
-        } else {
-            histogram::rows(out, aggregation, counts, 1);
-            out.push(b'\n');
-        }
-        self.out.piece_done()
-    }
-
-    /// `time(format)`: the time now.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn time(&mut self, format: &str) -> Result<(), Error> {
-        if self.options.json {
-            self.scratch.clear();
-            time::time(&mut self.scratch, format, Wall::now());
-            return self.message("time");
-        }
-        time::time(&mut self.out.buffer, format, Wall::now());
-        self.out.piece_done()
-    }
-
-    /// Strings up to the first empty one, and a newline.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn join(&mut self, separator: &str, values: Members<'_>) -> Result<(), Error> {
-        let out = match self.options.json {
-            true => &mut self.scratch,
-            false => &mut self.out.buffer,
-        };
-        if self.options.json {
-            out.clear();
-        }
-        for (i, (_, value)) in values.iter().enumerate() {
-            if matches!(value, Value::Str { bytes: [], .. }) {
-                break;
-            }
-            if i > 0 {
-                out.extend_from_slice(separator.as_bytes());
-            }
-            text::value(out, &value, 1, &mut self.cx);
-        }
-        if self.options.json {
-            return self.message("join");
-        }
-        out.push(b'\n');
-        self.out.piece_done()
-    }
-
-    /// The beginning of the file of that name.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn cat(
-        &mut self,
-        span: Span,
-        format: &plan::Format,
-        values: Members<'_>,
-    ) -> Result<(), Error> {
-        self.render(format, values);
-        let name = OsStr::from_bytes(&self.scratch).to_os_string();
-        let mut content = Vec::new();
-        let limit = self.max_cat_bytes;
-        // One byte more tells whether there is more.
-        let read = File::open(&name)
-            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut content));
-        if let Err(e) = read {
-            return self.failure(&format!("cannot read `{}` for cat(): {e}", name.display()));
-        }
-        if content.len() as u64 > limit {
-            content.pop();
-            self.left_out(span, Shortfall::CatCut { limit });
-        }
-        if self.options.json {
-            self.scratch = content;
-            return self.message("cat");
-        }
-        text::foreign(&mut self.out.buffer, &content, self.cx.guarded);
-        self.out.piece_done()
-    }
-
-    /// Runs the text by `sh -c`; shows its standard output and a newline.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn system(&mut self, format: &plan::Format, values: Members<'_>) -> Result<(), Error> {
-        self.render(format, values);
-        // What the command writes to the terminal itself must not overtake us.
-        self.flush()?;
-        let command = OsStr::from_bytes(&self.scratch).to_os_string();
-        let run = Command::new("/bin/sh")
-            .arg("-c")
-            .arg(&command)
-            .stdin(Stdio::inherit())
-            .stderr(Stdio::inherit())
-            .output();
-        let output = match run {
-            Ok(output) => output,
-            Err(e) => {
-                return self.failure(&format!("cannot run `{}`: {e}", command.display()));
-            }
-        };
-        if self.options.json {
-            self.scratch = output.stdout;
-            return self.message("syscall");
-        }
-        text::foreign(&mut self.out.buffer, &output.stdout, self.cx.guarded);
-        self.out.buffer.push(b'\n');
-        self.out.piece_done()
-    }
-
-    /// # Errors
-    /// If output cannot be written.
-    pub fn errorf(
-        &mut self,
-        span: Span,
-        format: &plan::Format,
-        values: Members<'_>,
-    ) -> Result<(), Error> {
-        self.complaint("errorf", span, format, values)
-    }
-
-    /// Nothing if warnings are off.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn warnf(
-        &mut self,
-        span: Span,
-        format: &plan::Format,
-        values: Members<'_>,
-    ) -> Result<(), Error> {
-        match self.options.levels.shows(diag::Warning::Runtime) {
-            true => self.complaint("warnf", span, format, values),
-            false => Ok(()),
-        }
-    }
-
-    /// A loss or a run-time warning from the ledger.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn notice(&mut self, notice: &Notice) -> Result<(), Error> {
-        match notice {
-            Notice::Lost { events } if self.options.json => {
-                writeln!(
-                    self.out.buffer,
-                    "{{\"type\": \"lost_events\", \"count\": {events}, \
-                     \"data\": {{\"events\": {events}}}}}"
-                )
-                .expect(MEMORY);
-                self.out.piece_done()
-            }
-            Notice::Lost { events } => self.error_text(&format!("Lost {events} events\n")),
-            Notice::LostInAll { events } => {
-                self.error_text(&format!("WARNING: Total lost event count: {events}\n"))
-            }
-            Notice::Warning(_) if !self.options.levels.shows(diag::Warning::Runtime) => Ok(()),
-            Notice::Warning(warning) if self.options.json => self.json_warning(warning),
-            // An object from elsewhere may come without its script.
-            Notice::Warning(warning)
-                if !self.sources.holds(warning.span) && self.options.messages != Form::Json =>
-            {
-                let tag = self.tag("WARNING");
-                self.error_text(&format!("{tag}: {}\n", warning.message))
-            }
-            Notice::Warning(warning) => self.diagnostic(&warning.diagnostic),
-        }
-    }
-
-    fn left_out(&mut self, span: Span, what: Shortfall) {
-        match self.shortfalls.iter_mut().find(|(s, w, _)| (*s, *w) == (span, what)) {
-            Some((.., count)) => *count += 1,
-            None => self.shortfalls.push((span, what, 1)),
-        }
-    }
-
-    /// What was left out since this was asked last, by statement.
-    pub fn take_shortfalls(&mut self) -> Vec<(Span, Shortfall, u64)> {
-        std::mem::take(&mut self.shortfalls)
-    }
-
-    /// Whether losses are told as a table for people.
-    pub fn has_table(&self) -> bool {
-        !self.options.json && self.options.levels.shows(diag::Warning::Losses)
-    }
-
-    /// The table of what the output lacks. In JSON, it is the last object, and always there.
-    /// For people it is lines on the error stream, if the output lacks anything, unless
-    /// warnings are off.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn losses(&mut self, rows: &[Row]) -> Result<(), Error> {
-        if self.options.json {
-            losses::json(&mut self.out.buffer, rows, &self.sources);
-            return self.out.piece_done();
-        }
-        if !self.has_table() || rows.iter().all(|row| row.wanted) {
-            return Ok(());
-        }
-        if self.options.messages == Form::Json {
-            let list = Diagnostics { list: rows.iter().map(losses::diagnostic).collect() };
-            let text = list.render(&self.sources, Form::Json);
-            return self.error_text(&text);
-        }
-        self.error_text(&losses::text(rows, &self.sources, &self.tag("WARNING")))
-    }
-
-    /// A message about the run itself, such as a probe that is left out. On
-    /// the error stream in both formats.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn diagnostic(&mut self, diagnostic: &Diagnostic) -> Result<(), Error> {
-        // The run is under way: a warning ends it no more.
-        if diagnostic.name.is_some_and(|name| !self.options.levels.shows(name)) {
-            return Ok(());
-        }
-        let list = Diagnostics { list: vec![diagnostic.clone()] };
-        let text = list.render(&self.sources, self.options.messages);
-        self.error_text(&text)
-    }
-
-    /// A line about how the run goes (`-v`), on the error stream.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn remark(&mut self, text: &str) -> Result<(), Error> {
-        let text = self.for_errors(text);
-        self.error_text(&format!("{text}\n"))
-    }
-
-    /// A failure outside the script, as a line on the error stream.
-    ///
-    /// # Errors
-    /// If output cannot be written.
-    pub fn failure(&mut self, message: &str) -> Result<(), Error> {
-        let tag = self.tag("ERROR");
-        let message = self.for_errors(message);
-        self.error_text(&format!("{tag}: {message}\n"))
     }
 
     /// To be called when nothing more is coming for now: complete lines are
@@ -742,139 +394,11 @@ impl Output {
     pub fn flush(&mut self) -> Result<(), Error> {
         self.out.flush()
     }
-
-    fn filled_map(&mut self, data: &MapData<'_>, top: u64, div: u64) -> Result<(), Error> {
-        if let Some(export) = &mut self.export {
-            let at = if self.now == 0 { Stamp::now().time } else { self.now };
-            if export.map(data, at, &mut self.cx) {
-                return Ok(());
-            }
-        }
-        let (top, div) = text::limits(data.map, top, div);
-        if self.options.json {
-            json::map(&mut self.out.buffer, data, top, div, &mut self.cx);
-            return self.out.piece_done();
-        }
-        // A part of a large map at a time.
-        for part in data.entries(top).chunks(PART) {
-            text::entries(&mut self.out.buffer, data, part, div, &mut self.cx);
-            self.out.piece_done()?;
-        }
-        Ok(())
-    }
-
-    /// Formats into the scratch buffer, for JSON, a file name or a command:
-    /// nothing of it is for a terminal as it is.
-    fn render(&mut self, format: &plan::Format, values: Members<'_>) {
-        let guarded = std::mem::replace(&mut self.cx.guarded, false);
-        self.scratch.clear();
-        format::format(&mut self.scratch, format, values, &mut self.cx);
-        self.cx.guarded = guarded;
-    }
-
-    /// The scratch buffer as a JSON object.
-    fn message(&mut self, kind: &str) -> Result<(), Error> {
-        json::message(&mut self.out.buffer, kind, &self.scratch);
-        self.out.piece_done()
-    }
-
-    fn complaint(
-        &mut self,
-        kind: &str,
-        span: Span,
-        format: &plan::Format,
-        values: Members<'_>,
-    ) -> Result<(), Error> {
-        if self.options.json {
-            self.render(format, values);
-            let out = &mut self.out.buffer;
-            write!(out, "{{\"type\": \"{kind}\", \"msg\": ").expect(MEMORY);
-            json::string(out, &self.scratch);
-            self.json_place(span);
-            return self.out.piece_done();
-        }
-        let tag = self.tag(if kind == "errorf" { "ERROR" } else { "WARNING" });
-        self.out.settle()?;
-        let out = &mut self.errors.buffer;
-        write!(out, "{}: {tag}: ", place(&self.sources, span)).expect(MEMORY);
-        let guarded = std::mem::replace(&mut self.cx.guarded, self.options.guarded_errors);
-        format::format(out, format, values, &mut self.cx);
-        self.cx.guarded = guarded;
-        if !out.ends_with(b"\n") {
-            out.push(b'\n');
-        }
-        self.errors_done();
-        Ok(())
-    }
-
-    fn json_warning(&mut self, warning: &Warning) -> Result<(), Error> {
-        let out = &mut self.out.buffer;
-        let kind = match warning.kind {
-            WarningKind::Helper { .. } => "helper_error",
-            WarningKind::Other => "runtime_error",
-        };
-        write!(out, "{{\"type\": \"{kind}\", \"msg\": ").expect(MEMORY);
-        json::string(out, warning.message.as_bytes());
-        if let WarningKind::Helper { name, code } = &warning.kind {
-            out.extend_from_slice(b", \"helper\": ");
-            json::string(out, name.as_bytes());
-            write!(out, ", \"retcode\": {code}").expect(MEMORY);
-        }
-        write!(out, ", \"count\": {}", warning.count).expect(MEMORY);
-        self.json_place(warning.span);
-        self.out.piece_done()
-    }
-
-    /// The end of an object that points into the script.
-    fn json_place(&mut self, span: Span) {
-        let (line, column) = self.sources.line_col(span);
-        let out = &mut self.out.buffer;
-        out.extend_from_slice(b", \"filename\": ");
-        json::string(out, self.sources.name(span.file).as_bytes());
-        writeln!(out, ", \"line\": {line}, \"col\": {column}}}").expect(MEMORY);
-    }
-
-    /// Text for the error stream, after what the output already has.
-    fn error_text(&mut self, text: &str) -> Result<(), Error> {
-        self.out.settle()?;
-        self.errors.buffer.extend_from_slice(text.as_bytes());
-        self.errors_done();
-        Ok(())
-    }
-
-    /// A message as the error stream may have it.
-    fn for_errors<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.options.guarded_errors { guard::text(text) } else { Cow::Borrowed(text) }
-    }
-
-    /// A closed error stream is no reason to stop: there is nowhere to say so.
-    fn errors_done(&mut self) {
-        drop(self.errors.flush());
-    }
-
-    fn tag(&self, tag: &str) -> String {
-        match (self.options.color, tag) {
-            (false, _) => tag.into(),
-            (true, "ERROR") => format!("\x1b[31m{tag}\x1b[0m"),
-            (true, _) => format!("\x1b[33m{tag}\x1b[0m"),
-        }
-    }
 }
 
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Output").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// `file:line:column-column`, or `file:line-line` for several lines.
-fn place(sources: &Sources, span: Span) -> String {
-    let name = sources.name(span.file);
-    let (line, column) = sources.line_col(span);
-    let (last, end) = sources.line_col(Span { start: span.end, ..span });
-    match line == last {
-        true => format!("{name}:{line}:{column}-{end}"),
-        false => format!("{name}:{line}-{last}"),
     }
 }
 

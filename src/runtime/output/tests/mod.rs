@@ -19,7 +19,8 @@ use super::sink::tests::Written;
 use super::*;
 use crate::diag::{Form, Levels};
 use crate::plan::{
-    Cause, Config, Conversion, ConversionKind, Field, Format, Layout, Loss, MissingProbes, Piece,
+    Cause, Config, Conversion, ConversionKind, Field, Format, Layout, Loss, MapValue,
+    MissingProbes, Piece,
 };
 use crate::runtime::decode::Stack;
 use crate::runtime::ledger::{Ledger, Tally};
