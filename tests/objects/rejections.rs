@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Failed, Trial};
+use regex::Regex;
 use rtrace::plan::{Mechanism, Plan};
 use rtrace::source::{Source, Sources, Span};
 
@@ -62,6 +63,10 @@ fn check(name: &str) -> Result<(), String> {
     if ran.err.starts_with("error: this kernel has no function `") && name != "kfunc-unknown" {
         return Ok(());
     }
+    // Newer kernels take it, and a begin program gets no such context.
+    if ran.err.starts_with("error: cannot run `begin`") && name == "context-moved" {
+        return Ok(());
+    }
     let here = text.lines().position(|line| line.contains("// here")).unwrap() + 1;
     if !ran.err.contains(&format!("{name}.c:{here}:")) {
         return Err(format!("does not point at line {here}: {story}"));
@@ -71,12 +76,17 @@ fn check(name: &str) -> Result<(), String> {
         |line: &&str| !line.trim_start().starts_with("= note: the kernel's verifier says: ");
     let message = ran.err.split("\n\n").next().unwrap_or_default();
     let said: String = message.lines().filter(kernels).map(|line| format!("{line}\n")).collect();
+    // Numbers of types are each kernel's own.
+    let said =
+        Regex::new(r"vmlinux \[\d+\]").unwrap().replace_all(&said, "vmlinux [N]").into_owned();
     let golden = folder().join(name).with_extension("stderr");
     if std::env::var_os("RTRACE_BLESS").is_some() {
         return std::fs::write(golden, said).map_err(|why| why.to_string());
     }
     let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-    if said != expected {
+    // What another kernel refuses for another reason.
+    let other = golden.with_extension("other.stderr");
+    if said != expected && std::fs::read_to_string(other).ok().as_ref() != Some(&said) {
         return Err(format!("expected:\n{expected}\nsaid:\n{said}\n{story}"));
     }
     Ok(())

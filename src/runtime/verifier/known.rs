@@ -172,6 +172,11 @@ pub(super) const KNOWN: &[Known] = &[
         "pass what another function of the kernel gave, after a test that it is not 0",
     ),
     limit(
+        "expects referenced",
+        |f| format!("{} gives back what it did not take", f.subject),
+        "pass what another function of the kernel gave, such as `bpf_task_from_pid`, once",
+    ),
+    limit(
         "Possibly NULL pointer passed",
         |f| format!("{} passes a pointer that may be 0", f.subject),
         "test it first: `if ($p != 0) { … }`",
@@ -183,9 +188,6 @@ pub(super) const KNOWN: &[Known] = &[
     ours("leaks addr", |f| format!("{} gives away an address of the kernel", f.subject)),
     ours("At program exit", |f| {
         format!("{} gives a result that this kind of probe may not give", f.subject)
-    }),
-    ours("must be referenced or trusted", |f| {
-        format!("{} hands {} a pointer that the kernel cannot be sure of", f.subject, callee(f))
     }),
 ];
 
