@@ -18,7 +18,10 @@ impl Copy {
         std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o755)).unwrap();
         // The folder of the build may not be readable for others.
         let program = folder.0.join("rtrace");
-        std::fs::copy(env!("CARGO_BIN_EXE_rtrace"), &program).unwrap();
+        // By another process: a child that some other test forks meanwhile would keep the copy open
+        // for writing, and then nobody may run it.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_rtrace")).arg(&program).status();
+        assert!(copied.unwrap().success());
         Copy { program, _folder: folder }
     }
 
