@@ -7,10 +7,12 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 AS_ROOT := $(if $(SUDO),--config "target.'cfg(unix)'.runner='sudo -E'")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test bless bench lint vm fuzz soak clean
+RUN_SIDE := target/run-side/$(shell uname -m)-unknown-linux-gnu/run-side/rtrace-run
+
+.PHONY: help setup demo build run-side test bless bench lint vm fuzz soak clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need (says what, and why, first)
 	@tools/setup build test vm
@@ -23,6 +25,12 @@ demo: ## build rtrace and watch the live kernel for a few seconds
 build: ## build target/release/rtrace
 	@tools/setup build
 	cargo build --release --bin rtrace
+	@$(MAKE) --no-print-directory run-side
+
+run-side: ## build target/release/rtrace-run, which stand-alone executables consist of
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile run-side --no-default-features --features bpf \
+	  --bin rtrace-run --target $(shell uname -m)-unknown-linux-gnu --target-dir target/run-side
+	@mkdir -p target/release && cp $(RUN_SIDE) target/release/
 
 test: ## every test: goldens, the live kernel, and kernels 6.1 and 6.12 in QEMU
 	@tools/setup build test vm

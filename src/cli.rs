@@ -11,6 +11,8 @@ use clap::builder::styling::Styles;
 use clap::{Args, Parser, ValueEnum};
 use clap_complete::Shell;
 
+use crate::host::arch::{ARCHES, Arch};
+
 /// `rtrace [options] SCRIPT [params…]`.
 #[derive(Debug, Parser)]
 #[command(
@@ -21,6 +23,8 @@ use clap_complete::Shell;
                       rtrace -l [PATTERN | FILE]\n       \
                       rtrace build [OPTIONS] FILE -o OBJECT | EXECUTABLE\n       \
                       rtrace run [OPTIONS] OBJECT\n       \
+                      rtrace attach | maps | detach NAME\n       \
+                      rtrace ps\n       \
                       rtrace flame [OPTIONS] FILE -o GRAPH\n       \
                       rtrace help [TOPIC]\n       \
                       rtrace completions bash | zsh | fish\n       \
@@ -75,6 +79,10 @@ pub struct Cli {
     #[command(flatten)]
     pub style: Style,
 
+    /// Leave everything attached under this name; `attach`, `ps`, `maps` and `detach` look after it
+    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    pub pin: Option<String>,
+
     /// Tell at the end how often programs ran, and what they cost
     #[arg(long)]
     pub stats: bool,
@@ -123,6 +131,10 @@ pub struct Cli {
     /// Write the BPF object to a file as well
     #[arg(long, value_name = "FILE")]
     pub emit_elf: Option<PathBuf>,
+
+    /// Write a stand-alone executable (`rtrace build` has more to choose from)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "warnings"])]
+    pub aot: Option<PathBuf>,
 
     /// Write LLVM's form to NAME.original.ll and NAME.optimized.ll as well
     #[arg(long, value_name = "NAME")]
@@ -211,6 +223,22 @@ pub struct Build {
     /// The oldest kernel that the object is for
     #[arg(long, value_name = "RELEASE", default_value = "5.10", value_parser = release, conflicts_with = "here")]
     pub kernel: (u32, u32),
+
+    /// Instruction set: v1 to v4; else what the oldest kernel has
+    #[arg(long, value_name = "VERSION", hide_possible_values = true)]
+    pub cpu: Option<CpuVersion>,
+
+    /// Byte order: bpfel or bpfeb
+    #[arg(long, value_name = "TARGET", default_value = "bpfel", hide_possible_values = true)]
+    pub target: ByteOrder,
+
+    /// Architecture: x86_64 or aarch64; else that of this machine
+    #[arg(long, value_name = "ARCH", value_parser = arch, conflicts_with = "here")]
+    pub arch: Option<&'static Arch>,
+
+    /// A kernel's types in a file (its `/sys/kernel/btf/vmlinux`), instead of this machine's
+    #[arg(long, value_name = "FILE", conflicts_with = "here")]
+    pub btf: Option<PathBuf>,
 
     /// Allow functions that change the traced system
     #[arg(long = "unsafe")]
@@ -411,6 +439,24 @@ pub struct Run {
     pub more: Vec<String>,
 }
 
+/// `rtrace attach NAME`, `rtrace maps NAME`, `rtrace detach NAME`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rtrace attach | maps | detach",
+    about = "Show what a pinned run says, print its maps, or take it off and end it",
+    styles = Styles::plain()
+)]
+pub struct Pinned {
+    #[command(flatten)]
+    pub style: Style,
+
+    #[command(flatten)]
+    pub messages: Messages,
+
+    /// What `--pin` called it
+    pub name: String,
+}
+
 /// A stand-alone executable that was made of a script.
 #[derive(Debug, Parser)]
 #[command(styles = Styles::plain(), max_term_width = 100)]
@@ -426,6 +472,10 @@ pub struct Tool {
 /// How to run a stored object.
 #[derive(Debug, Args)]
 pub struct Running {
+    /// Leave everything attached under this name
+    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    pub pin: Option<String>,
+
     /// Trace this process
     #[arg(short = 'p', long, value_name = "PID")]
     pub pid: Option<String>,
@@ -626,6 +676,30 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Versions of the instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CpuVersion {
+    V1,
+    V2,
+    V3,
+    V4,
+}
+
+/// Which bytes of a number come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ByteOrder {
+    Bpfel,
+    Bpfeb,
+}
+
+/// `x86_64`
+fn arch(text: &str) -> Result<&'static Arch, String> {
+    Arch::find(text).ok_or_else(|| {
+        let names: Vec<&str> = ARCHES.iter().map(|a| a.name).collect();
+        format!("rtrace knows {}", names.join(" and "))
+    })
+}
+
 /// `5.10`
 fn release(text: &str) -> Result<(u32, u32), String> {
     let release = crate::host::features::release(text);
@@ -647,6 +721,10 @@ pub enum Invocation {
     Explain(Explain),
     Lsp(Lsp),
     Stats(Stats),
+    Attach(Pinned),
+    Maps(Pinned),
+    Detach(Pinned),
+    Pins,
 }
 
 impl Invocation {
@@ -667,6 +745,10 @@ impl Invocation {
             Some("check") => Check::try_parse_from(rest()).map(Invocation::Check),
             Some("fmt") => Fmt::try_parse_from(rest()).map(Invocation::Fmt),
             Some("lsp") => Lsp::try_parse_from(rest()).map(Invocation::Lsp),
+            Some("attach") => Pinned::try_parse_from(rest()).map(Invocation::Attach),
+            Some("maps") => Pinned::try_parse_from(rest()).map(Invocation::Maps),
+            Some("detach") => Pinned::try_parse_from(rest()).map(Invocation::Detach),
+            Some("ps") if args.len() == 2 => Ok(Invocation::Pins),
             Some("stats") => Stats::try_parse_from(rest()).map(Invocation::Stats),
             Some("explain") => Explain::try_parse_from(rest()).map(Invocation::Explain),
             _ => Cli::try_parse_from(args).map(|c| Invocation::Script(Box::new(c))),

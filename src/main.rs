@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         Ok(Invocation::Fmt(fmt)) => driver::format_scripts(&fmt),
         Ok(Invocation::Lsp(lsp)) => driver::serve_editor(&lsp),
         Ok(Invocation::Stats(stats)) => driver::watch(&stats),
+        Ok(Invocation::Attach(pinned)) => driver::attach(&pinned),
+        Ok(Invocation::Maps(pinned)) => driver::pinned_maps(&pinned),
+        Ok(Invocation::Detach(pinned)) => driver::detach(&pinned),
+        Ok(Invocation::Pins) => driver::pins(),
         Ok(Invocation::Explain(explain)) => driver::explain(&explain),
         Err(error) => driver::wrong_use(&error, &args),
     };

@@ -47,6 +47,9 @@ const OBJECTS: &str = "objects/";
 /// The variable that says where those are.
 const BUILT: &str = "RTRACE_BUILT";
 
+/// Nor this: an executable runs where there is nothing else, neither rtrace nor LLVM.
+const ALONE: &str = "executable-alone";
+
 /// Not a case either: after all of them, no BPF program is left in the kernel.
 const NOTHING_LEFT: &str = "nothing-left";
 
@@ -78,6 +81,7 @@ fn report(names: &[String]) -> ExitCode {
             PROGRAMS => programs::wanted(PROGRAM_COUNT)
                 .and_then(|seeds| programs::load_compiled(seeds, &compiled()?))
                 .into(),
+            ALONE => objects().and_then(|folder| alone(&folder.join(TOOL))).into(),
             NOTHING_LEFT => nothing_left().into(),
             _ => match cases.iter().find(|case| is_named(case, name)) {
                 Some(case) if case.name != *name => match objects() {
@@ -104,6 +108,40 @@ fn is_named(case: &Case, name: &str) -> bool {
 /// Where the outside has put objects.
 fn objects() -> Result<PathBuf, String> {
     std::env::var_os(BUILT).map(PathBuf::from).ok_or_else(|| format!("{BUILT} is not set"))
+}
+
+/// The file name of an executable that is made of `scripts/opensnoop.bt`.
+const TOOL: &str = "opensnoop";
+
+/// Runs an executable in a root of its own, with the workload and the libraries that the two need (the
+/// executable has none if its run side is static).
+fn alone(tool: &Path) -> Result<(), String> {
+    const SCRIPT: &str = r#"
+        set -e
+        root=$(mktemp -d)
+        mount -t tmpfs none $root
+        mkdir $root/proc $root/sys $root/dev
+        for folder in proc sys dev; do mount --rbind /$folder $root/$folder; done
+        cp "$1" $root/opensnoop
+        cp "$2" $root/rt-workload
+        for library in $(ldd "$1" "$2" | grep -o '/[^ ]*\.so[^ ]*' | sort -u); do
+            mkdir -p $root$(dirname $library)
+            cp $library $root$library
+        done
+        cd $root
+        chroot . /opensnoop -q --failed -c '/rt-workload opens 5 --path /not/there'
+    "#;
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, "sh"]).arg(tool).arg(harness::workload());
+    let done = command.output().map_err(|why| format!("sh: {why}"))?;
+    let out = String::from_utf8_lossy(&done.stdout);
+    let count =
+        out.lines().filter(|line| line.ends_with("rt-opens           -1    2  /not/there")).count();
+    if done.status.success() && count == 5 {
+        return Ok(());
+    }
+    let err = String::from_utf8_lossy(&done.stderr);
+    Err(format!("{}: {count} lines of 5\n{out}\n{err}", done.status))
 }
 
 /// Where the outside has put compiled programs.
@@ -158,7 +196,7 @@ fn outside() -> ExitCode {
             .into_iter()
             .chain(cases.iter().map(|case| &*case.name))
             .chain(object_names.iter().map(String::as_str))
-            .chain([PROGRAMS, NOTHING_LEFT])
+            .chain([ALONE, PROGRAMS, NOTHING_LEFT])
     };
 
     let mut trials = Vec::new();
@@ -180,11 +218,14 @@ fn outside() -> ExitCode {
     if !args.list && !args.ignored {
         // A kernel keeps about one processor busy, so as many run as there are processors.
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-        let built =
-            match boots.iter().any(|(_, names, _)| names.iter().any(|n| n.starts_with(OBJECTS))) {
-                true => live::build_objects(&from_objects, &built_here()),
-                false => Ok(()),
-            };
+        let built = match boots
+            .iter()
+            .any(|(_, names, _)| names.iter().any(|n| n.starts_with(OBJECTS) || n == ALONE))
+        {
+            true => live::build_objects(&from_objects, &built_here())
+                .and_then(|()| live::build_executable("opensnoop.bt", &built_here().join(TOOL))),
+            false => Ok(()),
+        };
         let queue = Arc::new(Mutex::new(boots.into_iter()));
         for _ in 0..at_once {
             let (queue, built) = (Arc::clone(&queue), built.clone());

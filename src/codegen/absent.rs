@@ -8,11 +8,14 @@ use crate::plan::Plan;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     pub cpu: Cpu,
+    /// For machines whose numbers begin with their high bytes.
+    pub big_endian: bool,
 }
 
 /// Version of the BPF instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cpu {
+    V1,
     V2,
     #[default]
     V3,

@@ -519,7 +519,10 @@ impl<'c> Debug<'c> {
     ) -> Meta<'c> {
         let file = self.file(0);
         let name = name.unwrap_or_default();
-        let size = u64::from(size) * 8;
+        let end = |step: &Step| step.bit + step.width.map_or(step.shape.size() * 8, u64::from);
+        // The kernel takes no types whose members end beyond them.
+        let ends = members.iter().map(|(step, _)| end(step));
+        let size = ends.chain([u64::from(size) * 8]).max().unwrap_or(0).next_multiple_of(64);
         // SAFETY: names come with their lengths, the members with their number; all are read in
         // the calls only. No type derives from another.
         let ty = unsafe {

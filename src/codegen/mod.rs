@@ -38,11 +38,15 @@ pub const AVAILABLE: bool = true;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     pub cpu: Cpu,
+    /// For machines whose numbers begin with their high bytes.
+    pub big_endian: bool,
 }
 
 /// Version of the BPF instruction set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cpu {
+    /// The first one: fewer jumps.
+    V1,
     /// Linux 4.14: 64-bit arithmetic only.
     V2,
     /// Linux 5.1: 32-bit arithmetic and jumps.
@@ -138,6 +142,7 @@ impl Cpu {
     /// As LLVM calls it.
     pub fn name(self) -> &'static str {
         match self {
+            Cpu::V1 => "v1",
             Cpu::V2 => "v2",
             Cpu::V3 => "v3",
             Cpu::V4 => "v4",

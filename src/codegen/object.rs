@@ -78,7 +78,8 @@ impl<'c> Object<'c> {
                 std::ptr::null_mut(),
             );
         }
-        let machine = machine(module.arch.triple, options.cpu)?;
+        let triple = if options.big_endian { "bpfeb" } else { module.arch.triple };
+        let machine = machine(triple, options.cpu)?;
         let llvm = context.create_module("rtrace");
         llvm.set_source_file_name("");
         llvm.set_triple(&machine.get_triple());

@@ -23,6 +23,7 @@ pub(super) struct Setup {
     pub show_libbpf: bool,
     pub show_verifier: bool,
     pub dry_run: bool,
+    pub pin: Option<String>,
     pub named: Vec<(String, Option<String>)>,
     pub mode: crate::plan::Mode,
     pub on_stdout: bool,
@@ -40,6 +41,22 @@ pub(super) fn check_privileges() -> Result<(), Failed> {
 pub(super) fn execute(_: Vec<u8>, _: &Setup, _: &Host, _: &cli::Style) -> Outcome {
     let failed: Failed = fail("this rtrace was built without its run side; it only compiles");
     Err(failed)
+}
+
+/// Nothing is pinned by a build that runs nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look {
+    Attach,
+    Maps,
+    Detach,
+}
+
+pub(super) fn look(_: &str, _: Look, _: &cli::Style) -> Outcome {
+    Err(fail("this rtrace was built without its run side; it only compiles"))
+}
+
+pub(super) fn pins() -> Outcome {
+    Err(fail("this rtrace was built without its run side; it only compiles"))
 }
 
 /// There is nothing to look at programs with.

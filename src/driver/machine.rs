@@ -15,7 +15,9 @@ use crate::plan::Plan;
 use crate::probes;
 pub(super) use crate::runtime::Options as Setup;
 use crate::runtime::output::{self, Output, export};
-use crate::runtime::{self, features};
+use crate::runtime::pin;
+pub(super) use crate::runtime::pin::Look;
+use crate::runtime::{self, Error, features};
 use crate::sema::ObjectFile;
 use crate::source::Sources;
 
@@ -53,6 +55,41 @@ pub(super) fn execute(
     let mut object = Object::from_bytes(elf).map_err(fail)?;
     let child = setup.command.is_some();
     placed(&mut object.plan, host, setup.pid.filter(|_| !child), &setup.named)?;
+    shown_by(object, style, setup.verbose, |object, output| {
+        runtime::run(object, setup, host, output)
+    })
+}
+
+/// Looks at a pinned run.
+pub(super) fn look(name: &str, look: Look, style: &cli::Style) -> Outcome {
+    let told = |error: Error| {
+        messages::write(&error.diagnostics, &Sources::default());
+        Failed(error.status)
+    };
+    match pin::open(name, look).map_err(told)? {
+        Some(object) => {
+            shown_by(object, style, false, |object, output| pin::look(name, object, look, output))
+        }
+        None => super::say(&format!("removed `{name}`, which was not whole\n")),
+    }
+}
+
+/// Shows what is pinned.
+pub(super) fn pins() -> Outcome {
+    let list = pin::list().map_err(|error| {
+        messages::write(&error.diagnostics, &Sources::default());
+        Failed(error.status)
+    })?;
+    super::say(&list)
+}
+
+/// Does something with an object that has an output.
+fn shown_by(
+    object: Object,
+    style: &cli::Style,
+    verbose: bool,
+    run: impl FnOnce(Object, &mut Output) -> Result<u8, Error>,
+) -> Outcome {
     let (out, terminal): (Box<dyn Write>, bool) = match &style.output {
         Some(path) => {
             let file = fs::File::create(path)
@@ -96,9 +133,9 @@ pub(super) fn execute(
     if let Some((format, out)) = file {
         output.export(&object.plan, format, out);
     }
-    let status = runtime::run(object, setup, host, &mut output).map_err(|error| {
+    let status = run(object, &mut output).map_err(|error| {
         messages::write(&error.diagnostics, &sources);
-        if let (Some(log), true) = (&error.log, setup.verbose) {
+        if let (Some(log), true) = (&error.log, verbose) {
             messages::say(&format!("{log}\n"));
         }
         Failed(error.status)
@@ -127,6 +164,12 @@ fn placed(
     pid: Option<u32>,
     named: &[(String, Option<String>)],
 ) -> Result<(), Failed> {
+    let here = host.arch().name;
+    if plan.arch != here {
+        let message = format!("the object is for {}, and this machine is {here}", plan.arch);
+        let d = Diagnostic::global(message);
+        return Err(failed(d.help(format!("build it again, with `--arch {here}`")), USAGE));
+    }
     let options = plan.portable.iter().flat_map(|p| &p.options);
     let given = |name: &str| named.iter().rfind(|n| n.0 == name).map(|n| n.1.clone());
     let words: Result<Vec<_>, _> = options

@@ -18,7 +18,8 @@ use std::path::Path;
 
 use crate::builtins;
 use crate::cli::{
-    self, Build, Cli, Completions, DebugStage, Flame, Help, Run, Running, Script, Stage,
+    self, Build, ByteOrder, Cli, Completions, CpuVersion, DebugStage, Flame, Help, Pinned, Run,
+    Running, Script, Stage,
 };
 use crate::codegen;
 use crate::diag::{self, Diagnostic, Diagnostics};
@@ -38,7 +39,7 @@ use crate::sema::{self, Checked, Scope};
 use crate::source::{FileId, Source, Sources};
 
 use load::{Loaded, Search, load};
-use machine::{Setup, execute, live};
+use machine::{Look, Setup, execute, live};
 use messages::shown;
 pub use tool::tool;
 
@@ -71,6 +72,8 @@ pub fn script(cli: &Cli) -> u8 {
         list(cli)
     } else if let Some(stage) = cli.emit {
         emit(cli, stage)
+    } else if let Some(path) = &cli.aot {
+        executable(cli, path)
     } else {
         run(cli)
     };
@@ -132,6 +135,7 @@ fn run(cli: &Cli) -> Outcome {
         max_overhead: cli.max_overhead,
         dry_run: cli.dry_run,
         named: Vec::new(),
+        pin: cli.pin.clone(),
         mode: options.mode,
         on_stdout: cli.style.output.is_none(),
     };
@@ -181,9 +185,36 @@ fn run_stored(elf: Vec<u8>, how: &Running, named: Named) -> Outcome {
         dry_run: how.dry_run,
         on_stdout: how.style.output.is_none(),
         named,
+        pin: how.pin.clone(),
         ..Setup::default()
     };
     execute(elf, &setup, &live(Path::new("/")), &how.style)
+}
+
+/// Shows what a pinned run says.
+pub fn attach(pinned: &Pinned) -> u8 {
+    look(pinned, Look::Attach)
+}
+
+/// Prints the maps of a pinned run.
+pub fn pinned_maps(pinned: &Pinned) -> u8 {
+    look(pinned, Look::Maps)
+}
+
+/// Takes a pinned run off and ends it.
+pub fn detach(pinned: &Pinned) -> u8 {
+    look(pinned, Look::Detach)
+}
+
+/// Lists pinned runs.
+pub fn pins() -> u8 {
+    machine::pins().unwrap_or_else(|Failed(status)| status)
+}
+
+fn look(pinned: &Pinned, how: Look) -> u8 {
+    let outcome = messages::choose(&pinned.messages)
+        .and_then(|()| machine::look(&pinned.name, how, &pinned.style));
+    outcome.unwrap_or_else(|Failed(status)| status)
 }
 
 /// Compiles a script to an object file, or an executable.
@@ -191,14 +222,30 @@ pub fn build(build: &Build) -> u8 {
     let start = || {
         messages::choose(&build.messages)?;
         let (source, params) = read(&build.script)?;
-        let host = live(Path::new("/"));
-        let host = if build.here { host } else { host.for_all_since(build.kernel) };
+        let mut host = live(Path::new("/"));
+        if !build.here {
+            host = host.for_all_since(build.kernel);
+        }
+        if let Some(arch) = build.arch {
+            host = host.of_arch(arch);
+        }
+        if let Some(file) = &build.btf {
+            host = host.with_types(file);
+        }
         let options = unattached(params, &build.script.more, build.unsafe_mode);
         let options = sema::Options { portable: !build.here, ..options };
         let (mut sources, file) = sources(source);
         let search = Search::of(&build.includes);
         let checked = checked(&mut sources, file, &search, &host, &options)?;
-        let elf = compile(&checked, &host)?;
+        let cpu = match build.cpu {
+            None => cpu(&host).cpu,
+            Some(CpuVersion::V1) => codegen::Cpu::V1,
+            Some(CpuVersion::V2) => codegen::Cpu::V2,
+            Some(CpuVersion::V3) => codegen::Cpu::V3,
+            Some(CpuVersion::V4) => codegen::Cpu::V4,
+        };
+        let big_endian = build.target == ByteOrder::Bpfeb;
+        let elf = compile_for(&checked, codegen::Options { cpu, big_endian })?;
         if build.executable || build.output.extension().is_none_or(|e| e != "o") {
             tool::write(&build.output, &elf)?;
         } else {
@@ -209,6 +256,20 @@ pub fn build(build: &Build) -> u8 {
     let outcome: Outcome = start();
     outcome.unwrap_or_else(|Failed(status)| status)
 }
+
+/// `--aot`: a script as an executable.
+fn executable(cli: &Cli, path: &Path) -> Outcome {
+    let (source, params) = read(&cli.script)?;
+    let host = host(cli).for_all_since(OLDEST);
+    let options = sema::Options { portable: true, ..options(cli, params)? };
+    let (mut sources, file) = sources(source);
+    let checked = checked(&mut sources, file, &Search::of(&cli.includes), &host, &options)?;
+    tool::write(path, &compile(&checked, &host)?)?;
+    Ok(0)
+}
+
+/// The oldest kernel that there are objects for.
+const OLDEST: (u32, u32) = (5, 10);
 
 /// Draws a flame graph.
 pub fn flame(flame: &Flame) -> u8 {
@@ -471,10 +532,14 @@ fn checked(
 }
 
 fn compile(checked: &Checked, host: &Host) -> Result<Vec<u8>, Failed> {
+    compile_for(checked, cpu(host))
+}
+
+fn compile_for(checked: &Checked, how: codegen::Options) -> Result<Vec<u8>, Failed> {
     if !codegen::AVAILABLE {
         return Err(fail("this rtrace was built without its compiler; `rtrace run` runs objects"));
     }
-    match codegen::compile(&checked.module, &checked.plan, &cpu(host)) {
+    match codegen::compile(&checked.module, &checked.plan, &how) {
         Ok(compiled) => {
             let mut elf = machine::link(compiled.elf, &checked.objects)?;
             codegen::seal(&mut elf);
@@ -493,7 +558,7 @@ fn cpu(host: &Host) -> codegen::Options {
     } else {
         codegen::Cpu::V2
     };
-    codegen::Options { cpu }
+    codegen::Options { cpu, big_endian: false }
 }
 
 /// The script and what follows it on the command line.

@@ -146,6 +146,18 @@ impl Host {
         Host { features: Features::portable(oldest), ..self }
     }
 
+    /// The same machine as if it were of another architecture, whose kernel has the same types.
+    #[must_use]
+    pub fn of_arch(self, arch: &'static Arch) -> Host {
+        Host { arch: OnceLock::from(arch), ..self }
+    }
+
+    /// The same machine with the types in a file.
+    #[must_use]
+    pub fn with_types(self, file: &Path) -> Host {
+        Host { types: Some(file.to_owned()), btf: OnceLock::new(), ..self }
+    }
+
     /// The same machine, where BPF programs are found by asking the kernel.
     #[must_use]
     pub fn with_bpf_functions(self, find: fn() -> Vec<BpfFunction>) -> Host {

@@ -29,7 +29,7 @@ pub const VERSION: u32 = 3;
 pub const EVENTS_MAP: &str = "rt_events";
 
 /// Name of the per-CPU array of loss counters, one [`LossCell`] per [`Loss`].
-pub const LOSSES_MAP: &str = ".bss.losses";
+pub const LOSSES_MAP: &str = ".data.losses";
 
 /// Name of the map with the processes that a run is about, if they are not one: a process id as the
 /// key. The run side fills it.

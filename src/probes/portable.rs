@@ -81,7 +81,25 @@ impl Resolver<'_> {
             program.points.iter().filter_map(|at| self.portable.points.get(*at as usize)).collect();
         let Some(first) = points.first() else { return Vec::new() };
         let needs = first.needs.clone();
+        let built = program.attach.first().map(|a| a.mechanism.clone());
+        // Calls that the program does not tell apart by itself.
+        let alone = matches!(built, Some(Mechanism::Tracepoint { .. }));
+        self.options.no_feature = if alone { vec!["raw_syscalls".to_owned()] } else { Vec::new() };
         let mut instances = self.instances(&points, &needs, self.host);
+        let same = |i: &Instance| {
+            i.attach.iter().all(|a| built.as_ref().is_none_or(|b| alike(b, &a.mechanism)))
+        };
+        if let Some(other) = instances.iter().find(|i| !same(i)) {
+            let name = other.attach.first().and_then(|a| a.probes.first());
+            let message = format!(
+                "`{}` needs another kind of program on this kernel",
+                name.unwrap_or(first.text.as_str())
+            );
+            let d =
+                Diagnostic::error(first.span, message).note("the object was built for another one");
+            self.diags.push(d.help("build it again for this kernel, or run the script itself"));
+            return Vec::new();
+        }
         let links = instances.iter().flat_map(|i| &i.attach);
         let (many, single) =
             links.fold((false, false), |(many, single), link| match link.mechanism {
@@ -212,6 +230,26 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+/// Whether one program can be attached in both ways.
+fn alike(built: &Mechanism, found: &Mechanism) -> bool {
+    let kind = |m: &Mechanism| match m {
+        Mechanism::KprobeMulti { functions, ret } => {
+            let function = functions.first().unwrap_or_default().to_owned();
+            let (module, offset, ret) = (None, 0, *ret);
+            std::mem::discriminant(&Mechanism::Kprobe { function, module, offset, ret })
+        }
+        Mechanism::UprobeMulti { path, ret, .. } => std::mem::discriminant(&Mechanism::Uprobe {
+            path: path.clone(),
+            symbol: String::new(),
+            offset: 0,
+            counter: 0,
+            ret: *ret,
+        }),
+        other => std::mem::discriminant(other),
+    };
+    kind(built) == kind(found)
 }
 
 /// How a plan writes where an argument is.

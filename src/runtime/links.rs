@@ -8,7 +8,7 @@
 //! at once.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 
 use super::ledger::Shortfall;
@@ -27,6 +27,10 @@ pub(super) struct Links {
     events: Vec<OwnedFd>,
     /// Links, all of them among the slow ones, that count what they miss.
     counting: Vec<(Span, RawFd)>,
+    /// Those that can be kept without us, all of them among the others.
+    keepable: Vec<RawFd>,
+    /// Programs that hang on their events, and go with them.
+    bound: usize,
 }
 
 /// Threads that close links; more would only wait for the same grace period.
@@ -35,18 +39,20 @@ const CLOSERS: usize = 32;
 impl Links {
     /// Adds a link whose closing is cheap.
     pub(super) fn add_fast(&mut self, link: OwnedFd) {
+        self.keepable.push(link.as_raw_fd());
         self.fast.push(link);
     }
 
     /// Adds a link for whose closing the kernel waits.
     pub(super) fn add_slow(&mut self, link: OwnedFd) {
+        self.keepable.push(link.as_raw_fd());
         self.slow.push(link);
     }
 
     /// Adds a link of many kprobes, of the attach point there.
     pub(super) fn add_kprobes(&mut self, span: Span, link: OwnedFd) {
         self.counting.push((span, link.as_raw_fd()));
-        self.slow.push(link);
+        self.add_slow(link);
     }
 
     /// Adds a kprobe, of the attach point there.
@@ -66,17 +72,30 @@ impl Links {
     pub(super) fn add_perf(&mut self, perf: PerfLink) {
         match perf.link {
             Some(link) => {
-                self.slow.push(link);
+                self.add_slow(link);
                 self.events.push(perf.event);
             }
-            None => self.slow.push(perf.event),
+            None => {
+                self.bound += 1;
+                self.slow.push(perf.event);
+            }
         }
     }
 
     /// Adds a program on a timer or counter, which are cheap to close.
     pub(super) fn add_counter(&mut self, perf: PerfLink) {
-        self.fast.extend(perf.link);
+        match perf.link {
+            Some(link) => self.add_fast(link),
+            None => self.bound += 1,
+        }
         self.fast.push(perf.event);
+    }
+
+    /// The links, if all of them can be kept without us.
+    pub(super) fn pinnable(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        let all = self.fast.iter().chain(&self.slow);
+        let kept = all.filter(|fd| self.keepable.contains(&fd.as_raw_fd()));
+        (self.bound == 0).then(|| kept.map(AsFd::as_fd).collect())
     }
 
     /// Takes over what another attachment made.
@@ -85,6 +104,8 @@ impl Links {
         self.slow.append(&mut other.slow);
         self.events.append(&mut other.events);
         self.counting.append(&mut other.counting);
+        self.keepable.append(&mut other.keepable);
+        self.bound += std::mem::take(&mut other.bound);
     }
 
     /// Takes all programs off. When this returns none of them runs any more.

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, MapType, ObjectBuilder, OpenObject, PrintLevel, set_print};
@@ -18,6 +19,7 @@ use super::attach;
 use super::btf_target::{self, Target, Wanted};
 use super::error::Error;
 use super::ledger::Shortfall;
+use super::pin;
 use super::refusal;
 use super::stacks::Tables;
 use super::verifier::{self, Explained, Statistics};
@@ -149,6 +151,45 @@ pub(super) fn load(object: Object, setup: &Setup<'_>) -> Result<Loaded, Error> {
     }
 }
 
+/// A run that is in the kernel already, and what is wanted of it.
+pub(super) struct Reopen<'a> {
+    /// The folder of its maps in the BPF file system.
+    pub maps: &'a Path,
+    /// The programs that are loaded once more, to be run here.
+    pub with: &'a dyn Fn(&Mechanism) -> bool,
+}
+
+/// Opens a pinned run through its object: the maps are those that are there.
+///
+/// # Errors
+/// One of them is missing.
+pub(super) fn reopen(object: Object, run: &Reopen<'_>) -> Result<Loaded, Error> {
+    let Object { elf, plan } = object;
+    listen(false);
+    let mut opened = open(&elf)?;
+    for mut map in opened.maps_mut() {
+        let path = run.maps.join(pin::file_name(&map.name().to_string_lossy()));
+        map.reuse_pinned_map(&path).map_err(|e| {
+            let d = Diagnostic::global(format!("`{}` is missing: {e}", path.display()));
+            Error::run(d.note("something else has removed a part of the pinned run"))
+        })?;
+    }
+    let wanted = |p: &&plan::Program| p.attach.iter().any(|a| (run.with)(&a.mechanism));
+    let wanted: HashSet<&OsStr> =
+        plan.programs.iter().filter(wanted).map(|p| OsStr::new(&p.name)).collect();
+    for mut program in opened.progs_mut() {
+        if !wanted.contains(program.name()) {
+            program.set_autoload(false);
+        }
+    }
+    heard();
+    let loaded = opened.load().map_err(|e| {
+        let d = Diagnostic::global(format!("the pinned run cannot be opened: {e}"));
+        Error::run(with_messages(d, &heard()))
+    })?;
+    Ok(Loaded { object: loaded, plan, left_out: HashMap::new(), verified: HashMap::new() })
+}
+
 /// Raises the limit of open files to what the plan needs, if it may be raised.
 fn raise_file_limit(plan: &Plan, cpus: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -230,7 +271,9 @@ fn load_once(
 }
 
 fn open(elf: &[u8]) -> Result<OpenObject, Error> {
-    ObjectBuilder::default().open_memory(elf).map_err(|e| {
+    let mut builder = ObjectBuilder::default();
+    let opened = builder.name("rtrace").and_then(|b| b.open_memory(elf));
+    opened.map_err(|e| {
         let log = heard();
         let diagnostic = Diagnostic::global(format!("the compiled script cannot be read: {e}"));
         Error::run(with_messages(diagnostic, &log)).log(log.concat())

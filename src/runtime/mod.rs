@@ -25,6 +25,7 @@ pub mod names;
 pub mod output;
 mod packets;
 mod perf;
+pub mod pin;
 mod poll;
 pub mod privileges;
 mod refusal;
@@ -97,6 +98,8 @@ pub struct Options {
     pub strict: bool,
     /// `--dry-run`: ends when everything is attached.
     pub dry_run: bool,
+    /// `--pin`: everything stays attached, under this name.
+    pub pin: Option<String>,
     /// Named parameters of the script, for objects that take them.
     pub named: Vec<(String, Option<String>)>,
     /// Output goes to standard output: the run ends when nobody reads it.
@@ -138,6 +141,8 @@ fn run_to_end(
     if let Some(warning) = privileges::check_release(&host.release()) {
         output.diagnostic(&warning)?;
     }
+    options.pin.as_deref().map(pin::check).transpose()?;
+    let elf = if options.pin.is_some() { object.elf.clone() } else { Vec::new() };
     // First, since it forks: there must be no threads yet.
     let mut child = options.command.as_deref().map(Child::hold).transpose()?;
     let targets = options.pid.iter().chain(&options.processes);
@@ -194,6 +199,14 @@ fn run_to_end(
     privileges::give_up(&loaded.plan);
     if let Some(child) = &mut child {
         child.release()?;
+    }
+    if let Some(name) = &options.pin {
+        let folder = pin::keep(name, &loaded, &elf, &attached.links)?;
+        announce(&attached, options, events.output())?;
+        events.drain()?;
+        events.output().pinned(&folder.to_string_lossy())?;
+        events.output().flush()?;
+        return Ok(events.status());
     }
     announce(&attached, options, events.output())?;
     service::tell(service::State::Ready);

@@ -272,6 +272,26 @@ pub(super) fn pin(link: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     if done < 0 { Err(io::Error::from_raw_os_error(-done)) } else { Ok(()) }
 }
 
+/// Whether something in the BPF file system is a link that is still there.
+pub(super) fn is_link(path: &std::path::Path) -> bool {
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else {
+        return false;
+    };
+    // SAFETY: the path lives until the call returns.
+    let fd = unsafe { c::bpf_obj_get(path.as_ptr()) };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: it is new and nobody else's.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = c::bpf_link_info::default();
+    let mut size = u32::try_from(size_of::<c::bpf_link_info>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes to `info`, all of whose pointers are null.
+    let done =
+        unsafe { c::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut size) };
+    done == 0 && info.prog_id != 0
+}
+
 /// Runs a program once, here and now (`BPF_PROG_TEST_RUN`); gives what it
 /// returns.
 pub(super) fn test_run(program: BorrowedFd<'_>) -> io::Result<u32> {

@@ -240,11 +240,14 @@ impl Case {
         if let Err(e) = verify::verify(&self.module) {
             panic!("{e}\n{}", rtrace::ir::print(&self.module));
         }
-        codegen::compile(&self.module, &self.plan, &Options { cpu }).expect("it compiles").elf
+        codegen::compile(&self.module, &self.plan, &Options { cpu, ..Options::default() })
+            .expect("it compiles")
+            .elf
     }
 
     pub fn asm(&self, cpu: Cpu) -> String {
-        let text = codegen::asm(&self.module, &self.plan, &Options { cpu }).expect("it compiles");
+        let text = codegen::asm(&self.module, &self.plan, &Options { cpu, ..Options::default() })
+            .expect("it compiles");
         let end = text.rfind(".Lfunc_end").unwrap_or(text.len());
         let code = text[..end].lines().filter(|l| !l.starts_with("\t.") && !l.starts_with(".L"));
         code.collect::<Vec<_>>().join("\n")

@@ -129,6 +129,21 @@ pub(crate) fn build_objects(cases: &[Case], folder: &Path) -> Result<(), String>
     Ok(())
 }
 
+/// Builds an executable of a script below `scripts/`, with the run side that `RTRACE_RUN_SIDE` names
+/// or else the one that was built with this program.
+pub(crate) fn build_executable(script: &str, tool: &Path) -> Result<(), String> {
+    let own = env!("CARGO_BIN_EXE_rtrace-run").into();
+    let side = std::env::var_os("RTRACE_RUN_SIDE").unwrap_or(own);
+    let mut command = Command::new(rtrace());
+    command.arg("build").arg(root().join("scripts").join(script)).arg("-o").arg(tool);
+    let output = command.env("RTRACE_RUN_SIDE", side).output();
+    let output = output.map_err(|why| format!("{command:?}: {why}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
 /// Runs a case and judges it.
 pub(crate) fn run(case: &Case, machine: &Machine) -> Outcome {
     run_changed(case, machine, |plan| plan)

@@ -179,6 +179,24 @@ impl Lower<'_> {
         None
     }
 
+    /// The way to a member of a struct, if the kernel that the script is compiled for has it.
+    pub(super) fn kernel_field(&self, name: &str, path: &[&str]) -> Option<Field> {
+        let btf = self.host.btf().ok()?;
+        let Type::Struct(of) = btf.find_type(Some(TypeTag::Struct), name)? else { return None };
+        let root = root_of(self.host, &of)?;
+        let mut field = Field { root, path: Vec::new(), offset: 0 };
+        let mut here = of;
+        for name in path {
+            let member = btf.members(here.id).into_iter().find(|m| m.name == *name)?;
+            field.path.push(step(&member));
+            field.offset += member.offset;
+            if let Type::Struct(inner) = member.ty {
+                here = inner;
+            }
+        }
+        Some(field)
+    }
+
     /// The member of the running kernel's struct of which the script has a view.
     pub(super) fn behind(&mut self, base: &tree::Expr, member: &Member) -> Option<Member> {
         let of = struct_of(&base.ty)?;

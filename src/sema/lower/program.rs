@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::kernel::Field;
 use super::{AboutTasks, CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
@@ -364,19 +363,8 @@ impl Lower<'_> {
 
     /// The same in whatever kernel it is.
     fn compat_filter_elsewhere(&mut self, compat: Compat) {
-        let step = |name: &str, shape| ir::Step { name: name.into(), bit: 0, width: None, shape };
-        let field = Field {
-            root: ir::Root {
-                tag: ir::Tag::Struct,
-                name: "task_struct".into(),
-                alias: false,
-                size: 0,
-            },
-            path: vec![
-                step("thread_info", ir::Shape::Composite { union: false, size: 0 }),
-                step(compat.field, ir::Shape::Int { size: compat.size, signed: false }),
-            ],
-            offset: compat.offset,
+        let Some(field) = self.kernel_field("task_struct", &["thread_info", compat.field]) else {
+            return;
         };
         let task = self.call(ir::Helper::GetCurrentTask, Vec::new());
         let task = super::Remote { base: task, offset: 0, space: Space::Kernel };

@@ -1,0 +1,167 @@
+//! Runs that go on without rtrace: what they count is exact, they are looked at and ended from other
+//! processes, and nothing half is left. Needs root.
+
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
+mod harness;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+
+use harness::{rtrace, workload};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The list of all of them is one thing.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const SCRIPT: &str = "tracepoint:syscalls:sys_enter_getppid /comm == \"rt-getppid\"/ \
+                      { @ = count(); @by[comm] = count(); printf(\"call %d\\n\", 6 * 7); } \
+                      end { printf(\"ended\\n\"); }";
+
+fn run(args: &[&str]) -> Output {
+    Command::new(rtrace()).args(args).env("BPFTRACE_COLOR", "never").output().unwrap()
+}
+
+/// Standard output of what must go well.
+#[track_caller]
+fn done(args: &[&str]) -> String {
+    let output = run(args);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {err}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of what must fail.
+#[track_caller]
+fn fails(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(!output.status.success(), "{args:?} went well");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn calls(count: u32) {
+    let count = count.to_string();
+    let status = Command::new(workload()).args(["getppid", &count]).status().unwrap();
+    assert!(status.success());
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(name)
+}
+
+/// A name of this test, which is not left behind by an earlier one.
+fn fresh(name: &str) -> String {
+    let name = format!("rt-test-{name}");
+    if folder(&name).exists() {
+        run(&["detach", &name]);
+    }
+    name
+}
+
+#[test]
+fn a_run_goes_on_and_is_ended_elsewhere() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let name = fresh("goes-on");
+    let said = done(&["--pin", &name, "-q", "-e", SCRIPT]);
+    assert_eq!(said, format!("Program pinned to {}\n", folder(&name).display()));
+    calls(7);
+    assert_eq!(done(&["maps", &name]), "\n\n@: 7\n@by[rt-getppid]: 7\n");
+    let listed = done(&["ps"]);
+    let row = listed.lines().find(|l| l.starts_with(&name)).unwrap();
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(row[2..], ["2", "attached"], "{listed}");
+    assert!(fails(&["--pin", &name, "-q", "-e", SCRIPT]).contains("exists"));
+    calls(5);
+    let ended = done(&["detach", &name]);
+    let expected = "call 42\n".repeat(12) + "ended\n\n\n@: 12\n@by[rt-getppid]: 12\n";
+    assert_eq!(ended, expected);
+    assert!(!folder(&name).exists());
+    assert!(!done(&["ps"]).contains(&name));
+    assert!(fails(&["maps", &name]).contains("nothing is pinned as"));
+}
+
+#[test]
+fn what_it_says_is_read_from_another_process() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let name = fresh("says");
+    done(&["--pin", &name, "-q", "-e", SCRIPT]);
+    let mut reader =
+        Command::new(rtrace()).args(["attach", &name]).stdout(Stdio::piped()).spawn().unwrap();
+    calls(3);
+    let mut lines = BufReader::new(reader.stdout.take().unwrap());
+    for _ in 0..3 {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "call 42\n");
+    }
+    kill(Pid::from_raw(reader.id().cast_signed()), Signal::SIGINT).unwrap();
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(reader.wait().unwrap().success());
+    assert_eq!(rest, "\n\n@: 3\n@by[rt-getppid]: 3\n");
+    // Whoever looked on has ended nothing.
+    calls(2);
+    assert!(done(&["detach", &name]).ends_with("\n@: 5\n@by[rt-getppid]: 5\n"));
+}
+
+#[test]
+fn stored_objects_are_pinned_with_their_parameters() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let name = fresh("object");
+    let object = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pinned.bpf.o");
+    let object = object.to_str().unwrap();
+    let script = "tracepoint:syscalls:sys_enter_getppid /comm == getopt(\"name\", \"\")/ { @ += getopt(\"step\", 1); }";
+    done(&["build", "-e", script, "-o", object]);
+    done(&["run", "-q", "--pin", &name, object, "--", "--name=rt-getppid", "--step=10"]);
+    calls(4);
+    assert_eq!(done(&["detach", &name]), "\n\n@: 40\n");
+}
+
+#[test]
+fn what_is_not_whole_is_recognised_and_removed() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    // A tracer that was killed while it pinned.
+    let name = fresh("half");
+    for part in ["", "maps", "progs", "links"] {
+        std::fs::create_dir(folder(&name).join(part)).unwrap();
+    }
+    let listed = done(&["ps"]);
+    assert!(listed.lines().any(|l| l.starts_with(&name) && l.ends_with("stale: not a whole run")));
+    assert!(fails(&["maps", &name]).contains("not a whole one"));
+    assert!(done(&["detach", &name]).contains("removed"));
+    assert!(!folder(&name).exists());
+
+    // Somebody has removed a link.
+    done(&["--pin", &name, "-q", "-e", SCRIPT]);
+    std::fs::remove_file(folder(&name).join("links/0")).unwrap();
+    let listed = done(&["ps"]);
+    assert!(listed.contains("stale: 1 of 1 links are gone"), "{listed}");
+    assert!(done(&["detach", &name]).starts_with("ended\n"));
+    assert!(!folder(&name).exists());
+
+    // And a map.
+    done(&["--pin", &name, "-q", "-e", SCRIPT]);
+    for entry in std::fs::read_dir(folder(&name).join("maps")).into_iter().flatten().flatten() {
+        std::fs::remove_file(entry.path()).unwrap();
+    }
+    assert!(fails(&["maps", &name]).contains("is missing"));
+    assert!(fails(&["detach", &name]).contains("the run is taken off"));
+    assert!(!folder(&name).exists());
+}
+
+#[test]
+fn what_fails_leaves_nothing() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let name = fresh("fails");
+    let missing = "tracepoint:syscalls:sys_enter_getppid { @ = count(); } hardware:no_such:1 { }";
+    fails(&["--pin", &name, "-q", "-e", missing]);
+    assert!(!folder(&name).exists());
+    for wrong in ["a/b", "", "..", "a.b"] {
+        assert!(fails(&["--pin", wrong, "-q", "-e", SCRIPT]).contains("no name for a pinned run"));
+    }
+    assert!(fails(&["--pin", &name, "-c", "true", "-e", SCRIPT]).contains("cannot be used with"));
+    assert!(!folder(&name).exists());
+}
