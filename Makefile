@@ -47,6 +47,7 @@ bless: ## accept what rtrace says now: tests/golden, docs/reference
 bench: ## costs next to those of others in the same run (BENCH="startup events mechanisms output scale")
 	@tools/setup build bench
 	cargo build --release --bin rtrace
+	@$(MAKE) --no-print-directory run-side
 	cargo bench $(AS_ROOT) --profile dev --bench measure -- $(BENCH)
 
 lint: ## formatting, clippy, and each cargo feature on its own

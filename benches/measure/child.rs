@@ -60,23 +60,10 @@ impl Tracer {
         flags: &[&str],
         variables: &[(&str, String)],
     ) -> Result<Tracing> {
-        let pipe = || {
-            let (reader, writer) = io::pipe()?;
-            Ok((reader, writer.try_clone()?, writer))
-        };
-        let (output, out, err) = pipe().map_err(|e: io::Error| format!("no pipe: {e}"))?;
-        let started = Instant::now();
-        let child = Command::new(&self.path)
-            .args(flags)
-            .args(["-e", script])
-            .env(NOTIFY, "1")
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .map_err(|e| format!("cannot start {}: {e}", self.path.display()))?;
-        Ok(Tracing { child, output: BufReader::new(output), started })
+        let mut command = Command::new(&self.path);
+        command.args(flags).args(["-e", script]);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Tracing::of(command)
     }
 }
 
@@ -97,6 +84,21 @@ pub(crate) struct Ended {
 }
 
 impl Tracing {
+    /// Starts a tracer; time counts from here.
+    pub(crate) fn of(mut command: Command) -> Result<Tracing> {
+        let pipe = || {
+            let (reader, writer) = io::pipe()?;
+            Ok((reader, writer.try_clone()?, writer))
+        };
+        let (output, out, err) = pipe().map_err(|e: io::Error| format!("no pipe: {e}"))?;
+        command.env(NOTIFY, "1").stdin(Stdio::null()).stdout(out).stderr(err);
+        let started = Instant::now();
+        let child = command.spawn();
+        let child =
+            child.map_err(|e| format!("cannot start {}: {e}", command.get_program().display()))?;
+        Ok(Tracing { child, output: BufReader::new(output), started })
+    }
+
     /// Does some work, ends the tracer, and counts its lines that begin so meanwhile.
     pub(crate) fn count(mut self, prefix: &str, work: impl FnOnce()) -> Result<Ended> {
         let process = self.process();

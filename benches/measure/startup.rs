@@ -1,8 +1,10 @@
 //! Time from exec to attached, to the end of a script that does nothing, and
-//! peak memory.
+//! peak memory; and the same for an executable that `rtrace build` made.
+
+use std::process::Command;
 
 use crate::Result;
-use crate::child::Tracer;
+use crate::child::{Tracer, Tracing};
 use crate::numbers::{Samples, table};
 
 /// A script in the words of both tracers.
@@ -67,6 +69,44 @@ pub(crate) fn run(rtrace: &Tracer, bpftrace: Option<&Tracer>, rounds: usize) -> 
             rows.push(row(["", "ratio", &part(|m| &m.attached), &ended, &memory]));
         }
     }
+    table(&rows);
+    alone(rtrace, rounds)
+}
+
+/// The script that is made an executable.
+const ALONE: &str = "scripts/opensnoop.bt";
+
+/// Measures an executable that runs without rtrace, next to the script run by rtrace.
+fn alone(rtrace: &Tracer, rounds: usize) -> Result<()> {
+    println!("\nStand-alone executable of {ALONE} (milliseconds since exec, min / median)\n");
+    let file = std::env::temp_dir().join(format!("rtrace-bench-opensnoop-{}", std::process::id()));
+    let built = Command::new(&rtrace.path).args(["build", ALONE, "-o"]).arg(&file).status();
+    if !built.map_err(|e| format!("cannot start {}: {e}", rtrace.path.display()))?.success() {
+        return Err(format!("`rtrace build {ALONE}` failed; `make build` makes the run side"));
+    }
+    let script = || {
+        let mut command = Command::new(&rtrace.path);
+        command.arg(ALONE);
+        command
+    };
+    let mut rows = vec![row(["", "", "attached", "", "size"])];
+    let commands: [(&str, &std::path::Path, &dyn Fn() -> Command); 2] =
+        [("rtrace", &rtrace.path, &script), ("executable", &file, &|| Command::new(&file))];
+    let mut times = [Samples::default(), Samples::default()];
+    for _ in 0..rounds {
+        for ((.., command), times) in commands.iter().zip(&mut times) {
+            let mut tracing = Tracing::of(command())?;
+            times.add(milliseconds(tracing.wait_attached()?));
+            tracing.interrupt()?;
+        }
+    }
+    for ((name, path, _), times) in commands.iter().zip(&times) {
+        let size = std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?.len();
+        let attached = format!("{:.1} / {:.1}", times.min(), times.median());
+        let size = format!("{:.2} MB", size as f64 / 1e6);
+        rows.push(row([name, "", &attached, "", &size]));
+    }
+    std::fs::remove_file(&file).ok();
     table(&rows);
     Ok(())
 }
