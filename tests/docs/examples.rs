@@ -270,7 +270,10 @@ fn checked(words: &[String]) -> Result<Option<Vec<String>>, String> {
     let asks = |flags: &[&str]| rest.iter().any(|arg| flags.contains(&arg.as_str()));
     match args.first().map(String::as_str) {
         // No scripts.
-        Some("run" | "stats" | "flame" | "completions" | "man" | "help") => return Ok(None),
+        Some(
+            "run" | "stats" | "attach" | "ps" | "maps" | "detach" | "flame" | "completions" | "man"
+            | "help",
+        ) => return Ok(None),
         Some("build") => {
             args.remove(0);
             if let Some(at) = args.iter().position(|arg| arg == "-o") {

@@ -26,7 +26,7 @@ struct {
 } rt_events SEC(".maps");
 
 // A counter for the only cause of loss in the plan.
-u64 rt_losses[1] SEC(".bss.losses");
+u64 rt_losses[1] SEC(".data.losses");
 
 // The script's map `@`: how often each number was counted.
 struct {
