@@ -502,6 +502,20 @@ fn what_other_kernels_cannot_do_is_not_built() {
 }
 
 #[test]
+fn a_field_that_is_nowhere_is_told_when_the_object_is_loaded() {
+    let folder = Folder::new("no-field");
+    let object = folder.0.join("x.bpf.o");
+    let script = "struct task_struct___other { int nowhere; };
+                  begin { print(((struct task_struct___other *)curtask)->nowhere); }";
+    rtrace(&["build", "-e", script, "-o", text(&object)]).done().code(0);
+    rtrace(&["run", text(&object)])
+        .done()
+        .code(255)
+        .stderr_has("this kernel has no `task_struct___other.nowhere`")
+        .stderr_has("if has_field(");
+}
+
+#[test]
 fn without_libclang_its_package_is_named() {
     let script = "#include <netdb.h>\nbegin { print(EAI_NONAME); }";
     rtrace(&["-q", "-e", script]).done().code(0).stdout("-2\n\n\n");

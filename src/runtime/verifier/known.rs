@@ -50,6 +50,15 @@ pub(super) const KNOWN: &[Known] = &[
     ),
     limit("cannot use helper bpf_", helper_refused, "call it in another kind of probe"),
     limit("unknown func bpf_", helper_refused, "call it in another kind of probe"),
+    // What libbpf puts into the log where a program comes to a field that is not there.
+    limit(
+        "failed to resolve CO-RE relocation ",
+        |f| match f.rest.split(" struct ").nth(1).and_then(|field| field.split(' ').next()) {
+            Some(field) => format!("this kernel has no `{field}`"),
+            None => "this kernel lacks a field that the object was built for".to_owned(),
+        },
+        "ask first, `if has_field(struct …, …) { … }`; see `rtrace help has_field`",
+    ),
     limit(
         "invalid func unknown#",
         |f| format!("this kernel is too old: it has no BPF helper number {}", f.rest),
