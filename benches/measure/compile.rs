@@ -40,7 +40,8 @@ pub(crate) fn run(rtrace: &Tracer, rounds: usize) -> Result<()> {
 fn compile(rtrace: &Tracer, file: &std::path::Path) -> Result<f64> {
     let started = Instant::now();
     let status = Command::new(&rtrace.path)
-        .arg("build")
+        // As for a script that is run at once: without relocations.
+        .args(["build", "--here"])
         .arg(file)
         .args(["-o", "/dev/null"])
         .stdin(Stdio::null())
