@@ -488,14 +488,16 @@ impl Lower<'_> {
 
     /// A word of the context, read as memory that has no type.
     fn context_copy(&mut self, offset: u32) -> Expr {
-        if let Some(local) = self.context.get(&(offset, 8)) {
+        // Beside the word itself, which the verifier may know to be a pointer.
+        let cached = (0x2_0000 + offset, 8);
+        if let Some(local) = self.context.get(&cached) {
             return Expr::Local(*local);
         }
         let local = self.at_start(&format!("ctx_{offset}"), |l| {
             let slot = l.temp("argument", 8);
             l.copied(slot, Place::context(offset))
         });
-        self.context.insert((offset, 8), local);
+        self.context.insert(cached, local);
         Expr::Local(local)
     }
 
