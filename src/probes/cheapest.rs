@@ -9,7 +9,8 @@
 //!
 //! It also makes kretprobes reliable on kernels before `kprobe.multi`, which
 //! drop calls in silence if too many have not returned yet (`maxactive`,
-//! kernel/kprobes.c). `--no-feature fentry` does without all of this.
+//! kernel/kprobes.c): there, the few functions of a pattern get one each, too.
+//! `--no-feature fentry` does without all of this.
 
 use std::collections::HashSet;
 
@@ -57,10 +58,18 @@ pub fn cheapest<K: Copy + Eq>(
     options: &Options,
     diags: &mut Diagnostics,
 ) -> Vec<(K, Instance)> {
-    let candidates = list.iter().any(|(_, i)| kprobe(i).is_some());
+    let kprobes = |i: &Instance| i.attach.iter().any(|link| functions(link).next().is_some());
+    let candidates = list.iter().any(|(_, i)| kprobes(i));
     if !candidates || !host.has(Feature::Fentry) || options.unsafe_mode {
         return list;
     }
+    let list: Vec<(K, Instance)> = match host.has(Feature::KprobeMulti) {
+        true => list,
+        false => list
+            .into_iter()
+            .flat_map(|(key, i)| apart(i, &needs(key), host).into_iter().map(move |i| (key, i)))
+            .collect(),
+    };
     let of_block = |key: K| list.iter().filter(|(k, _)| *k == key).count();
     let instead: Vec<Option<Instance>> = list
         .iter()
@@ -103,6 +112,22 @@ pub fn cheapest<K: Copy + Eq>(
             _ => (!left_out).then_some((key, instance)),
         })
         .collect()
+}
+
+/// A pattern's few functions by themselves, if each return gets a trampoline.
+fn apart(instance: Instance, needs: &Needs, host: &Host) -> Vec<Instance> {
+    if !(2..=FEW).contains(&instance.attach.len()) {
+        return vec![instance];
+    }
+    let alone = |link: &Attach| Instance {
+        attach: vec![Attach { cookies: Vec::new(), ..link.clone() }],
+        ..instance.clone()
+    };
+    let returns = |i: &Instance| {
+        kprobe(i).is_some_and(|(.., ret)| ret) && by_trampoline(i, needs, host).is_some()
+    };
+    let all: Vec<Instance> = instance.attach.iter().map(alone).collect();
+    if all.iter().all(returns) { all } else { vec![instance] }
 }
 
 /// How many names a warning about functions that are left out has.

@@ -41,7 +41,9 @@ pub(super) static KRETPROBE: Provider = Provider {
     name: "kretprobe",
     aliases: &["kr"],
     usage: &["kretprobe:vfs_read", "kretprobe:module:function"],
-    doc: "Fires when a kernel function returns.",
+    doc: "Fires when a kernel function returns. Where `-v` says `perf kretprobe`, the kernel follows only as \
+          many calls at a time as it has CPUs, and kernels before 6.7 do not tell how many others there \
+          were; `fexit` misses none.",
     side: Side::Named,
     expand,
     list,

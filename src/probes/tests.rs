@@ -216,6 +216,31 @@ fn without_cookies_a_program_has_one_name() {
 }
 
 #[test]
+fn few_returns_of_a_pattern_get_trampolines() {
+    let mechanisms = |hidden: &[Feature], text: &str| -> Vec<plan::Mechanism> {
+        let host = without(hidden);
+        let list = run(&host, text, &Needs::default(), &options()).unwrap();
+        let list = list.into_iter().map(|i| ((), i)).collect();
+        let needs = |()| Needs::default();
+        let list = cheapest(list, &needs, &host, &options(), &mut Diagnostics::default());
+        list.into_iter().flat_map(|(_, i)| i.attach).map(|link| link.mechanism).collect()
+    };
+    let trampolines = |list: &[plan::Mechanism]| {
+        list.iter().filter(|m| matches!(m, plan::Mechanism::Trampoline { exit: true, .. })).count()
+    };
+    let old = mechanisms(&[Feature::KprobeMulti], "kretprobe:vfs_read*");
+    assert!(old.len() > 1);
+    assert_eq!(trampolines(&old), old.len());
+    for (hidden, text) in [
+        (&[][..], "kretprobe:vfs_read*"),
+        (&[Feature::KprobeMulti, Feature::Fentry], "kretprobe:vfs_read*"),
+        (&[Feature::KprobeMulti], "kprobe:vfs_read*"),
+    ] {
+        assert_eq!(trampolines(&mechanisms(hidden, text)), 0, "{text} without {hidden:?}");
+    }
+}
+
+#[test]
 fn raw_tracepoints_have_the_kernels_arguments() {
     let switch = one("rawtracepoint:sched_switch", &fields(&["next"]));
     assert_eq!(switch.kind, ProgramKind::BtfTracepoint);
