@@ -40,16 +40,15 @@ pub(crate) fn run(rtrace: &Tracer, rounds: usize) -> Result<()> {
 fn compile(rtrace: &Tracer, file: &std::path::Path) -> Result<f64> {
     let started = Instant::now();
     let status = Command::new(&rtrace.path)
-        // As for a script that is run at once: without relocations.
-        .args(["build", "--here"])
+        // What a script that is run at once compiles to.
+        .args(["--emit", "obj", "-o", "/dev/null"])
         .arg(file)
-        .args(["-o", "/dev/null"])
         .stdin(Stdio::null())
         .status()
         .map_err(|e| format!("cannot start {}: {e}", rtrace.path.display()))?;
     match status.success() {
         true => Ok(milliseconds(started.elapsed())),
-        false => Err(format!("`rtrace build` failed: {status}")),
+        false => Err(format!("`rtrace --emit obj` failed: {status}")),
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Options {
     pub cpu: Cpu,
     /// For machines whose numbers begin with their high bytes.
     pub big_endian: bool,
+    /// Threads that may share the work; 0 is one.
+    pub threads: usize,
 }
 
 /// Version of the BPF instruction set.
@@ -26,6 +28,7 @@ pub enum Cpu {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
     pub elf: Vec<u8>,
+    pub more: Vec<Vec<u8>>,
 }
 
 /// Whether this build can compile.

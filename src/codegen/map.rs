@@ -7,6 +7,7 @@ use inkwell::module::Module;
 
 use super::builder::Pointer;
 use super::debug::{Debug, Meta};
+use super::object::Part;
 use super::program::{CLAIMED_ENTRIES, ScratchMap, preemptible};
 use crate::ir::verify::PER_CPU_VALUE;
 use crate::ir::{Home, Map, MapKind, Module as IrModule, Program, Use};
@@ -20,6 +21,7 @@ pub(super) fn emit<'c>(
     debug: &Debug<'c>,
     map: &Map,
     plan: &Plan,
+    part: Part,
 ) -> Pointer<'c> {
     let number = |n: u32| debug.pointer(Some(debug.array(debug.int(4, true), 4, n.into())));
     let mut fields = vec![("type", number(map.kind.number()))];
@@ -37,7 +39,9 @@ pub(super) fn emit<'c>(
     let size = 8 * u32::try_from(fields.len()).expect("bug: a map has few fields");
     let ty = context.ptr_type(AddressSpace::default()).array_type(size / 8);
     let global = llvm.add_global(ty, None, &map.name);
-    global.set_initializer(&ty.const_zero());
+    if part.defines() {
+        global.set_initializer(&ty.const_zero());
+    }
     global.set_section(Some(".maps"));
     global.set_alignment(8);
     debug.global(global, debug.structure(size.into(), &members));
@@ -81,6 +85,7 @@ pub(super) fn emit_scratch<'c>(
     debug: &Debug<'c>,
     module: &IrModule,
     plan: &Plan,
+    part: Part,
 ) -> Option<ScratchMap<'c>> {
     let mut entries = 0;
     let mut first = Vec::new();
@@ -112,7 +117,7 @@ pub(super) fn emit_scratch<'c>(
         max_entries: entries,
         flags: 0,
     };
-    let map = emit(context, llvm, debug, &map, plan);
+    let map = emit(context, llvm, debug, &map, plan, part);
     Some(ScratchMap { map, busy: size, first, each_cpu: shared.then_some(entries) })
 }
 

@@ -29,7 +29,7 @@ use inkwell::targets::FileType;
 
 use crate::ir;
 use crate::plan::Plan;
-use object::Object;
+use object::{Object, Part};
 
 /// Whether this build can compile.
 pub const AVAILABLE: bool = true;
@@ -40,6 +40,8 @@ pub struct Options {
     pub cpu: Cpu,
     /// For machines whose numbers begin with their high bytes.
     pub big_endian: bool,
+    /// Threads that may share the work; 0 is one.
+    pub threads: usize,
 }
 
 /// Version of the BPF instruction set.
@@ -61,14 +63,58 @@ pub enum Cpu {
 pub struct Compiled {
     /// An object file for libbpf, with the plan in [`crate::plan::SECTION`].
     pub elf: Vec<u8>,
+    /// Objects with more of the programs, which belong to it: to be linked, in this order.
+    pub more: Vec<Vec<u8>>,
 }
 
-/// Compiles a verified module.
+/// Compiles a verified module, in parts if it is large and threads may share the work.
 ///
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Compiled, String> {
-    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)? })
+    let count = options.threads.min(module.programs.len() / PART);
+    // Functions of the kernel and of imported objects are declared where they are called.
+    if count > 1
+        && module.foreign.is_empty()
+        && let Ok(mut parts) = emit_parts(module, plan, options, count)
+    {
+        let more = parts.split_off(1);
+        return Ok(Compiled { elf: parts.concat(), more });
+    }
+    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)?, more: Vec::new() })
+}
+
+/// Programs that are worth a thread and an LLVM context.
+const PART: usize = 24;
+
+/// Bytes of a thread's stack: as much as the main thread has, which LLVM expects.
+const STACK: usize = 8 << 20;
+
+/// Compiles a module in parts, at the same time. The maps and the plan are in the first.
+///
+/// # Errors
+/// LLVM's, also of programs that take too much stack: those change the maps of all parts.
+fn emit_parts(
+    module: &ir::Module,
+    plan: &Plan,
+    options: &Options,
+    count: usize,
+) -> Result<Vec<Vec<u8>>, String> {
+    let relieved = spill::make_room(module);
+    let module = relieved.as_ref().unwrap_or(module);
+    std::thread::scope(|scope| {
+        let compile = |number| {
+            let part = Part { number, of: count };
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let all = move || emit_as_is(module, plan, options, part, FileType::Object);
+            thread.spawn_scoped(scope, all).map_err(|e| e.to_string())
+        };
+        let threads: Vec<_> = (0..count).map(compile).collect();
+        let end = |thread: Result<std::thread::ScopedJoinHandle<'_, _>, String>| {
+            thread?.join().map_err(|_| "bug: a thread panicked".to_owned())?
+        };
+        threads.into_iter().map(end).collect()
+    })
 }
 
 /// The last step, after objects were linked, which do not take a sealed one: makes
@@ -83,7 +129,7 @@ pub fn seal(elf: &mut [u8]) {
 /// What LLVM says; always a bug.
 pub fn llvm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
     let context = Context::create();
-    Ok(Object::new(&context, module, plan, options)?.text())
+    Ok(Object::new(&context, module, plan, options, Part::WHOLE)?.text())
 }
 
 /// The same after optimisation (`--emit llvm-opt`).
@@ -92,7 +138,7 @@ pub fn llvm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Strin
 /// What LLVM says; always a bug.
 pub fn llvm_opt(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
     let context = Context::create();
-    let object = Object::new(&context, module, plan, options)?;
+    let object = Object::new(&context, module, plan, options, Part::WHOLE)?;
     object.optimise()?;
     Ok(object.text())
 }
@@ -114,14 +160,15 @@ fn emit(
     file: FileType,
 ) -> Result<Vec<u8>, String> {
     let mut relieved = spill::make_room(module);
-    let mut result = emit_as_is(relieved.as_ref().unwrap_or(module), plan, options, file);
+    let whole = Part::WHOLE;
+    let mut result = emit_as_is(relieved.as_ref().unwrap_or(module), plan, options, whole, file);
     for step in 0..spill::STEPS {
         let Err(errors) = &result else { break };
         let relieved = relieved.get_or_insert_with(|| module.clone());
         if !spill::relieve(relieved, errors, step) {
             break;
         }
-        result = emit_as_is(relieved, plan, options, file);
+        result = emit_as_is(relieved, plan, options, whole, file);
     }
     result
 }
@@ -130,10 +177,11 @@ fn emit_as_is(
     module: &ir::Module,
     plan: &Plan,
     options: &Options,
+    part: Part,
     file: FileType,
 ) -> Result<Vec<u8>, String> {
     let context = Context::create();
-    let object = Object::new(&context, module, plan, options)?;
+    let object = Object::new(&context, module, plan, options, part)?;
     object.optimise()?;
     object.emit(file)
 }

@@ -34,6 +34,27 @@ pub(super) struct Object<'c> {
     machine: TargetMachine,
 }
 
+/// Some of the programs of a module, compiled by themselves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) number: usize,
+    pub(super) of: usize,
+}
+
+impl Part {
+    pub(super) const WHOLE: Part = Part { number: 0, of: 1 };
+
+    /// Whether what all parts share is defined here, or only declared.
+    pub(super) fn defines(self) -> bool {
+        self.number == 0
+    }
+
+    /// Of so many programs, those of this part.
+    fn programs(self, count: usize) -> std::ops::Range<usize> {
+        count * self.number / self.of..count * (self.number + 1) / self.of
+    }
+}
+
 /// Keeps an error; without a handler LLVM would print it and exit.
 extern "C" fn note(info: LLVMDiagnosticInfoRef, _: *mut c_void) {
     // SAFETY: LLVM gives a valid diagnostic; the text is ours to dispose of.
@@ -68,6 +89,7 @@ impl<'c> Object<'c> {
         module: &ir::Module,
         plan: &'c Plan,
         options: &Options,
+        part: Part,
     ) -> Result<Object<'c>, String> {
         ERRORS.with_borrow_mut(Vec::clear);
         // SAFETY: the handler needs no data and lives as long as the program.
@@ -84,7 +106,7 @@ impl<'c> Object<'c> {
         llvm.set_source_file_name("");
         llvm.set_triple(&machine.get_triple());
         llvm.set_data_layout(&machine.get_target_data().get_data_layout());
-        translate(context, &llvm, module, plan, options.cpu);
+        translate(context, &llvm, module, plan, options.cpu, part);
         if cfg!(debug_assertions) {
             llvm.verify().map_err(|e| e.to_string())?;
         }
@@ -154,20 +176,24 @@ fn translate<'c>(
     module: &ir::Module,
     plan: &'c Plan,
     cpu: Cpu,
+    part: Part,
 ) {
     let debug = Debug::new(context, llvm, &plan.sources);
-    let maps = module.maps.iter().map(|m| map::emit(context, llvm, &debug, m, plan)).collect();
-    let scratch = map::emit_scratch(context, llvm, &debug, module, plan);
-    let params = params(context, llvm, &debug, module.params.len());
-    let losses = losses(context, llvm, &debug, module.losses);
+    let maps =
+        module.maps.iter().map(|m| map::emit(context, llvm, &debug, m, plan, part)).collect();
+    let scratch = map::emit_scratch(context, llvm, &debug, module, plan, part);
+    let params = params(context, llvm, &debug, module.params.len(), part);
+    let losses = losses(context, llvm, &debug, module.losses, part);
     let rodata = module
         .rodata
         .iter()
         .map(|r| bytes(context, llvm, &r.name, &r.bytes, ".rodata", r.align).as_pointer_value())
         .collect();
     license(context, llvm, &debug, &module.license);
-    let plan = bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1);
-    keep(context, llvm, plan);
+    if part.defines() {
+        let plan = bytes(context, llvm, "rt_plan", &plan.to_bytes(), plan::SECTION, 1);
+        keep(context, llvm, plan);
+    }
     let relocations = Relocations::new(&debug, &module.relocations);
     let foreign = foreign::declare(context, llvm, &debug, &module.foreign);
     let shared = Shared {
@@ -185,8 +211,20 @@ fn translate<'c>(
         relocations,
         cpu,
     };
+    let functions = module.functions.len();
+    let mine = part.programs(module.programs.len());
     for (number, program) in module.bodies().enumerate() {
-        program::emit(&shared, number, program);
+        if number < functions || mine.contains(&(number - functions)) {
+            program::emit(&shared, number, program);
+        }
+        // Every part has the functions; the linker keeps those of the first.
+        if number < functions
+            && !part.defines()
+            && let Some(function) = llvm.get_function(&program.name)
+            && function.get_linkage() == Linkage::External
+        {
+            function.set_linkage(Linkage::WeakAny);
+        }
     }
     shared.debug.finish();
 }
@@ -235,8 +273,9 @@ fn losses<'c>(
     llvm: &Module<'c>,
     debug: &Debug<'c>,
     bytes: u32,
+    part: Part,
 ) -> Option<Pointer<'c>> {
-    let global = words(context, llvm, debug, "rt_losses", bytes / 8)?;
+    let global = words(context, llvm, debug, "rt_losses", bytes / 8, part)?;
     global.set_section(Some(plan::LOSSES_MAP));
     Some(global.as_pointer_value())
 }
@@ -248,10 +287,11 @@ fn params<'c>(
     llvm: &Module<'c>,
     debug: &Debug<'c>,
     count: usize,
+    part: Part,
 ) -> Option<Pointer<'c>> {
-    let global = words(context, llvm, debug, "rt_params", u32::try_from(count).ok()?)?;
+    let global = words(context, llvm, debug, "rt_params", u32::try_from(count).ok()?, part)?;
     global.set_constant(true);
-    global.set_externally_initialized(true);
+    global.set_externally_initialized(part.defines());
     global.set_section(Some(plan::PARAMS_SECTION));
     Some(global.as_pointer_value())
 }
@@ -263,10 +303,13 @@ fn words<'c>(
     debug: &Debug<'c>,
     name: &str,
     count: u32,
+    part: Part,
 ) -> Option<GlobalValue<'c>> {
     let ty = context.i64_type().array_type(Some(count).filter(|&n| n > 0)?);
     let global = llvm.add_global(ty, None, name);
-    global.set_initializer(&ty.const_zero());
+    if part.defines() {
+        global.set_initializer(&ty.const_zero());
+    }
     global.set_alignment(8);
     debug.global(global, debug.array(debug.int(8, false), 8, count.into()));
     Some(global)

@@ -64,6 +64,14 @@ pub(super) fn watch(_: &cli::Stats) -> Outcome {
     Err(fail("this rtrace was built without its run side; it only compiles"))
 }
 
+/// Parts would have to be linked.
+pub(super) const THREADS: usize = 1;
+
+/// One thread makes no parts.
+pub(super) fn join(elf: Vec<u8>, _: &[Vec<u8>]) -> Result<Vec<u8>, Failed> {
+    Ok(elf)
+}
+
 /// Without objects there is nothing to link.
 pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Failed> {
     if objects.is_empty() {

@@ -29,6 +29,18 @@ pub(super) fn check_privileges() -> Result<(), Failed> {
     })
 }
 
+/// Threads that compile a large script: others on the machine want some, too.
+pub(super) const THREADS: usize = 8;
+
+/// Joins the parts of a script that was compiled in several.
+pub(super) fn join(elf: Vec<u8>, more: &[Vec<u8>]) -> Result<Vec<u8>, Failed> {
+    if more.is_empty() {
+        return Ok(elf);
+    }
+    let list: Vec<(&str, &[u8])> = more.iter().map(|part| ("", part.as_slice())).collect();
+    runtime::linker::link(&elf, &list).map_err(|(_, why)| super::bug(why))
+}
+
 /// Joins the objects that a script imports to its own.
 pub(super) fn link(elf: Vec<u8>, objects: &[ObjectFile]) -> Result<Vec<u8>, Failed> {
     if objects.is_empty() {

@@ -245,7 +245,7 @@ pub fn build(build: &Build) -> u8 {
             Some(CpuVersion::V4) => codegen::Cpu::V4,
         };
         let big_endian = build.target == ByteOrder::Bpfeb;
-        let elf = compile_for(&checked, codegen::Options { cpu, big_endian })?;
+        let elf = compile_for(&checked, codegen::Options { cpu, big_endian, threads: 1 })?;
         if build.executable || build.output.extension().is_none_or(|e| e != "o") {
             tool::write(&build.output, &elf)?;
         } else {
@@ -264,7 +264,7 @@ fn executable(cli: &Cli, path: &Path) -> Outcome {
     let options = sema::Options { portable: true, ..options(cli, params)? };
     let (mut sources, file) = sources(source);
     let checked = checked(&mut sources, file, &Search::of(&cli.includes), &host, &options)?;
-    tool::write(path, &compile(&checked, &host)?)?;
+    tool::write(path, &compile_for(&checked, codegen::Options { threads: 1, ..cpu(&host) })?)?;
     Ok(0)
 }
 
@@ -539,17 +539,14 @@ fn compile_for(checked: &Checked, how: codegen::Options) -> Result<Vec<u8>, Fail
     if !codegen::AVAILABLE {
         return Err(fail("this rtrace was built without its compiler; `rtrace run` runs objects"));
     }
-    match codegen::compile(&checked.module, &checked.plan, &how) {
-        Ok(compiled) => {
-            let mut elf = machine::link(compiled.elf, &checked.objects)?;
-            codegen::seal(&mut elf);
-            Ok(elf)
-        }
-        Err(message) => Err(bug(message)),
-    }
+    let compiled = codegen::compile(&checked.module, &checked.plan, &how).map_err(bug)?;
+    let elf = machine::join(compiled.elf, &compiled.more)?;
+    let mut elf = machine::link(elf, &checked.objects)?;
+    codegen::seal(&mut elf);
+    Ok(elf)
 }
 
-/// The newest instruction set that the kernel runs.
+/// The newest instruction set that the kernel runs, as quickly as this machine can.
 fn cpu(host: &Host) -> codegen::Options {
     let cpu = if host.has(Feature::CpuV4) {
         codegen::Cpu::V4
@@ -558,7 +555,8 @@ fn cpu(host: &Host) -> codegen::Options {
     } else {
         codegen::Cpu::V2
     };
-    codegen::Options { cpu, big_endian: false }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(machine::THREADS);
+    codegen::Options { cpu, big_endian: false, threads }
 }
 
 /// The script and what follows it on the command line.

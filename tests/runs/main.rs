@@ -1,6 +1,6 @@
 //! Whole runs: what they deliver and what they say is missing are all that there was
 //! ([`losses`]), whatever ends one leaves nothing in the kernel ([`endings`]), and a long
-//! one stays as it is ([`soak`]). Needs root.
+//! one stays as it is ([`soak`]); [`large`] has scripts of many probes. Needs root.
 //!
 //! `RTRACE_RUNS` is how often exact counts are checked, `RTRACE_SOAK_SECONDS` how long the
 //! long run takes; `make soak` sets both.
@@ -9,6 +9,7 @@
 
 mod endings;
 mod kernel;
+mod large;
 mod losses;
 mod soak;
 
