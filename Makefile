@@ -36,9 +36,11 @@ test: ## every test: goldens, the live kernel, and kernels 6.1 and 6.12 in QEMU
 	@tools/setup build test vm
 	cargo test --no-fail-fast $(AS_ROOT)
 
-vm: ## the runtime cases on kernels 5.10, 6.18 and 7.2
+vm: ## the runtime cases, rejected programs and pinned runs on kernels 5.10, 6.18 and 7.2
 	@tools/setup build test vm
 	RTRACE_VM_KERNELS=5.10,6.18,7.2 cargo test $(AS_ROOT) --test vm
+	RTRACE_VM_KERNELS=5.10,6.18,7.2 cargo test $(AS_ROOT) --test pins
+	RTRACE_VM_KERNELS=5.10,6.18,7.2 cargo test $(AS_ROOT) --test objects rejected
 
 bless: ## accept what rtrace says now: tests/golden, docs/reference
 	RTRACE_BLESS=1 cargo test --test golden

@@ -4,6 +4,8 @@
 //! stored and run later, or on another machine, by an rtrace that reads the
 //! same plan version.
 
+pub mod pinned;
+
 use std::io::{Read, Seek, SeekFrom};
 
 use object::{Architecture, BinaryFormat, Object as _, ObjectSection as _};
@@ -66,6 +68,39 @@ pub fn behind(file: &mut (impl Read + Seek)) -> Result<Option<Vec<u8>>, String> 
         return Err(damaged());
     }
     Ok(Some(elf))
+}
+
+/// For fuzzing: reads any bytes in every way that there is, checksums put right, too.
+///
+/// # Panics
+/// Something is wrong with the readers.
+pub fn any_bytes(bytes: &[u8]) {
+    let plan = |read: Result<Plan, String>| match read {
+        Ok(plan) => {
+            let again = Plan::from_bytes(&plan.to_bytes()).expect("a plan that was read is one");
+            assert_eq!(again, plan);
+            _ = (plan.names_user_code(), plan.names_kernel_code(), plan.probe_count());
+        }
+        Err(why) => assert!(!why.is_empty()),
+    };
+    plan(Object::from_bytes(bytes.to_vec()).map(|o| o.plan));
+    plan(Plan::from_bytes(bytes));
+    let sum = format!("\n{:016x}", plan::checksum(bytes));
+    plan(Plan::from_bytes(&[bytes, sum.as_bytes()].concat()));
+    _ = types(bytes);
+
+    // The end of an executable: as it is, with a mark, and written properly.
+    let read = |file: Vec<u8>| behind(&mut std::io::Cursor::new(file));
+    _ = read(bytes.to_vec());
+    _ = read([bytes, MARK].concat());
+    let (side, elf) = bytes.split_at(bytes.len() / 3);
+    assert_eq!(read(executable(side, elf)), Ok(Some(elf.to_vec())));
+
+    // What is kept of a run: as it is, and with its sum put right.
+    plan(pinned::Pinned::from_bytes(bytes).map(|p| p.object.plan));
+    if let Some(mended) = pinned::mended(bytes) {
+        plan(pinned::Pinned::from_bytes(&mended).map(|p| p.object.plan));
+    }
 }
 
 /// The bytes of the plan section.

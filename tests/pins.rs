@@ -1,5 +1,5 @@
 //! Runs that go on without rtrace: what they count is exact, they are looked at and ended from other
-//! processes, and nothing half is left. Needs root.
+//! processes, and nothing half is left. Needs root. `RTRACE_VM_KERNELS` names other kernels to run on.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
@@ -7,15 +7,43 @@ mod harness;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::process::{Command, ExitCode, Output, Stdio};
 
 use harness::{rtrace, workload};
+use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The list of all of them is one thing.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+const CASES: [(&str, fn()); 7] = [
+    ("a_run_goes_on_and_is_ended_elsewhere", a_run_goes_on_and_is_ended_elsewhere),
+    ("what_it_says_is_read_from_another_process", what_it_says_is_read_from_another_process),
+    (
+        "stored_objects_are_pinned_with_their_parameters",
+        stored_objects_are_pinned_with_their_parameters,
+    ),
+    ("what_is_not_whole_is_recognised_and_removed", what_is_not_whole_is_recognised_and_removed),
+    ("what_fails_leaves_nothing", what_fails_leaves_nothing),
+    ("what_needs_rtrace_is_refused", what_needs_rtrace_is_refused),
+    ("every_way_to_attach_stays_or_says_why_not", every_way_to_attach_stays_or_says_why_not),
+];
+
+fn main() -> ExitCode {
+    if let Some(status) = harness::elsewhere::run() {
+        return status;
+    }
+    // The list of all runs is one thing.
+    let args = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let trials = CASES
+        .iter()
+        .map(|(name, case)| {
+            Trial::test(*name, || {
+                case();
+                Ok(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}
 
 const SCRIPT: &str = "tracepoint:syscalls:sys_enter_getppid /comm == \"rt-getppid\"/ \
                       { @ = count(); @by[comm] = count(); printf(\"call %d\\n\", 6 * 7); } \
@@ -61,9 +89,7 @@ fn fresh(name: &str) -> String {
     name
 }
 
-#[test]
 fn a_run_goes_on_and_is_ended_elsewhere() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let name = fresh("goes-on");
     let said = done(&["--pin", &name, "-q", "-e", SCRIPT]);
     assert_eq!(said, format!("Program pinned to {}\n", folder(&name).display()));
@@ -83,9 +109,7 @@ fn a_run_goes_on_and_is_ended_elsewhere() {
     assert!(fails(&["maps", &name]).contains("nothing is pinned as"));
 }
 
-#[test]
 fn what_it_says_is_read_from_another_process() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let name = fresh("says");
     done(&["--pin", &name, "-q", "-e", SCRIPT]);
     let mut reader =
@@ -107,9 +131,7 @@ fn what_it_says_is_read_from_another_process() {
     assert!(done(&["detach", &name]).ends_with("\n@: 5\n@by[rt-getppid]: 5\n"));
 }
 
-#[test]
 fn stored_objects_are_pinned_with_their_parameters() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let name = fresh("object");
     let object = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pinned.bpf.o");
     let object = object.to_str().unwrap();
@@ -120,9 +142,7 @@ fn stored_objects_are_pinned_with_their_parameters() {
     assert_eq!(done(&["detach", &name]), "\n\n@: 40\n");
 }
 
-#[test]
 fn what_is_not_whole_is_recognised_and_removed() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     // A tracer that was killed while it pinned.
     let name = fresh("half");
     for part in ["", "maps", "progs", "links"] {
@@ -152,9 +172,7 @@ fn what_is_not_whole_is_recognised_and_removed() {
     assert!(!folder(&name).exists());
 }
 
-#[test]
 fn what_fails_leaves_nothing() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let name = fresh("fails");
     let missing = "tracepoint:syscalls:sys_enter_getppid { @ = count(); } hardware:no_such:1 { }";
     fails(&["--pin", &name, "-q", "-e", missing]);
@@ -164,4 +182,82 @@ fn what_fails_leaves_nothing() {
     }
     assert!(fails(&["--pin", &name, "-c", "true", "-e", SCRIPT]).contains("cannot be used with"));
     assert!(!folder(&name).exists());
+}
+
+fn what_needs_rtrace_is_refused() {
+    let name = fresh("refused");
+    for (script, why) in [
+        ("interval:s:1 { system(\"true\"); }", "`system` runs a command in rtrace"),
+        ("interval:s:1 { cat(\"/etc/hostname\"); }", "`cat` reads the file in rtrace"),
+        ("interval:s:1 { time(); }", "`time` takes the time when rtrace prints it"),
+        ("interval:s:1 { exit(); }", "`exit` ends rtrace"),
+        ("interval:s:1 { @++; print(@); }", "maps are printed by rtrace"),
+        ("interval:s:1 { @[1] = count(); clear(@); }", "maps are cleared by rtrace"),
+        ("fn f() : void { exit(); } interval:s:1 { f(); }", "`exit` ends rtrace"),
+        ("self:signal:SIGUSR1 { @++; }", "is run by rtrace"),
+        ("iter:task { @++; }", "is read by rtrace"),
+        ("interval:s:1 { @[ustack(dwarf)] = count(); }", "unwound by DWARF need rtrace"),
+    ] {
+        let args = ["--pin", &name, "--unsafe", "-q", "-e", script];
+        let output = run(&args);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && err.contains(why), "{script}: {err}");
+        assert!(!folder(&name).exists(), "{script}");
+    }
+    for flag in ["--strict", "--stats", "--max-overhead=1%", "--dry-run", "--test"] {
+        assert!(fails(&["--pin", &name, flag, "-e", SCRIPT]).contains("cannot be used with"));
+    }
+    // `begin` and `end` run while rtrace is there, and the rest waits for it.
+    let script = "begin { @b[1] = 1; @a[1] = 1; clear(@b); print(@a); } \
+                  end { print(@a); clear(@a); exit(7); }";
+    assert!(done(&["--pin", &name, "-q", "-e", script]).starts_with("@a[1]: 1\n"));
+    let ended = run(&["detach", &name]);
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "@a[1]: 1\n\n\n");
+    assert_eq!(ended.status.code(), Some(7));
+}
+
+/// What a kernel cannot keep is told; the rest counts on, without a link that is gone.
+fn every_way_to_attach_stays_or_says_why_not() {
+    let name = fresh("ways");
+    let target = format!("uprobe:{}:rt_target_add", workload().display());
+    for probe in [
+        "tracepoint:sched:sched_switch",
+        "rawtracepoint:sched_switch",
+        "kprobe:vfs_read",
+        "kretprobe:vfs_read",
+        "fentry:vfs_read",
+        "profile:hz:99",
+        "interval:ms:10",
+        "software:context-switches:1",
+        target.as_str(),
+    ] {
+        let script = format!("{probe} {{ @ = count(); }}");
+        let output = run(&["--pin", &name, "-q", "-e", &script]);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            let known = [
+                "this kernel has no",
+                "these probes cannot stay",
+                "there is no",
+                "has no function",
+            ];
+            assert!(known.iter().any(|why| err.contains(why)), "{probe}: {err}");
+            assert!(!folder(&name).exists(), "{probe}");
+            continue;
+        }
+        calls(20);
+        let adds = Command::new(workload()).args(["adds", "3"]).status().unwrap();
+        assert!(adds.success());
+        let status = Command::new("sleep").arg("0.1").status().unwrap();
+        assert!(status.success());
+        let listed = done(&["ps"]);
+        let row = listed.lines().find(|l| l.starts_with(&name)).unwrap();
+        assert!(row.ends_with("attached"), "{probe}: {row}");
+        let counted = done(&["detach", &name]);
+        let count = counted.trim().strip_prefix("@: ").and_then(|n| n.parse::<u64>().ok());
+        assert!(
+            count.is_some_and(|n| if probe == target { n == 3 } else { n > 0 }),
+            "{probe}: {counted}"
+        );
+    }
 }

@@ -285,6 +285,11 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Mechanism {
+    /// Whether the run side runs the program itself.
+    pub fn is_run(&self) -> bool {
+        self.way().is_none()
+    }
+
     /// The binary in which it attaches, if that is user code.
     pub fn binary(&self) -> Option<&str> {
         match self {
@@ -406,6 +411,9 @@ pub struct Event {
     /// Where the record says when and for whom it was sent ([`STAMP`]), if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<u32>,
+    /// Only programs send it that the run side runs itself (`begin`, `end`), so that it is there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub run: bool,
 }
 
 /// What the run side does with an event.

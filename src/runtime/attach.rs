@@ -173,29 +173,7 @@ fn find<'p>(programs: &'p Programs<'_>, name: &str) -> Result<BorrowedFd<'p>, Er
 /// Number of probes that are run here rather than attached.
 fn special_count(plan: &Plan) -> usize {
     let all = plan.programs.iter().flat_map(|p| &p.attach);
-    all.filter(|a| is_special(&a.mechanism)).map(|a| a.probes.len()).sum()
-}
-
-fn is_special(mechanism: &Mechanism) -> bool {
-    match mechanism {
-        Mechanism::Begin
-        | Mechanism::End
-        | Mechanism::Signal
-        | Mechanism::Test
-        | Mechanism::Bench => true,
-        Mechanism::Kprobe { .. }
-        | Mechanism::KprobeMulti { .. }
-        | Mechanism::Trampoline { .. }
-        | Mechanism::BpfTrampoline { .. }
-        | Mechanism::Tracepoint { .. }
-        | Mechanism::RawTracepoint { .. }
-        | Mechanism::Uprobe { .. }
-        | Mechanism::UprobeMulti { .. }
-        | Mechanism::Iter { .. }
-        | Mechanism::Watchpoint { .. }
-        | Mechanism::Packets { .. }
-        | Mechanism::Perf { .. } => false,
-    }
+    all.filter(|a| a.mechanism.is_run()).map(|a| a.probes.len()).sum()
 }
 
 fn check_count(plan: &Plan) -> Result<(), Error> {
@@ -223,7 +201,7 @@ fn attach_order<'p>(
     let numbered = plan.programs.iter().enumerate();
     let all: Vec<(usize, &Attach)> = numbered
         .flat_map(|(i, p)| p.attach.iter().map(move |a| (i, a)))
-        .filter(|(_, a)| !is_special(&a.mechanism))
+        .filter(|(_, a)| !a.mechanism.is_run())
         .collect();
     let many_returns = |a: &Attach| matches!(a.mechanism, Mechanism::KprobeMulti { ret: true, .. });
     let several = all.iter().filter(|(_, a)| many_returns(a)).count() > 1;
@@ -292,7 +270,7 @@ fn refuse(
 /// Tells how to run without a probe, if there are others.
 pub(super) fn with_policy(plan: &Plan, diagnostic: Diagnostic) -> Diagnostic {
     let links = plan.programs.iter().flat_map(|p| &p.attach);
-    if links.filter(|a| !is_special(&a.mechanism)).count() < 2 {
+    if links.filter(|a| !a.mechanism.is_run()).count() < 2 {
         return diagnostic;
     }
     diagnostic.help("to run without it, set the config variable `missing_probes` to `warn`")

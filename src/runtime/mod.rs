@@ -141,7 +141,7 @@ fn run_to_end(
     if let Some(warning) = privileges::check_release(&host.release()) {
         output.diagnostic(&warning)?;
     }
-    options.pin.as_deref().map(pin::check).transpose()?;
+    options.pin.as_deref().map(|name| pin::check(name, &object.plan)).transpose()?;
     let elf = if options.pin.is_some() { object.elf.clone() } else { Vec::new() };
     // First, since it forks: there must be no threads yet.
     let mut child = options.command.as_deref().map(Child::hold).transpose()?;
@@ -446,6 +446,13 @@ mod tests {
 
     /// The event of an `exit()`.
     pub(super) fn exit_event() -> Event {
-        Event { span: Span::default(), action: Action::Exit, fields: vec![], size: 16, stamp: None }
+        Event {
+            span: Span::default(),
+            action: Action::Exit,
+            fields: vec![],
+            size: 16,
+            stamp: None,
+            run: false,
+        }
     }
 }

@@ -6,11 +6,13 @@
 //! end, and everything is gone when the folder is. Maps are opened again through the object, which
 //! makes no new ones; nothing else on the run side has to know.
 
+mod alone;
+
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
@@ -22,7 +24,8 @@ use super::poll::{Events, Opened, Stop, Watched};
 use super::{attach, catch_signals, perf, privileges, sys};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::object::Object;
-use crate::plan::{Mechanism, Plan, checksum};
+use crate::object::pinned::Pinned;
+use crate::plan::{Mechanism, Plan};
 
 /// Where the BPF file system is.
 const ROOT: &str = "/sys/fs/bpf";
@@ -32,21 +35,10 @@ const MAPS: &str = "maps";
 const PROGRAMS: &str = "progs";
 const OBJECT: &str = "object";
 
-const MARK: &[u8; 8] = b"rt-pin01";
-/// The mark, links, when it was made, bytes of the plan and of the object, checksum.
-const HEADER: usize = 48;
-
 /// A pinned run.
 struct Pin {
     name: String,
     folder: PathBuf,
-}
-
-/// What is known of one.
-struct Kept {
-    object: Object,
-    links: u64,
-    since: SystemTime,
 }
 
 impl Pin {
@@ -69,7 +61,7 @@ impl Pin {
     ///
     /// # Errors
     /// There is none, or it is not whole.
-    fn kept(&self) -> Result<Kept, Error> {
+    fn kept(&self) -> Result<Pinned, Error> {
         if !self.folder.is_dir() {
             let d = Diagnostic::global(format!("nothing is pinned as `{}`", self.name));
             return Err(Error::usage(d.help("`rtrace ps` shows what is")));
@@ -79,7 +71,7 @@ impl Pin {
             let d = Diagnostic::global(message).note(why);
             Error::run(d.help(format!("`rtrace detach {}` removes what a tracer left", self.name)))
         })?;
-        parse(&bytes).map_err(|why| {
+        Pinned::from_bytes(&bytes).map_err(|why| {
             let d = Diagnostic::global(format!("`{}` cannot be read: {why}", self.name));
             Error::run(d.note("another version of rtrace may have made it"))
         })
@@ -121,28 +113,6 @@ fn stored(path: &Path) -> Result<Vec<u8>, String> {
     found.ok().flatten().ok_or_else(|| format!("{} has no content", path.display()))
 }
 
-fn parse(bytes: &[u8]) -> Result<Kept, String> {
-    let damaged = || "its object is damaged".to_owned();
-    if !bytes.starts_with(MARK) {
-        return Err(damaged());
-    }
-    let word = |n: usize| {
-        let bytes = bytes.get(8 * n..8 * n + 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let [Some(links), Some(since), Some(plan), Some(elf), Some(sum)] = [1, 2, 3, 4, 5].map(word)
-    else {
-        return Err(damaged());
-    };
-    let body = bytes.get(HEADER..).ok_or_else(damaged)?;
-    let size = usize::try_from(plan.saturating_add(elf)).map_err(|_| damaged())?;
-    let body = body.get(..size).filter(|b| checksum(b) == sum).ok_or_else(damaged)?;
-    let (plan, elf) =
-        usize::try_from(plan).ok().and_then(|n| body.split_at_checked(n)).ok_or_else(damaged)?;
-    let object = Object { elf: elf.to_vec(), plan: Plan::from_bytes(plan)? };
-    Ok(Kept { object, links, since: UNIX_EPOCH + Duration::from_secs(since) })
-}
-
 /// A name in the BPF file system, which takes no dots.
 pub(super) fn file_name(map: &str) -> String {
     map.replace('.', "_")
@@ -151,8 +121,8 @@ pub(super) fn file_name(map: &str) -> String {
 /// Fails early: what could not be pinned later.
 ///
 /// # Errors
-/// There is no BPF file system, the name is taken or none.
-pub(super) fn check(name: &str) -> Result<(), Error> {
+/// There is no BPF file system, the name is taken or none, or the script needs rtrace.
+pub(super) fn check(name: &str, plan: &Plan) -> Result<(), Error> {
     let pin = Pin::named(name)?;
     let magic = nix::sys::statfs::statfs(ROOT).map(|s| s.filesystem_type());
     if magic != Ok(nix::sys::statfs::BPF_FS_MAGIC) {
@@ -165,7 +135,7 @@ pub(super) fn check(name: &str) -> Result<(), Error> {
             d.help(format!("choose another name, or remove it: `rtrace detach {name}`")),
         ));
     }
-    Ok(())
+    alone::check(plan, name)
 }
 
 /// Keeps a run that is attached. If that fails, nothing is left.
@@ -217,13 +187,7 @@ fn keep_parts(
     for (number, link) in links.iter().enumerate() {
         sys::pin(*link, &at(LINKS, &number.to_string())?)?;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let body = [loaded.plan.to_bytes().as_slice(), elf].concat();
-    let plan = (body.len() - elf.len()) as u64;
-    let words = [links.len() as u64, now, plan, elf.len() as u64, checksum(&body)];
-    let mut bytes = MARK.to_vec();
-    bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
-    bytes.extend(body);
+    let bytes = Pinned::bytes(&loaded.plan, elf, links.len() as u64, SystemTime::now());
     let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,

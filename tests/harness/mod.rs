@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub(crate) mod elsewhere;
 pub(crate) mod feed;
 pub(crate) mod live;
 pub(crate) mod programs;

@@ -6,11 +6,16 @@
 //! the test. With `OBJECT` set it runs that object as rtrace would, so that
 //! each run has a process of its own. As `-c` child (`WORK` as its first
 //! argument) it does a known number of things.
+//!
+//! `RTRACE_VM_KERNELS` names other kernels to run on: what programs are rejected for reads
+//! differently there.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 mod cases;
 mod compile;
+#[path = "../harness/elsewhere.rs"]
+mod elsewhere;
 mod plans;
 mod rejections;
 
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
     }
     match std::env::var(OBJECT) {
         Ok(path) => run_object(Path::new(&path)),
-        Err(_) => cases::run(),
+        Err(_) => elsewhere::run().unwrap_or_else(cases::run),
     }
 }
 

@@ -26,6 +26,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         fields: vec![number.clone()],
         size: 16,
         stamp: None,
+        run: false,
     };
     Plan {
         version: VERSION,

@@ -74,6 +74,7 @@ impl Lower<'_> {
             fields: Vec::new(),
             size: plan::PACKET_HEADER,
             stamp: None,
+            run: false,
         };
         let id = self.event_id(event);
         let known = self.shared.maps.iter().position(|m| m.name == plan::PACKETS_MAP);
@@ -120,7 +121,8 @@ impl Lower<'_> {
             return;
         }
         let (span, size) = (Span::default(), EVENT_HEADER);
-        let id = self.event_id(plan::Event { span, action, fields: vec![], size, stamp: None });
+        let event = plan::Event { span, action, fields: vec![], size, stamp: None, run: false };
+        let id = self.event_id(event);
         let record = self.ptr();
         let body = self.block(|l| {
             let value = Expr::Const(i64::from(id));
@@ -149,7 +151,9 @@ impl Lower<'_> {
         if stamp.is_some() {
             size += plan::STAMP;
         }
-        let event = plan::Event { span: self.span, action, fields, size, stamp };
+        let links = &self.instance.attach;
+        let run = !links.is_empty() && links.iter().all(|a| a.mechanism.is_run());
+        let event = plan::Event { span: self.span, action, fields, size, stamp, run };
         let offsets: Vec<u32> = event.fields.iter().map(|f| f.offset).collect();
         let id = self.event_id(event);
         let record = self.ptr();

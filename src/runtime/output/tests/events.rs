@@ -26,7 +26,10 @@ fn string_event(action: Action, text: &str) -> (Event, Vec<u8>) {
     let mut record = vec![0; 8];
     record.extend(text.as_bytes());
     record.push(0);
-    (Event { span: Span::default(), action, fields, size: 8 + size, stamp: None }, record)
+    (
+        Event { span: Span::default(), action, fields, size: 8 + size, stamp: None, run: false },
+        record,
+    )
 }
 
 /// No script has maps here.
@@ -198,6 +201,7 @@ fn exit_gives_a_status_of_one_byte() {
         fields: vec![field("", 8, I32)],
         size: 12,
         stamp: None,
+        run: false,
     };
     let (mut output, ..) = output("", Options::default());
     let mut status = |n: i32| {

@@ -76,6 +76,7 @@ fn what_was_seen_of_a_map_counts_once() {
         fields: vec![],
         size: 8,
         stamp: None,
+        run: false,
     };
     struct Clears;
     impl Maps for Clears {
@@ -267,6 +268,7 @@ fn stamped(text: &str, time: u64, pid: u32, tid: u32, comm: &[u8]) -> (Event, Ve
         fields,
         size: 16 + plan::STAMP,
         stamp: Some(16),
+        run: false,
     };
     let padded = |bytes: &[u8], size| {
         let mut bytes = bytes.to_vec();
