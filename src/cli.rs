@@ -13,6 +13,9 @@ use clap_complete::Shell;
 
 use crate::host::arch::{ARCHES, Arch};
 
+/// Flags about what happens while rtrace is there, which a pinned run (`--pin`) goes on without.
+const ALIVE: [&str; 5] = ["command", "stats", "max_overhead", "strict", "dry_run"];
+
 /// `rtrace [options] SCRIPT [params…]`.
 #[derive(Debug, Parser)]
 #[command(
@@ -80,7 +83,8 @@ pub struct Cli {
     pub style: Style,
 
     /// Leave everything attached under this name; `attach`, `ps`, `maps` and `detach` look after it
-    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ALIVE)]
+    #[arg(conflicts_with_all = ["dwarf_pid", "test", "bench", "mode"])]
     pub pin: Option<String>,
 
     /// Tell at the end how often programs ran, and what they cost
@@ -473,7 +477,7 @@ pub struct Tool {
 #[derive(Debug, Args)]
 pub struct Running {
     /// Leave everything attached under this name
-    #[arg(long, value_name = "NAME", conflicts_with = "command")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ALIVE)]
     pub pin: Option<String>,
 
     /// Trace this process
@@ -505,6 +509,24 @@ pub struct Running {
     /// End as soon as everything is attached
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Tell at the end how often programs ran, and what they cost
+    #[arg(long)]
+    pub stats: bool,
+
+    /// Detach, and say so, if the programs cost more than this share of a CPU
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub max_overhead: Option<f64>,
+
+    /// Show what the kernel says of the programs, and go on: libbpf, verifier, all
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub debug: Vec<LoadStage>,
 }
 
 /// A script and its parameters.
@@ -629,6 +651,14 @@ pub enum DebugStage {
     Codegen,
     CodegenOpt,
     Dis,
+    Libbpf,
+    Verifier,
+    All,
+}
+
+/// What `-d` shows of a stored object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadStage {
     Libbpf,
     Verifier,
     All,

@@ -17,6 +17,8 @@ mod shell;
 mod symbols;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/tool.rs"]
+mod tool;
 #[path = "cli/unwind.rs"]
 mod unwind;
 #[path = "cli/wire.rs"]

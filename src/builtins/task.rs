@@ -263,7 +263,8 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Process id of the child of `-c`; 0 without one.",
         bare: true,
         check: |c, call| {
-            if !c.options.has_child {
+            // Whoever runs an object may start one.
+            if !c.options.has_child && !c.options.portable {
                 c.diags.push(
                     Diagnostic::warning(Warning::NoChild, call.span, "there is no child process")
                         .at("taken as 0")
@@ -281,9 +282,16 @@ pub(super) const ROWS: &[Builtin] = &[
         doc: "Whether there is a child of `-c`.",
         bare: true,
         check: |c, call| {
+            if c.options.portable {
+                return c.typed(call, Type::Bool, Detail::None);
+            }
             let value = i128::from(c.options.has_child);
             tree::Expr::new(ExprKind::Int(value), Type::Bool, call.span)
         },
+        lower: Lowering::Word(|l, _| {
+            let child = l.shared.param(Param::ChildPid);
+            Expr::binary(B::Ne, child, Expr::Const(0))
+        }),
         ..BASE
     },
 ];

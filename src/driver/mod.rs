@@ -18,8 +18,8 @@ use std::path::Path;
 
 use crate::builtins;
 use crate::cli::{
-    self, Build, ByteOrder, Cli, Completions, CpuVersion, DebugStage, Flame, Help, Pinned, Run,
-    Running, Script, Stage,
+    self, Build, ByteOrder, Cli, Completions, CpuVersion, DebugStage, Flame, Help, LoadStage,
+    Pinned, Run, Running, Script, Stage,
 };
 use crate::codegen;
 use crate::diag::{self, Diagnostic, Diagnostics};
@@ -181,7 +181,11 @@ fn run_stored(elf: Vec<u8>, how: &Running, named: Named) -> Outcome {
         command: how.command.clone(),
         quiet: how.quiet,
         verbose: how.verbose,
+        show_libbpf: shows_load(how, LoadStage::Libbpf),
+        show_verifier: shows_load(how, LoadStage::Verifier),
         strict: how.strict,
+        stats: how.stats,
+        max_overhead: how.max_overhead,
         dry_run: how.dry_run,
         on_stdout: how.style.output.is_none(),
         named,
@@ -733,6 +737,10 @@ fn host(cli: &Cli) -> Host {
 
 fn shows(cli: &Cli, stage: DebugStage) -> bool {
     cli.debug.contains(&stage) || cli.debug.contains(&DebugStage::All)
+}
+
+fn shows_load(how: &Running, stage: LoadStage) -> bool {
+    how.debug.contains(&stage) || how.debug.contains(&LoadStage::All)
 }
 
 /// Text on standard output. A closed pipe is a quiet end.
