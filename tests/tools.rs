@@ -319,3 +319,40 @@ fn the_types_of_an_object_can_be_had() {
     // The magic number of linux/btf.h.
     assert_eq!(types.get(..2), Some(&0xeb9fu16.to_le_bytes()[..]));
 }
+
+/// A short run of the fuzz target `object`, with the same inputs every time.
+#[test]
+fn damaged_objects_executables_and_pinned_runs_are_errors() {
+    let folder = std::env::temp_dir().join(format!("rtrace-objects-{}", std::process::id()));
+    let seeds = Command::new(root().join("fuzz/seed-objects"))
+        .arg(harness::rtrace())
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(seeds.status.success(), "{}", String::from_utf8_lossy(&seeds.stderr));
+    let mut seeds = files(&folder);
+    seeds.sort();
+    assert!(seeds.len() > 5, "{seeds:?}");
+    for (number, seed) in seeds.iter().enumerate() {
+        let bytes = std::fs::read(seed).unwrap();
+        rtrace::object::any_bytes(&bytes);
+        let mut random = harness::random::Random::of(number as u64);
+        for _ in 0..60 {
+            let mut bytes = bytes.clone();
+            for _ in 0..=random.below(4_usize) {
+                let at = random.below(bytes.len());
+                match random.below(4_usize) {
+                    0 => bytes.truncate(at),
+                    1 => bytes[at] ^= 1 << random.below(8_u32),
+                    2 => bytes[at..].iter_mut().take(8).for_each(|b| *b = 0xff),
+                    _ => bytes[at] = random.pick(b"0\"{}[],:-e9\n\0"),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            rtrace::object::any_bytes(&bytes);
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
