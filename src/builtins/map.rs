@@ -97,6 +97,10 @@ pub(super) const ROWS: &[Builtin] = &[
                 }
                 let d = Diagnostic::error(value.span, "`len` takes a map or a stack")
                     .at(format!("this is `{}`", value.ty));
+                let d = match value.ty {
+                    Type::Str(_) => d.help("`strlen` counts the characters of a string"),
+                    _ => d,
+                };
                 return c.fail(d);
             }
             c.typed_with(call, vec![value], Type::INT64, Detail::None)

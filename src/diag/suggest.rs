@@ -49,17 +49,18 @@ impl Diagnostic {
 
 /// The candidate closest to `name`, if it is close enough to be a slip of the
 /// hand: at most a third of the characters differ (Damerau-Levenshtein, the
-/// optimal string alignment form), or nothing but their case.
+/// optimal string alignment form), where case does not count.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
-    let cost = |c: &str| match c.eq_ignore_ascii_case(name) {
-        true => 0,
-        false => distance(name, c),
+    let folded = name.to_ascii_lowercase();
+    let cost = |c: &str| {
+        let exact = distance(name, c);
+        (exact.min(distance(&folded, &c.to_ascii_lowercase())), exact)
     };
     candidates
         .into_iter()
         .map(|c| (cost(c), c))
-        .filter(|(d, c)| *d <= limit && *d < c.chars().count())
+        .filter(|((d, _), c)| *d <= limit && *d < c.chars().count())
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }
@@ -97,6 +98,7 @@ mod tests {
         assert_eq!(nearest("cmom", ["comm", "cpu"]), Some("comm"));
         assert_eq!(nearest("xyz", ["comm", "cpu"]), None);
         assert_eq!(nearest("FLAGS", ["mode", "flags"]), Some("flags"));
+        assert_eq!(nearest("BEGN", ["end", "begin"]), Some("begin"));
         // Every letter differs: that is no slip.
         assert_eq!(nearest("x", ["a", "b"]), None);
     }

@@ -1,5 +1,7 @@
 //! Grammar errors in the words of the language.
 
+mod mistakes;
+
 use crate::diag::Diagnostic;
 use crate::lexer::Token;
 use crate::lexer::token::{UNTERMINATED_COMMENT, UNTERMINATED_STRING};
@@ -69,7 +71,9 @@ pub(super) fn unknown(text: &str, span: Span) -> Diagnostic {
     let shown = text.get(span.start as usize..span.end as usize).unwrap_or("");
     let error = Diagnostic::error(span, format!("unexpected `{}`", shown.escape_debug()));
     match shown {
-        "#" => error.note("preprocessor lines stand at the head of a script"),
+        "#" => error
+            .note("preprocessor lines stand at the head of a script")
+            .help("comments start with `//`"),
         "\\" => error.note("a backslash is known in strings and preprocessor lines only"),
         "\u{201c}" | "\u{201d}" | "\u{201e}" => error.help("write `\"`"),
         "\u{2018}" | "\u{2019}" => error.help("write `\"` around strings"),
@@ -167,6 +171,17 @@ impl Scene<'_> {
                 Some(error.help("statements stand in the block of a probe"))
             }
             Token::Attach(_) | Token::PredicateClose | Token::Comma if self.expects("{") => {
+                let rest = self.text.get(after.start as usize..).unwrap_or("");
+                let blanks = rest.len() - rest.trim_start().len();
+                let rest = rest.trim_start();
+                let sign = ["||", "|", "&&", "&", "+"].into_iter().find(|s| rest.starts_with(s));
+                if let Some(sign) = sign {
+                    let start = after.start as usize + blanks;
+                    let span = Span::new(after.file, start, start + sign.len());
+                    let error = Diagnostic::error(span, format!("unexpected `{sign}`"));
+                    let error = error.at("attach points have `,` between them");
+                    return Some(error.replace(span, ","));
+                }
                 let error = Diagnostic::error(last.span, "the probe has no block");
                 Some(error.at("expected `{` after this").help("write `{ }` to do nothing"))
             }
@@ -189,8 +204,11 @@ impl Scene<'_> {
         }
         let error = self
             .outside(at, found)
+            .or_else(|| self.foreign_word(at, found))
+            .or_else(|| self.foreign_sign(at, found))
             .or_else(|| self.known_mistake(at, found))
             .or_else(|| self.missing_bracket(at, found))
+            .or_else(|| self.bare_call(at, found))
             .or_else(|| self.missing_end(at, found));
         if error.is_some() {
             return error;
@@ -229,11 +247,25 @@ impl Scene<'_> {
                 error("only maps are declared outside of blocks")?
                     .help("write `let @name = hash(100);`"),
             ),
-            (Token::Attach(_), Token::Attach(_)) => Some(
-                error("an attach point follows another")?
-                    .at("expected `,`, a predicate or a block")
-                    .note("blanks in attach points stand in double quotes"),
-            ),
+            (Token::Attach(_), Token::Attach(point)) => {
+                let before = self.tokens.get(at.checked_sub(1)?)?;
+                if point.text.ends_with(';') || point.text.contains('(') || point.text == "if" {
+                    let after = Scene::after(before);
+                    let error = Diagnostic::error(after, "the block of the probe is not opened");
+                    return Some(error.at("expected `{`").replace(after, " {"));
+                }
+                let error = error("an attach point follows another")?
+                    .at("expected `,`, a predicate or a block");
+                let text = |t: &Spanned<Token>| self.shown(t).trim_matches('`').to_owned();
+                Some(match text(before) {
+                    head if head.ends_with(':') => {
+                        let whole = Span { end: found.span.end, ..before.span };
+                        let joined = head + &text(found);
+                        error.help(format!("write `{joined}`")).replace(whole, joined)
+                    }
+                    _ => error.note("blanks in attach points stand in double quotes"),
+                })
+            }
             _ => None,
         }
     }

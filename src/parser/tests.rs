@@ -325,7 +325,8 @@ fn mistakes() {
         ("kprobe:f // { }", &[("the probe has no block", "kprobe:f")]),
         ("{ f(); }", &[("the block has no attach point", "{")]),
         ("; ) BEGIN { }", &[("unexpected `)`", ")")]),
-        ("kprobe:f f(); ", &[("an attach point follows another", "f();")]),
+        ("kprobe:f f(); ", &[("the block of the probe is not opened", "")]),
+        ("kprobe:f kprobe:g { }", &[("an attach point follows another", "kprobe:g")]),
         // Sections.
         (
             "BEGIN { }\nstruct x { int a; };\n",

@@ -205,7 +205,7 @@ fn unknown(host: &Host, btf: &Btf, module: Option<&Part>, function: &Part) -> Di
                 .help(format!("`kprobe:{same}` can trace it, if this kernel has kprobes"))
         }
         Some(near) => d.did_you_mean(function.span, &near),
-        None => d.note("it may be inlined everywhere, or not exist in this kernel"),
+        None => functions::missing(d, host, &function.text),
     }
 }
 

@@ -2,7 +2,7 @@
 //! must be left alone, and what else to try.
 
 use super::Part;
-use crate::diag;
+use crate::diag::{self, Diagnostic};
 use crate::host::Host;
 use crate::host::features::Feature;
 
@@ -77,6 +77,17 @@ pub(super) fn instead(host: &Host, provider: &str, function: &str) -> Option<Str
         return Some(format!("`{other}:{function}` can do the same here"));
     }
     Some("`-l 'tracepoint:*'` lists the tracepoints of this kernel".into())
+}
+
+/// What there is to say of a function that is not there, and nothing like it.
+pub(super) fn missing(d: Diagnostic, host: &Host, function: &str) -> Diagnostic {
+    let d = d.note("it may be inlined everywhere, or not exist in this kernel");
+    match tracepoint(host, function) {
+        Some((category, event)) => {
+            d.help(format!("`tracepoint:{category}:{event}` fires at about the same place"))
+        }
+        None => d,
+    }
 }
 
 /// A tracepoint for what a function does: that of the system call which it

@@ -215,7 +215,7 @@ fn one<'r>(request: &Request<'r>, module: Option<&'r Part>, part: &'r Part) -> L
     let d = Diagnostic::error(part.span, format!("there is no kernel function `{function}`"));
     let d = match functions::nearest(host, function) {
         Some(near) => d.did_you_mean(part.span, &near),
-        None => d.note("it may be inlined everywhere, or not exist in this kernel"),
+        None => functions::missing(d, host, function),
     };
     Ok(Err(Box::new(d)))
 }
@@ -249,7 +249,13 @@ fn offset_of<'p>(request: &Request<'_>, part: &'p Part) -> Result<(&'p str, u64)
         Some(offset) => Ok((function.trim(), offset)),
         None => Err(Box::new(
             request
-                .error_at(part, format!("`{offset}` is not a number"))
+                .error_at(
+                    part,
+                    match offset.trim() {
+                        "" => "the offset is missing".to_owned(),
+                        _ => format!("`{offset}` is not a number"),
+                    },
+                )
                 .help("an offset is a number of bytes, as in `kprobe:vfs_read+4`"),
         )),
     }

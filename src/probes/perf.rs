@@ -186,10 +186,22 @@ fn positive(request: &Request<'_>, part: &Part) -> Result<u64, Box<Diagnostic>> 
     match number(&part.text) {
         Some(0) => Err(request.error_at(part, "this must be more than 0")),
         Some(n) => Ok(n),
-        None => Err(Box::new(
-            Diagnostic::error(part.span, format!("`{}` is not a number", part.text))
-                .help("write a whole number, or a duration such as `10ms`"),
-        )),
+        None => {
+            let d = Diagnostic::error(part.span, format!("`{}` is not a number", part.text));
+            let name = request.provider.name;
+            let units = ["hz", "ms", "s", "us"];
+            let help = match request.parts.as_slice() {
+                // `profile:hz`
+                [only] if units.contains(&only.text.as_str()) => {
+                    format!("a number follows the unit: `{name}:{}:10`", only.text)
+                }
+                [unit, _] if units.contains(&unit.text.as_str()) => {
+                    format!("write a whole number: `{name}:{}:10`", unit.text)
+                }
+                _ => "write a whole number, or a duration such as `10ms`".to_owned(),
+            };
+            Err(Box::new(d.help(help)))
+        }
     }
 }
 

@@ -43,6 +43,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     let (category, name) = match request.parts.as_slice() {
         [category, name] => (category, name),
         [name] if name.is_wildcard() => (&any, name),
+        [name] => return Err(without_category(request, name)),
         _ => return Err(request.wrong_parts()),
     };
     let tracefs = request.host.tracefs().map_err(|reason| {
@@ -71,6 +72,18 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     }
     let mut lookup = Lookup { request, tracefs, raw: None };
     lookup.instances(events)
+}
+
+/// Only the event is named; its category may be known.
+fn without_category(request: &Request<'_>, name: &Part) -> Box<Diagnostic> {
+    let d = request.wrong_parts();
+    let Ok(tracefs) = request.host.tracefs() else { return d };
+    let Some(event) = tracefs.events(request.host).iter().find(|e| e.name == name.text) else {
+        return d;
+    };
+    let whole = format!("{}:{}", event.category, event.name);
+    let d = Diagnostic { helps: Vec::new(), ..*d };
+    Box::new(d.help(format!("write `tracepoint:{whole}`")).replace(name.span, whole))
 }
 
 fn unknown(host: &Host, tracefs: &Tracefs, category: &Part, name: &Part) -> Diagnostic {

@@ -43,6 +43,19 @@ fn without_floats(d: Diagnostic, what: &str) -> Diagnostic {
     }
 }
 
+/// What is said of a value without fields.
+const NO_FIELDS: &str = "this has no fields";
+
+/// Names of types elsewhere, and what they are here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("str", "string"),
+    ("text", "string"),
+    ("integer", "int64"),
+    ("number", "int64"),
+    ("boolean", "bool"),
+    ("byte", "uint8"),
+];
+
 impl Checker<'_> {
     // Arguments of the probe.
 
@@ -58,6 +71,11 @@ impl Checker<'_> {
     }
 
     /// `args.name`.
+    /// Whether the probe has an argument of that name.
+    pub(super) fn has_argument(&self, name: &str) -> bool {
+        self.instance.context.args.iter().flatten().any(|a| a.name == name)
+    }
+
     fn args_field(&mut self, name: &Spanned<String>, span: Span) -> Expr {
         let args = match &self.instance.context.args {
             Ok(args) => args,
@@ -218,7 +236,7 @@ impl Checker<'_> {
                     None => Expr::error(span),
                 },
                 None => {
-                    let d = Diagnostic::error(name.span, "this has no fields")
+                    let d = Diagnostic::error(name.span, NO_FIELDS)
                         .label(base.span, format!("it is {}", shown(&base)));
                     let d = if let (true, Err(reason)) = (base.ty.is_integer(), self.host.btf()) {
                         d.note(format!("{reason}, so that fields are not known"))
@@ -503,7 +521,9 @@ impl Checker<'_> {
     ) -> Option<String> {
         let Some(tag) = tag else {
             let near = || diag::nearest(name, crate::lexer::TYPES).map(str::to_owned);
-            return self.with_tag(name).or_else(near);
+            let elsewhere = || ELSEWHERE.iter().find(|(other, _)| *other == name);
+            let elsewhere = || elsewhere().map(|(_, here)| (*here).to_owned());
+            return self.with_tag(name).or_else(elsewhere).or_else(near);
         };
         let limit = (name.len() / 3).max(1);
         let close = |n: &str| n.len().abs_diff(name.len()) <= limit;
@@ -562,7 +582,17 @@ impl Checker<'_> {
 
     pub(super) fn cast(&mut self, ty: &ast::TypeExpr, value: &ast::Expr, span: Span) -> Expr {
         let wanted = self.type_expr(ty);
+        let told = self.diags.list.len();
+        let written = value;
         let value = self.expression(value);
+        // `(struct file *)arg0->f_mode`
+        if let (true, ast::ExprKind::Field { base, name, .. }) = (value.is_error(), &written.node)
+            && let text =
+                format!("(({}){})->{}", self.text_at(ty.span), self.text_at(base.span), name.node)
+            && let Some(d) = self.diags.list.get_mut(told).filter(|d| d.message == NO_FIELDS)
+        {
+            d.helps = vec![format!("`->` comes before the cast: write `{text}`")];
+        }
         let Some(wanted) = wanted else { return Expr::error(span) };
         if value.is_error() {
             return Expr::error(span);

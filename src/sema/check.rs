@@ -307,6 +307,10 @@ impl<'a> Checker<'a> {
     /// Makes maps and variables that are never assigned integers, whose reads give zero; says
     /// whether there were any, for then what reads them has a type only now.
     fn settle_unassigned<'t>(&mut self, programs: impl Iterator<Item = &'t tree::Probe>) -> bool {
+        // What they would have been assigned is wrong; more errors would only follow from that.
+        if self.diags.has_errors() {
+            return false;
+        }
         let mut settled = false;
         for (probe, tree) in programs.enumerate() {
             for var in &tree.vars {

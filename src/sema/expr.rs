@@ -203,6 +203,10 @@ impl Checker<'_> {
                     Diagnostic::error(span, format!("undefined variable `${}`", written(name)));
                 d = match self.nearest_var(name) {
                     Some(near) => d.did_you_mean(span, &format!("${}", written(&near))),
+                    // `$args.x`, `$pid`
+                    None if name == "args" || builtins::is_value(name) => {
+                        return self.fail(d.did_you_mean(span, name));
+                    }
                     None => {
                         d.at("nothing was assigned to it in this block or around it".to_string())
                     }
@@ -329,9 +333,15 @@ impl Checker<'_> {
             Some(near) => d.did_you_mean(span, near),
             None => match self.with_tag(name) {
                 Some(whole) => d.did_you_mean(span, &whole),
-                None => d
-                    .at("no builtin, constant or enum value has this name".to_string())
-                    .help(format!("write `${name}` for a variable, `@{name}` for a map")),
+                None if self.has_argument(name) => d.did_you_mean(span, &format!("args.{name}")),
+                None if name.eq_ignore_ascii_case("null") || name == "nil" => {
+                    d.help("the null pointer is `0`").replace(span, "0")
+                }
+                None => d.at("no builtin, constant or enum value has this name".to_string()).help(
+                    format!(
+                        "write `${name}` for a variable, `@{name}` for a map, `\"{name}\"` for text"
+                    ),
+                ),
             },
         };
         self.fail(d)
@@ -466,8 +476,14 @@ impl Checker<'_> {
             }
             _ => {
                 let d = Diagnostic::error(e.span, "this cannot be a condition")
-                    .at(format!("it is {}", shown(&value)))
-                    .help("compare it with something");
+                    .at(format!("it is {}", shown(&value)));
+                // `(pid = 1)`
+                let d = match &value.ty {
+                    Type::Record(fields) if fields.len() == 1 => {
+                        d.note("`(name = value)` makes a record").help("to compare, write `==`")
+                    }
+                    _ => d.help("compare it with something"),
+                };
                 self.fail(d)
             }
         }

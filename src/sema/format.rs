@@ -181,9 +181,12 @@ fn conversion(text: &[u8]) -> Result<(Conversion, &[u8]), Wrong> {
         'f' | 'e' | 'g' | 'a' | 'F' | 'E' | 'G' | 'A' => {
             Some("there are no floating point numbers; scale and use `%d`".to_string())
         }
-        _ => Some("the conversions are d i u o x X c p s r rx rh gr".to_string()),
+        c if c.is_ascii_alphabetic() => {
+            Some("the conversions are d i u o x X c p s r rx rh gr".to_string())
+        }
+        _ => Some("write `%%` for a percent sign".to_string()),
     };
-    Err((format!("unsupported conversion `%{shown}`"), help))
+    Err((format!("unsupported conversion `%{}`", shown.escape_default()), help))
 }
 
 fn number(text: &[u8]) -> (u32, &[u8]) {
