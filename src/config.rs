@@ -26,6 +26,24 @@ pub struct Config {
     pub show_debug_info: bool,
     pub stack_mode: StackMode,
     pub str_trunc_trailer: String,
+    /// What is said of features that are new in the language, if something is.
+    pub gates: Vec<(&'static str, Gate)>,
+}
+
+/// Whether a feature may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    Enable,
+    Warn,
+    Error,
+}
+
+impl Config {
+    /// What the config says of a feature: `tseries` for `unstable_tseries`.
+    pub fn gate(&self, feature: &str) -> Gate {
+        let said = self.gates.iter().rev().find(|(name, _)| *name == feature);
+        said.map_or(Gate::Enable, |(_, gate)| *gate)
+    }
 }
 
 impl Default for Config {
@@ -46,6 +64,7 @@ impl Default for Config {
             show_debug_info: true,
             stack_mode: StackMode::Bpftrace,
             str_trunc_trailer: "..".into(),
+            gates: Vec::new(),
         }
     }
 }
@@ -211,31 +230,31 @@ pub static KEYS: &[Key] = &[
     },
     Key {
         name: "unstable_tseries",
-        default: "",
+        default: "enable",
         values: FEATURE,
-        doc: "Accepted; nothing is gated.",
-        set: |_, v| feature(v),
+        doc: "Whether `tseries` may be used, or is warned of; bpftrace has it as unstable.",
+        set: |c, v| feature(v).map(|gate| c.gates.push(("tseries", gate))),
     },
     Key {
         name: "unstable_dw_ustack",
-        default: "",
+        default: "enable",
         values: FEATURE,
-        doc: "Accepted; nothing is gated.",
-        set: |_, v| feature(v),
+        doc: "Whether `dw_ustack` may be used, or is warned of; bpftrace has it as unstable.",
+        set: |c, v| feature(v).map(|gate| c.gates.push(("dw_ustack", gate))),
     },
     Key {
         name: "unstable_typeinfo",
-        default: "",
+        default: "enable",
         values: FEATURE,
-        doc: "Accepted; nothing is gated.",
-        set: |_, v| feature(v),
+        doc: "Whether `typeinfo` may be used, or is warned of; bpftrace has it as unstable.",
+        set: |c, v| feature(v).map(|gate| c.gates.push(("typeinfo", gate))),
     },
     Key {
         name: "unstable_import_statement",
         default: "",
         values: FEATURE,
-        doc: "Accepted; nothing is gated.",
-        set: |_, v| feature(v),
+        doc: "Accepted; `import` stands at the head of scripts only.",
+        set: |_, v| feature(v).map(|_| ()),
     },
 ];
 
@@ -284,8 +303,13 @@ fn integer(text: &str) -> Option<u64> {
     crate::lexer::literal::value(text)
 }
 
-fn feature(text: &str) -> Option<()> {
-    (["enable", "warn", "error"].contains(&text) || boolean(text).is_some()).then_some(())
+fn feature(text: &str) -> Option<Gate> {
+    match text {
+        "enable" => Some(Gate::Enable),
+        "warn" => Some(Gate::Warn),
+        "error" => Some(Gate::Error),
+        _ => boolean(text).map(|yes| if yes { Gate::Enable } else { Gate::Error }),
+    }
 }
 
 /// A stack mode by name.

@@ -63,6 +63,8 @@ warnings! {
          element that the round is about."
     Deprecated "deprecated"
         "An old spelling or an old config key, which still works or has no effect any more."
+    Unstable "unstable"
+        "A feature is used that the config says to warn of (`unstable_tseries = warn`)."
     Debugf "debugf"
         "`debugf` writes to a buffer that all of the system shares."
     MissingParameter "missing-parameter"

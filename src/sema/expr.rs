@@ -9,6 +9,7 @@ use super::promote::promote;
 use super::statement::shown;
 use super::tree::{Expr, ExprKind, MapId, Target};
 use crate::builtins::{self, Call};
+use crate::config::Gate;
 use crate::diag::{self, Diagnostic, Warning};
 use crate::host::features::Feature;
 use crate::parser::ast::{self, TypeOrExpr, UnaryOp};
@@ -442,7 +443,30 @@ impl Checker<'_> {
                     .help("run with `--unsafe` if that is meant");
             return self.fail(d);
         }
+        if !self.may_use(builtin.name, span) {
+            return Expr::error(span);
+        }
         (builtin.check)(self, &Call { builtin, args, name_span, span })
+    }
+
+    /// Whether the config lets a feature be used; says so if not, or if it is to be warned of.
+    pub(super) fn may_use(&mut self, feature: &str, span: Span) -> bool {
+        let message = format!("`{feature}` is an unstable feature of the language");
+        let key = format!("`unstable_{feature}`");
+        match self.config.gate(feature) {
+            Gate::Enable => true,
+            Gate::Warn => {
+                let d = Diagnostic::warning(Warning::Unstable, span, message);
+                self.diags.push(d.help(format!("{key} is set to `warn`; `enable` is silent")));
+                true
+            }
+            Gate::Error => {
+                let d = Diagnostic::error(span, message);
+                let d = d.note(format!("the config variable {key} is set to `error`"));
+                self.diags.push(d.help(format!("do without it, or set {key} to `enable`")));
+                false
+            }
+        }
     }
 
     fn record(&mut self, list: &[(Spanned<String>, ast::Expr)], span: Span) -> Expr {
@@ -707,6 +731,9 @@ impl Checker<'_> {
 
     /// `typeinfo(…)`: a record of literals.
     fn typeinfo(&mut self, of: &TypeOrExpr, span: Span) -> Expr {
+        if !self.may_use("typeinfo", span) {
+            return Expr::error(span);
+        }
         let Some(ty) = self.type_of(of) else { return Expr::error(span) };
         let text = |text: &str| {
             let ty = Type::Str(length(text.as_bytes()) + 1);

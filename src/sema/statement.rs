@@ -344,6 +344,9 @@ impl Checker<'_> {
             ast::ExprKind::Call { args, .. } => args,
             _ => &[],
         };
+        if !self.may_use(name, value.span) {
+            return None;
+        }
         let (function, argument) = self.aggregation_arguments(name, args, value.span)?;
         let state = self.map_mut(map);
         state.assigned = true;
