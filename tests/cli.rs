@@ -580,6 +580,10 @@ fn stages_can_be_looked_at() {
     ] {
         let done = rtrace(&["--emit", stage, "-e", script]).done().code(0);
         assert!(done.stdout.contains(part), "{stage}: {}", done.stdout);
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stage-{stage}"));
+        let path = file.to_str().unwrap();
+        rtrace(&["--emit", stage, "-o", path, "-e", script]).done().code(0).stdout("");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), done.stdout);
     }
     for stage in ["ast", "types", "codegen", "codegen-opt", "libbpf", "verifier", "all"] {
         rtrace(&["-q", "-d", stage, "-e", script]).done().code(0);

@@ -405,54 +405,46 @@ fn listed<'t>(cli: &Cli, text: &'t str) -> Cow<'t, str> {
 
 /// `--emit`: a stage's result, for reading.
 fn emit(cli: &Cli, stage: Stage) -> Outcome {
+    let bytes = stage_bytes(cli, stage)?;
+    match &cli.style.output {
+        Some(path) => write(path, &bytes).map(|()| 0),
+        None => io::stdout().write_all(&bytes).map(|()| 0).map_err(|_| Failed(0)),
+    }
+}
+
+/// What a stage makes of the script, as text or as a file would have it.
+fn stage_bytes(cli: &Cli, stage: Stage) -> Result<Vec<u8>, Failed> {
     let (source, params) = read(&cli.script)?;
     let (mut sources, file) = sources(source.clone());
     if stage == Stage::Tokens {
-        return say(&lexer::print(&sources, file, &builtins::is_value));
+        return Ok(lexer::print(&sources, file, &builtins::is_value).into());
     }
     if stage == Stage::Ast {
         let (tree, diags) = parser::parse(&sources, file, &builtins::is_value);
         shown(&diags, &sources)?;
-        return say(&parser::print::print_grouped(&tree));
+        return Ok(parser::print::print_grouped(&tree).into());
     }
     let host = host(cli);
     let options = options(cli, params)?;
     let checked = checked(&mut sources, file, &Search::of(&cli.includes), &host, &options)?;
-    let cpu = cpu(&host);
-    let text = |result: Result<String, String>| result.map_err(bug);
-    match stage {
-        Stage::Tokens | Stage::Ast => Ok(0),
-        Stage::Ir => say(&ir::print(&checked.module)),
+    let (module, plan, cpu) = (&checked.module, &checked.plan, &cpu(&host));
+    let text = match stage {
+        Stage::Tokens | Stage::Ast => Ok(String::new()),
+        Stage::Ir => Ok(ir::print(module)),
         Stage::Plan => {
-            let json = serde_json::to_string_pretty(&checked.plan);
-            say(&(json.expect("bug: a plan is plain data") + "\n"))
+            let json = serde_json::to_string_pretty(plan);
+            Ok(json.expect("bug: a plan is plain data") + "\n")
         }
-        Stage::Llvm => say(&text(codegen::llvm(&checked.module, &checked.plan, &cpu))?),
-        Stage::LlvmOpt => say(&text(codegen::llvm_opt(&checked.module, &checked.plan, &cpu))?),
-        Stage::Asm => say(&text(codegen::asm(&checked.module, &checked.plan, &cpu))?),
+        Stage::Llvm => codegen::llvm(module, plan, cpu),
+        Stage::LlvmOpt => codegen::llvm_opt(module, plan, cpu),
+        Stage::Asm => codegen::asm(module, plan, cpu),
+        Stage::Obj => return compile(&checked, &host),
         Stage::Btf => {
-            let elf = compile(&checked, &host)?;
-            let types = crate::object::types(&elf)
-                .ok_or_else(|| bug("the object does not describe its types".to_owned()))?;
-            match &cli.style.output {
-                Some(path) => write(path, &types)?,
-                None => {
-                    io::stdout().write_all(&types).map_err(|_| Failed(0))?;
-                }
-            }
-            Ok(0)
+            return crate::object::types(&compile(&checked, &host)?)
+                .ok_or_else(|| bug("the object does not describe its types".to_owned()));
         }
-        Stage::Obj => {
-            let elf = compile(&checked, &host)?;
-            match &cli.style.output {
-                Some(path) => write(path, &elf)?,
-                None => {
-                    io::stdout().write_all(&elf).map_err(|_| Failed(0))?;
-                }
-            }
-            Ok(0)
-        }
-    }
+    };
+    text.map(String::into_bytes).map_err(bug)
 }
 
 /// Parses and checks; shows the stages that `-d` asks for.
