@@ -26,13 +26,15 @@ pub struct Config {
     pub show_debug_info: bool,
     pub stack_mode: StackMode,
     pub str_trunc_trailer: String,
-    /// What is said of features that are new in the language, if something is.
-    pub gates: Vec<(&'static str, Gate)>,
+    pub unstable_tseries: Gate,
+    pub unstable_dw_ustack: Gate,
+    pub unstable_typeinfo: Gate,
 }
 
 /// Whether a feature may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Gate {
+    #[default]
     Enable,
     Warn,
     Error,
@@ -41,8 +43,22 @@ pub enum Gate {
 impl Config {
     /// What the config says of a feature: `tseries` for `unstable_tseries`.
     pub fn gate(&self, feature: &str) -> Gate {
-        let said = self.gates.iter().rev().find(|(name, _)| *name == feature);
-        said.map_or(Gate::Enable, |(_, gate)| *gate)
+        match feature {
+            "tseries" => self.unstable_tseries,
+            "dw_ustack" => self.unstable_dw_ustack,
+            "typeinfo" => self.unstable_typeinfo,
+            _ => Gate::Enable,
+        }
+    }
+}
+
+impl Gate {
+    fn name(self) -> &'static str {
+        match self {
+            Gate::Enable => "enable",
+            Gate::Warn => "warn",
+            Gate::Error => "error",
+        }
     }
 }
 
@@ -64,7 +80,9 @@ impl Default for Config {
             show_debug_info: true,
             stack_mode: StackMode::Bpftrace,
             str_trunc_trailer: "..".into(),
-            gates: Vec::new(),
+            unstable_tseries: Gate::default(),
+            unstable_dw_ustack: Gate::default(),
+            unstable_typeinfo: Gate::default(),
         }
     }
 }
@@ -233,21 +251,21 @@ pub static KEYS: &[Key] = &[
         default: "enable",
         values: FEATURE,
         doc: "Whether `tseries` may be used, or is warned of; bpftrace has it as unstable.",
-        set: |c, v| feature(v).map(|gate| c.gates.push(("tseries", gate))),
+        set: |c, v| set(&mut c.unstable_tseries, feature(v)),
     },
     Key {
         name: "unstable_dw_ustack",
         default: "enable",
         values: FEATURE,
         doc: "Whether `dw_ustack` may be used, or is warned of; bpftrace has it as unstable.",
-        set: |c, v| feature(v).map(|gate| c.gates.push(("dw_ustack", gate))),
+        set: |c, v| set(&mut c.unstable_dw_ustack, feature(v)),
     },
     Key {
         name: "unstable_typeinfo",
         default: "enable",
         values: FEATURE,
         doc: "Whether `typeinfo` may be used, or is warned of; bpftrace has it as unstable.",
-        set: |c, v| feature(v).map(|gate| c.gates.push(("typeinfo", gate))),
+        set: |c, v| set(&mut c.unstable_typeinfo, feature(v)),
     },
     Key {
         name: "unstable_import_statement",
@@ -354,6 +372,9 @@ impl Config {
             ("show_debug_info", Bool(self.show_debug_info)),
             ("stack_mode", Text(stacks.into())),
             ("str_trunc_trailer", Text(self.str_trunc_trailer.clone())),
+            ("unstable_tseries", Text(self.unstable_tseries.name().into())),
+            ("unstable_dw_ustack", Text(self.unstable_dw_ustack.name().into())),
+            ("unstable_typeinfo", Text(self.unstable_typeinfo.name().into())),
         ]
     }
 

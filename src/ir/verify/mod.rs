@@ -267,10 +267,7 @@ impl Checker<'_> {
                 }
             }
             StmtKind::ForMap { map, key, value, body } => {
-                let map = self.map(*map)?;
-                ensure(map.kind != MapKind::RingBuffer, || {
-                    format!("`{}` has no elements", map.name)
-                })?;
+                let map = self.map_of_elements(*map)?;
                 let key_bound = Bound { size: map.key_size, writable: false };
                 let value_bound = Bound { size: map.value_size, writable: true };
                 self.bind(*key, key_bound)?;
@@ -292,10 +289,7 @@ impl Checker<'_> {
                 })
             }
             StmtKind::Lookup { map, key, cpu, value, found, missing } => {
-                let map = self.map(*map)?;
-                ensure(map.kind != MapKind::RingBuffer, || {
-                    format!("`{}` has no elements", map.name)
-                })?;
+                let map = self.map_of_elements(*map)?;
                 self.read(key, map.key_size)?;
                 if let Some(cpu) = cpu {
                     self.expr(cpu)?;
@@ -374,6 +368,13 @@ impl Checker<'_> {
         self.module.maps.get(id.0 as usize).ok_or_else(|| format!("there is no map {}", id.0))
     }
 
+    /// A map that has keys and values.
+    fn map_of_elements(&self, id: MapId) -> Result<&Map, String> {
+        let map = self.map(id)?;
+        ensure(map.kind != MapKind::RingBuffer, || format!("`{}` has no elements", map.name))?;
+        Ok(map)
+    }
+
     fn expr(&self, expr: &Expr) -> Result<(), String> {
         match expr {
             Expr::Const(_) => Ok(()),
@@ -411,12 +412,7 @@ impl Checker<'_> {
             }
             Expr::Address(place) => self.read(place, 0),
             Expr::MapAddress(map) => self.map(*map).map(|_| ()),
-            Expr::MapLength(map) => {
-                let map = self.map(*map)?;
-                ensure(map.kind != MapKind::RingBuffer, || {
-                    format!("`{}` has no elements", map.name)
-                })
-            }
+            Expr::MapLength(map) => self.map_of_elements(*map).map(|_| ()),
             Expr::Call { helper, args } => self.call(*helper, args),
             Expr::CallFunction { function, args } => {
                 let number = function.0 as usize;
@@ -493,8 +489,7 @@ impl Checker<'_> {
         if let [Arg::Map(map), Arg::Address(key), rest @ ..] = args
             && matches!(helper, Helper::MapUpdateElem | Helper::MapDeleteElem)
         {
-            let map = self.map(*map)?;
-            ensure(map.kind != MapKind::RingBuffer, || format!("`{}` has no elements", map.name))?;
+            let map = self.map_of_elements(*map)?;
             self.read(key, map.key_size)?;
             if let [Arg::Address(value), _] = rest {
                 self.read(value, map.value_size)?;

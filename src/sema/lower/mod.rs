@@ -452,10 +452,8 @@ impl Lower<'_> {
         // The verifier takes a word of which only a part is written for one
         // whose old value matters, and tells apart states that differ in it: a
         // long program would have too many.
-        let on_stack =
-            self.slots.get(id.0 as usize).is_some_and(|slot| slot.home == ir::Home::Stack);
-        if !size.is_multiple_of(8) && on_stack {
-            self.emit(StmtKind::Zero { to: place.at(bytes - 8), size: 8 });
+        if !size.is_multiple_of(8) {
+            self.clear_on_stack(&place.at(bytes - 8), 8);
         }
         place
     }
@@ -554,14 +552,12 @@ impl Lower<'_> {
     /// Counts that something was lost or failed here. `error` is what the
     /// kernel returned, negative.
     pub(crate) fn loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
-        let error = error.map(|e| Expr::binary(ir::BinaryOp::Sub, Expr::Const(0), e));
-        self.count_loss(cause, error, false);
+        self.count_loss(cause, error.map(errno), false);
     }
 
     /// The same, for the table at the end only.
     pub(crate) fn quiet_loss(&mut self, cause: plan::Cause, error: Option<Expr>) {
-        let error = error.map(|e| Expr::binary(ir::BinaryOp::Sub, Expr::Const(0), e));
-        self.count_loss(cause, error, true);
+        self.count_loss(cause, error.map(errno), true);
     }
 
     /// Counts an `exit()` that could not be told.
@@ -617,6 +613,11 @@ impl Lower<'_> {
     pub(crate) fn argument_word(&mut self, e: &tree::Expr) -> Expr {
         self.word(e)
     }
+}
+
+/// The number of an error, of what a helper gave: `-ENOENT` is 2.
+fn errno(result: Expr) -> Expr {
+    Expr::binary(ir::BinaryOp::Sub, Expr::Const(0), result)
 }
 
 /// An index as the IR keeps it.
