@@ -1,35 +1,11 @@
 //! What stands for code generation in a build without the feature `llvm`:
 //! stored objects run, and nothing is compiled.
 
+mod options;
+
 use crate::ir;
 use crate::plan::Plan;
-
-/// How to compile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
-    pub cpu: Cpu,
-    /// For machines whose numbers begin with their high bytes.
-    pub big_endian: bool,
-    /// Threads that may share the work; 0 is one.
-    pub threads: usize,
-}
-
-/// Version of the BPF instruction set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cpu {
-    V1,
-    V2,
-    #[default]
-    V3,
-    V4,
-}
-
-/// What compilation would give.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compiled {
-    pub elf: Vec<u8>,
-    pub more: Vec<Vec<u8>>,
-}
+pub use options::{Compiled, Cpu, Options};
 
 /// Whether this build can compile.
 pub const AVAILABLE: bool = false;
