@@ -47,7 +47,7 @@ bless: ## accept what rtrace says now: tests/golden, docs/reference
 	RTRACE_BLESS=1 cargo test --test golden
 	RTRACE_BLESS=1 cargo test --test docs reference
 
-bench: ## costs next to those of others in the same run (BENCH="startup events mechanisms output scale")
+bench: ## costs next to those of others in the same run (BENCH="startup compile events mechanisms output scale")
 	@tools/setup build bench
 	cargo build --release --bin rtrace
 	@$(MAKE) --no-print-directory run-side
