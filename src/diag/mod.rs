@@ -201,6 +201,24 @@ impl Diagnostics {
         out
     }
 
+    /// At most so many errors and so many warnings, in their order, and how many of both are not
+    /// among them.
+    pub fn first(&self, most: usize) -> (Diagnostics, [usize; 2]) {
+        let mut seen = [0, 0];
+        let list: Vec<Diagnostic> = self
+            .sorted()
+            .into_iter()
+            .filter(|d| {
+                let [errors, warnings] = &mut seen;
+                let count = if d.severity == Severity::Error { errors } else { warnings };
+                *count += 1;
+                *count <= most
+            })
+            .cloned()
+            .collect();
+        (Diagnostics { list }, seen.map(|count| count.saturating_sub(most)))
+    }
+
     fn sorted(&self) -> Vec<&Diagnostic> {
         let mut list: Vec<&Diagnostic> = self.list.iter().collect();
         list.sort_by_key(|d| {

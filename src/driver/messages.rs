@@ -62,8 +62,33 @@ pub(super) fn shown(diags: &Diagnostics, sources: &Sources) -> Result<(), Failed
 /// Shows what is to be shown, and says whether there were errors.
 pub(super) fn write(diags: &Diagnostics, sources: &Sources) -> bool {
     let list = levels().apply(diags);
-    say(&list.render(sources, form()));
+    match form() {
+        Form::Json => say(&list.render(sources, Form::Json)),
+        form => {
+            let (first, more) = list.first(MOST);
+            say(&(first.render(sources, form) + &not_shown(more)));
+        }
+    }
     list.has_errors()
+}
+
+/// Errors, and warnings, that a person wants to see at a time.
+const MOST: usize = 20;
+
+/// A line about errors and warnings that are not shown, if there are some.
+fn not_shown([errors, warnings]: [usize; 2]) -> String {
+    let count = |n: usize, what: &str| match n {
+        0 => None,
+        1 => Some(format!("1 more {what}")),
+        n => Some(format!("{n} more {what}s")),
+    };
+    let both = [count(errors, "error"), count(warnings, "warning")];
+    let both: Vec<String> = both.into_iter().flatten().collect();
+    if both.is_empty() {
+        return String::new();
+    }
+    let verb = if errors + warnings == 1 { "is" } else { "are" };
+    format!("{} {verb} not shown; `--message-format json` has all\n\n", both.join(" and "))
 }
 
 /// Text on the error stream. Where that is closed there is nobody to tell.

@@ -141,7 +141,7 @@ fn messages_page() -> String {
     let mut page = format!(
         "{MADE}\n\n# Errors and warnings\n\n\
          Messages go to standard error. Errors end the run, and all errors of a script are told at \
-         once; warnings do not end it. The name of a warning stands in brackets behind the word.\n\n\
+         once (as text the first 20, as JSON every one); warnings do not end it. The name of a warning stands in brackets behind the word.\n\n\
          | Option | What it does |\n| --- | --- |\n\
          | `--no-warnings` | no warnings |\n\
          | `-W no-NAME` | not this warning |\n\
