@@ -217,6 +217,7 @@ impl Usage {
             | StmtKind::Return(_)
             | StmtKind::Lookup { .. }
             | StmtKind::Acquire { .. }
+            | StmtKind::Borrow { .. }
             | StmtKind::Event { .. } => false,
         };
         if callback {

@@ -112,6 +112,12 @@ impl<'c> Emitter<'_, 'c> {
                     release.call(b, &[b.to_word(pointer)]);
                 });
             }
+            StmtKind::Borrow { function, args, value, body, .. } => {
+                let call = Expr::CallForeign { function: *function, args: args.clone() };
+                let pointer = self.word(&call);
+                self.bind(*value, self.shared.builder.to_pointer(pointer));
+                self.block(body);
+            }
             StmtKind::Event { map, size, record, body, lost } => {
                 self.event(*map, *size, *record, body, lost);
             }

@@ -322,6 +322,14 @@ pub enum StmtKind {
         found: Vec<Stmt>,
         missing: Vec<Stmt>,
     },
+    /// Binds `value` to `size` bytes that a function of the kernel lends.
+    Borrow {
+        function: ForeignId,
+        args: Vec<Expr>,
+        size: u32,
+        value: PtrId,
+        body: Vec<Stmt>,
+    },
     /// Reserves `size` bytes in a ring buffer, runs `body` with `record` bound
     /// and submits; runs `lost` if there is no room. `body` must not leave.
     Event {

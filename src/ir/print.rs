@@ -155,6 +155,10 @@ impl Printer<'_> {
             StmtKind::Acquire { kfunc, arg, value, .. } => {
                 format!("acquire {}({}) as p{}", kfunc.name(), self.whole(arg), value.0)
             }
+            StmtKind::Borrow { function, args, size, value, .. } => {
+                let call = Expr::CallForeign { function: *function, args: args.clone() };
+                format!("borrow {} {size} as p{}", self.expr(&call), value.0)
+            }
             StmtKind::Event { map, size, record, .. } => {
                 format!("event {} {size} as p{}", self.map(*map), record.0)
             }
@@ -295,6 +299,7 @@ fn second_name(kind: &StmtKind) -> &'static str {
         | StmtKind::Loop { .. }
         | StmtKind::ForRange { .. }
         | StmtKind::ForMap { .. }
+        | StmtKind::Borrow { .. }
         | StmtKind::Break
         | StmtKind::Continue
         | StmtKind::Return(_) => "else",

@@ -26,7 +26,8 @@ impl Stmt {
             StmtKind::If { then, els, .. } => [then, els],
             StmtKind::Loop { body }
             | StmtKind::ForRange { body, .. }
-            | StmtKind::ForMap { body, .. } => [body, &[]],
+            | StmtKind::ForMap { body, .. }
+            | StmtKind::Borrow { body, .. } => [body, &[]],
             StmtKind::Lookup { found, missing, .. } | StmtKind::Acquire { found, missing, .. } => {
                 [found, missing]
             }
@@ -82,6 +83,10 @@ impl Stmt {
             }
             StmtKind::Acquire { arg, value, .. } => {
                 arg.uses(each);
+                each(Use::Bind(*value));
+            }
+            StmtKind::Borrow { args, value, .. } => {
+                args.iter().for_each(|arg| arg.uses(each));
                 each(Use::Bind(*value));
             }
             StmtKind::Event { map, record, .. } => {
@@ -141,6 +146,7 @@ impl Stmt {
                 }
             }
             StmtKind::Acquire { arg, .. } => arg.each_expr(each),
+            StmtKind::Borrow { args, .. } => args.iter_mut().for_each(|arg| arg.each_expr(each)),
             StmtKind::ForMap { .. }
             | StmtKind::Event { .. }
             | StmtKind::Loop { .. }
@@ -159,7 +165,8 @@ impl Stmt {
             StmtKind::If { then, els, .. } => [then, els],
             StmtKind::Loop { body }
             | StmtKind::ForRange { body, .. }
-            | StmtKind::ForMap { body, .. } => [body, &mut []],
+            | StmtKind::ForMap { body, .. }
+            | StmtKind::Borrow { body, .. } => [body, &mut []],
             StmtKind::Lookup { found, missing, .. } | StmtKind::Acquire { found, missing, .. } => {
                 [found, missing]
             }
@@ -309,6 +316,7 @@ fn walk(
                     (None, None) => return None,
                 };
             }
+            StmtKind::Borrow { body, .. } => written = walk(body, written, taken)?,
             StmtKind::Loop { .. } | StmtKind::ForRange { .. } | StmtKind::ForMap { .. } => {
                 // A loop may not run at all; its own variable is set for its body.
                 let mut inside = written.clone();

@@ -75,6 +75,8 @@ pub enum Cause {
     /// `exit()` when the ring buffer had no room: it still ends the run. Its
     /// counters are those of the statuses.
     Exit,
+    /// A function returned whose arguments were not kept when it was called.
+    ArgumentsGone,
     /// The builtin `cpid` without `-c`.
     NoChild,
 }
@@ -98,6 +100,7 @@ impl Cause {
             | Cause::LoopLimit
             | Cause::StackCut { .. }
             | Cause::Unwind { .. }
+            | Cause::ArgumentsGone
             | Cause::NoChild => 1,
         }
     }

@@ -174,6 +174,15 @@ pub enum MissingProbes {
     Ignore,
 }
 
+/// Name of the BPF hash map with the arguments of calls under way: that of the block with this
+/// number.
+pub fn kept_map(number: usize) -> String {
+    format!("rt_kept_{number}")
+}
+
+/// What the names of programs begin with that keep arguments for others.
+pub const KEEPER: &str = "rt_keep_";
+
 /// One BPF program and where it goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Program {
@@ -203,7 +212,8 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attach {
     /// Full names of the probes that this link stands for, as `probe` gives
-    /// them; their number is what "Attached N probes" counts.
+    /// them; their number is what "Attached N probes" counts. Without any, the program is
+    /// not one of the script's, but serves them: it is attached first, and detached last.
     pub probes: Names,
     /// The attach point in the script.
     pub span: Span,
@@ -232,6 +242,9 @@ pub enum Mechanism {
     Kprobe { function: String, module: Option<String>, offset: u64, ret: bool },
     /// One `kprobe.multi` link for all functions.
     KprobeMulti { functions: Names, ret: bool },
+    /// One `kprobe.session` link for all functions: the program runs at the entry and at
+    /// the return of each.
+    KprobeSession { functions: Names },
     /// fentry or fexit. `module` is `vmlinux` or a module's name.
     Trampoline { function: String, module: String, exit: bool },
     /// The same for a function of a BPF program in the kernel, by the program's id
@@ -308,6 +321,7 @@ impl Mechanism {
             Mechanism::Kprobe { ret: true, .. } => "perf kretprobe",
             Mechanism::KprobeMulti { ret: false, .. } => "kprobe.multi",
             Mechanism::KprobeMulti { ret: true, .. } => "kretprobe.multi",
+            Mechanism::KprobeSession { .. } => "kprobe.session",
             Mechanism::Trampoline { exit: false, .. }
             | Mechanism::BpfTrampoline { exit: false, .. } => "trampoline (fentry)",
             Mechanism::Trampoline { exit: true, .. }

@@ -12,9 +12,11 @@
 //! kernel/kprobes.c): there, the few functions of a pattern get one each, too.
 //! `--no-feature fentry` does without all of this.
 
-use std::collections::HashSet;
+use std::cell::LazyCell;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
-use super::{Access, Argument, Context, Instance, Needs, Options, fentry, in_register};
+use super::{Access, Argument, Context, Instance, Needs, Options, fentry, in_register, keep};
 use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
 use crate::host::btf::Function;
@@ -49,9 +51,21 @@ const ENDLESS: [&str; 10] = [
     "stop_this_cpu",
 ];
 
-/// The instances of all blocks, each with the key of its block and what the block needs, with
-/// trampolines where they do.
+/// The instances of all blocks, each with the key of its block and what the block needs, by what
+/// costs least.
 pub fn cheapest<K: Copy + Eq>(
+    list: Vec<(K, Instance)>,
+    needs: &dyn Fn(K) -> Needs,
+    host: &Host,
+    options: &Options,
+    diags: &mut Diagnostics,
+) -> Vec<(K, Instance)> {
+    let list = with_trampolines(list, needs, host, options, diags);
+    keep::by_sessions(list, host)
+}
+
+/// The instances with trampolines where they do.
+fn with_trampolines<K: Copy + Eq>(
     list: Vec<(K, Instance)>,
     needs: &dyn Fn(K) -> Needs,
     host: &Host,
@@ -67,17 +81,23 @@ pub fn cheapest<K: Copy + Eq>(
         true => list,
         false => list
             .into_iter()
-            .flat_map(|(key, i)| apart(i, &needs(key), host).into_iter().map(move |i| (key, i)))
+            .flat_map(|(key, i)| {
+                let known = LazyCell::new(|| Known::of([&i].into_iter(), host));
+                apart(&i, &needs(key), host, &known).into_iter().map(move |i| (key, i))
+            })
             .collect(),
     };
+    let known = LazyCell::new(|| Known::of(list.iter().map(|(_, i)| i), host));
     let of_block = |key: K| list.iter().filter(|(k, _)| *k == key).count();
     let instead: Vec<Option<Instance>> = list
         .iter()
         .map(|(key, instance)| {
             kprobe(instance)?;
             let needs = needs(*key);
-            let few = of_block(*key) <= FEW || kept_arguments(instance, &needs);
-            if few { by_trampoline(instance, &needs, host) } else { None }
+            // One program in a session is cheaper than many on trampolines.
+            let kept = kept_arguments(instance, &needs) && !host.has(Feature::KprobeSession);
+            let few = of_block(*key) <= FEW || kept;
+            if few { by_trampoline(instance, &needs, host, &known) } else { None }
         })
         .collect();
     let mut kept: HashSet<&str> = HashSet::new();
@@ -92,17 +112,17 @@ pub fn cheapest<K: Copy + Eq>(
     };
     let stays: Vec<bool> = list.iter().map(|(key, i)| stays(*key, i)).collect();
     // Of a pattern, those that have no arguments at their return are left out.
-    let by_trampolines = |key: K| {
-        let same = list.iter().zip(&instead).zip(&stays).filter(move |(((k, _), _), _)| *k == key);
-        same.filter(|((_, instead), stays)| instead.is_some() && !**stays).count()
-    };
-    let some = |key: K| (1..of_block(key)).contains(&by_trampolines(key));
-    let left_out: Vec<bool> = list
+    let has_them: Vec<bool> = list
         .iter()
         .zip(&instead)
-        .map(|((key, i), instead)| {
-            instead.is_none() && kept_arguments(i, &needs(*key)) && some(*key)
-        })
+        .zip(&stays)
+        .map(|(((_, i), instead), stays)| instead.is_some() && !stays || i.keeper.is_some())
+        .collect();
+    let some = |key: K| list.iter().zip(&has_them).any(|((k, _), has)| *k == key && *has);
+    let left_out: Vec<bool> = list
+        .iter()
+        .zip(&has_them)
+        .map(|((key, i), has)| !has && kept_arguments(i, &needs(*key)) && some(*key))
         .collect();
     tell(list.iter().map(|(key, i)| (*key, i)).zip(left_out.iter().copied()), diags);
     let chosen = list.into_iter().zip(instead).zip(stays.into_iter().zip(left_out));
@@ -114,20 +134,63 @@ pub fn cheapest<K: Copy + Eq>(
         .collect()
 }
 
+/// What the kernel says of the functions that trampolines may be made for, by module and name; looked
+/// up at once, since each look goes through all functions.
+#[derive(Default)]
+struct Known {
+    functions: HashMap<String, HashMap<String, Function>>,
+    traced: HashMap<String, HashSet<String>>,
+}
+
+impl Known {
+    fn of<'i>(instances: impl Iterator<Item = &'i Instance>, host: &Host) -> Known {
+        let mut known = Known::default();
+        let mut wanted: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for link in instances.flat_map(|i| &i.attach) {
+            if let Mechanism::Kprobe { function, module, offset: 0, .. } = &link.mechanism {
+                let module = module.as_deref().unwrap_or("vmlinux");
+                wanted.entry(module).or_default().insert(function);
+            }
+        }
+        if wanted.is_empty() {
+            return known;
+        }
+        let (Ok(btf), Ok(traceable)) = (host.btf(), host.traceable_functions()) else {
+            return known;
+        };
+        for (module, names) in &wanted {
+            known.functions.insert((*module).to_owned(), btf.functions_in(module, names));
+        }
+        for found in traceable {
+            let module = found.module.unwrap_or("vmlinux");
+            if wanted.get(module).is_some_and(|names| names.contains(found.name)) {
+                let names = known.traced.entry(module.to_owned()).or_default();
+                names.insert(found.name.to_owned());
+            }
+        }
+        known
+    }
+}
+
 /// A pattern's few functions by themselves, if each return gets a trampoline.
-fn apart(instance: Instance, needs: &Needs, host: &Host) -> Vec<Instance> {
+fn apart(
+    instance: &Instance,
+    needs: &Needs,
+    host: &Host,
+    known: &dyn Deref<Target = Known>,
+) -> Vec<Instance> {
     if !(2..=FEW).contains(&instance.attach.len()) {
-        return vec![instance];
+        return vec![instance.clone()];
     }
     let alone = |link: &Attach| Instance {
         attach: vec![Attach { cookies: Vec::new(), ..link.clone() }],
         ..instance.clone()
     };
     let returns = |i: &Instance| {
-        kprobe(i).is_some_and(|(.., ret)| ret) && by_trampoline(i, needs, host).is_some()
+        kprobe(i).is_some_and(|(.., ret)| ret) && by_trampoline(i, needs, host, known).is_some()
     };
     let all: Vec<Instance> = instance.attach.iter().map(alone).collect();
-    if all.iter().all(returns) { all } else { vec![instance] }
+    if all.iter().all(returns) { all } else { vec![instance.clone()] }
 }
 
 /// How many names a warning about functions that are left out has.
@@ -165,7 +228,7 @@ fn tell<'i, K: Copy + Eq>(
     }
 }
 
-/// Arguments are wanted when the function returns, which only a trampoline has.
+/// Arguments are wanted when the function returns, which a trampoline has without more ado.
 fn kept_arguments(instance: &Instance, needs: &Needs) -> bool {
     instance.context.provider == "kretprobe" && needs.args()
 }
@@ -193,7 +256,12 @@ fn kprobe(instance: &Instance) -> Option<(&str, &str, bool)> {
 }
 
 /// The same by a trampoline, if the block cannot tell.
-fn by_trampoline(instance: &Instance, needs: &Needs, host: &Host) -> Option<Instance> {
+fn by_trampoline(
+    instance: &Instance,
+    needs: &Needs,
+    host: &Host,
+    known: &dyn Deref<Target = Known>,
+) -> Option<Instance> {
     let (module, name, exit) = kprobe(instance)?;
     if needs.raw_context
         || needs.typed_pointers
@@ -204,7 +272,7 @@ fn by_trampoline(instance: &Instance, needs: &Needs, host: &Host) -> Option<Inst
     {
         return None;
     }
-    let function = host.btf().ok()?.function_in(module, name)?;
+    let function = known.functions.get(module)?.get(name)?;
     let in_word = |ty: &Type| !matches!(ty, Type::Struct(_) | Type::Unsupported(_));
     let fits = function.params.len() <= PARAMS
         && function.params.iter().all(|p| in_word(&p.ty))
@@ -212,14 +280,11 @@ fn by_trampoline(instance: &Instance, needs: &Needs, host: &Host) -> Option<Inst
     if !fits {
         return None;
     }
-    let numbered = numbered(&function, needs)?;
-    let is_it = |m: Option<&str>, n: &str| n == name && m.unwrap_or("vmlinux") == module;
-    let traceable =
-        host.traceable_functions().is_ok_and(|mut all| all.any(|f| is_it(f.module, f.name)));
-    if !traceable {
+    let numbered = numbered(function, needs)?;
+    if !known.traced.get(module).is_some_and(|names| names.contains(name)) {
         return None;
     }
-    let (args, end) = fentry::arguments(&function);
+    let (args, end) = fentry::arguments(function);
     let args = match args.is_empty() {
         true => Err(format!("`{name}` has no parameters")),
         false => Ok(args),
@@ -255,6 +320,7 @@ fn by_trampoline(instance: &Instance, needs: &Needs, host: &Host) -> Option<Inst
             })
             .collect(),
         syscalls: None,
+        keeper: None,
     })
 }
 

@@ -172,6 +172,7 @@ fn bpf_instance(request: &Request<'_>, function: BpfFunction) -> Instance {
         },
         attach: vec![request.attach(vec![full_name], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 
@@ -301,6 +302,7 @@ fn instance(request: &Request<'_>, name: &str, function: Function) -> Instance {
         context,
         attach: vec![request.attach(vec![full_name], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 

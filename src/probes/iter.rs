@@ -79,6 +79,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         },
         attach: vec![request.attach(vec![full_name], mechanism)],
         syscalls: None,
+        keeper: None,
     }])
 }
 

@@ -2,7 +2,7 @@
 //! the same file share a link. A list of names is then as cheap as a pattern.
 
 use super::group;
-use super::{Instance, Needs};
+use super::{Instance, Keeper, Keeping, Needs};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
@@ -14,13 +14,18 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         return instances;
     }
     let mut joined: Vec<Instance> = Vec::new();
-    for instance in instances {
+    for mut instance in instances {
         match joined.iter_mut().find(|known| fit(known, &instance, needs)) {
             Some(known) => {
                 if let (Some(all), Some(more)) = (&mut known.syscalls, &instance.syscalls) {
                     let before = known.attach.iter().map(|a| a.probes.len() as u32).sum::<u32>();
                     all.numbers.extend(more.numbers.iter().map(|(n, name)| (*n, name + before)));
                     all.numbers.sort_unstable();
+                }
+                if let (Some(all), Some(more)) =
+                    (links_of(&mut known.keeper), links_of(&mut instance.keeper))
+                {
+                    all.append(more);
                 }
                 known.section = section(known);
                 known.attach.extend(instance.attach);
@@ -29,11 +34,14 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         }
     }
     for instance in &mut joined {
-        let links = std::mem::take(&mut instance.attach);
-        for link in links {
-            let same = instance.attach.iter_mut().find_map(|known| extend(known, &link));
-            if same.is_none() {
-                instance.attach.push(link);
+        let keepers = links_of(&mut instance.keeper);
+        for all in keepers.into_iter().chain([&mut instance.attach]) {
+            let links = std::mem::take(all);
+            for link in links {
+                let same = all.iter_mut().find_map(|known| extend(known, &link));
+                if same.is_none() {
+                    all.push(link);
+                }
             }
         }
         if needs.probe_name && instance.syscalls.is_none() {
@@ -41,6 +49,14 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         }
     }
     joined
+}
+
+/// The links of the program that keeps arguments, if it is one of its own.
+fn links_of(keeper: &mut Option<Keeper>) -> Option<&mut Vec<Attach>> {
+    match &mut keeper.as_mut()?.way {
+        Keeping::Program { attach, .. } => Some(attach),
+        Keeping::Session => None,
+    }
 }
 
 /// Whether one program can be that of both.
@@ -66,8 +82,15 @@ fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
         | ProgramKind::Packet
         | ProgramKind::Function { .. } => false,
     };
+    // A program that keeps arguments must learn which function it is for to be that of several.
+    let keepers = match (&a.keeper, &b.keeper) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.func.is_some() && a.func == b.func && a.registers == b.registers,
+        _ => false,
+    };
     let context = |i: &Instance| super::Context { args: Ok(Vec::new()), ..i.context.clone() };
     attaches_often
+        && keepers
         && a.kind == b.kind
         && section(a) == section(b)
         && context(a) == context(b)
@@ -104,6 +127,9 @@ fn extend(known: &mut Attach, other: &Attach) -> Option<()> {
             }
             symbols.extend(more_symbols.iter().cloned());
             offsets.extend(more_offsets);
+        }
+        (Mechanism::KprobeSession { functions }, Mechanism::KprobeSession { functions: more }) => {
+            functions.extend(more.iter())
         }
         (
             Mechanism::RawTracepoint { event, btf: true },

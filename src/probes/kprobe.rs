@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::functions;
 use super::group::{self, Match};
+use super::keep;
 use super::list::{Line, Query};
 use super::text::{self, Part};
 use super::{
@@ -82,11 +83,6 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
             Err(unknown) => return request.missing(unknown, diags),
         }
     };
-    if request.provider.name == KRETPROBE.name && request.needs.args() {
-        // Trampolines keep the arguments, one function each.
-        let alone = |target| instances(request, vec![target], false);
-        return Ok(targets.into_iter().flat_map(alone).collect());
-    }
     let plain = module.is_none() && pattern;
     Ok(instances(request, targets, plain && request.host.has(Feature::KprobeMulti)))
 }
@@ -327,9 +323,12 @@ fn instances(request: &Request<'_>, targets: Vec<Target<'_>>, multi: bool) -> Ve
         })
         .collect();
     let cookies = request.host.has(Feature::AttachCookie);
+    // Trampolines have the arguments of a return, one function each.
+    let alone = request.needs.probe_name && !cookies
+        || request.provider.name == KRETPROBE.name && request.needs.args();
     let mut instances = Vec::new();
     for group in group::by_arguments(matches, request.needs) {
-        if request.needs.probe_name && !cookies {
+        if alone {
             instances.extend(group.into_iter().map(|m| instance(request, vec![m], false)));
         } else {
             instances.push(instance(request, group, multi));
@@ -373,13 +372,30 @@ fn instance(request: &Request<'_>, group: Vec<Match<Target<'_>>>, multi: bool) -
         };
         targets.into_iter().enumerate().map(link).collect()
     };
+    let mut kept = Vec::new();
+    if ret && let Ok(list) = &mut args {
+        (*list, kept) = keep::kept(list, request.needs);
+    }
     let mut context = context(request, args);
     if at_entries && request.host.has(Feature::FuncIp) {
         // The instruction pointer is behind the breakpoint, or the call of the tracer.
         context.func = super::fentry::func(request.host);
     }
-    Instance { kind: ProgramKind::Kprobe, section, context, attach, syscalls: None }
+    let keeps = ret && request.needs.args() && context.args.is_ok();
+    let func = context.func.clone().ok();
+    let instance = Instance {
+        kind: ProgramKind::Kprobe,
+        section,
+        context,
+        attach,
+        syscalls: None,
+        keeper: None,
+    };
+    if keeps { keep::with_keeper(instance, kept, KPROBE.name, func) } else { instance }
 }
+
+/// What to do where nothing else keeps the arguments of a call.
+const KEEP: &str = "keep them in a map at its `kprobe`, by `tid`";
 
 fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Context {
     let host = request.host;
@@ -400,11 +416,13 @@ fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Contex
             ..base
         };
     }
-    let gone = "arguments are gone when a function returns, and nothing can keep them here; \
-                keep them in a map at its `kprobe`, by `tid`";
+    let gone = "arguments are gone when a function returns";
     Context {
-        args: Err(gone.into()),
-        numbered: Err(gone.into()),
+        args: match request.options.portable {
+            true => Err(format!("{gone}; {KEEP}")),
+            false => args,
+        },
+        numbered: Err(format!("{gone}; `args` has them by name")),
         retval: result(arch, Space::Kernel).ok_or("the register is not known".into()),
         func: super::fentry::func(host),
         ..base
@@ -448,7 +466,7 @@ type Arguments = HashMap<(Option<String>, String), Result<Vec<Argument>, String>
 fn arguments(request: &Request<'_>, targets: &[Target<'_>]) -> Arguments {
     let host = request.host;
     let mut found = Arguments::new();
-    if request.provider.name != KPROBE.name || !request.needs.args() {
+    if !request.needs.args() || request.options.portable && request.provider.name != KPROBE.name {
         return found;
     }
     let mut by_module: HashMap<&str, HashSet<&str>> = HashMap::new();
@@ -463,18 +481,22 @@ fn arguments(request: &Request<'_>, targets: &[Target<'_>]) -> Arguments {
             functions.insert(module, btf.functions_in(module, names));
         }
     }
+    let otherwise = match request.provider.name == KPROBE.name {
+        true => "use `arg0` and on",
+        false => KEEP,
+    };
     for target in targets {
         let module = target.module.as_deref().unwrap_or("vmlinux");
         let key = target.key();
         let args = if target.offset > 0 {
             Err("arguments may be gone inside a function; use `reg()`".into())
         } else if let Err(reason) = &btf {
-            Err(format!("{reason}; use `arg0` and on"))
+            Err(format!("{reason}; {otherwise}"))
         } else {
             match functions.get(module).and_then(|f| f.get(&*target.function)) {
                 Some(function) => Ok(in_registers(function, host.arch())),
                 None => Err(format!(
-                    "the kernel's types do not describe `{}`; use `arg0` and on",
+                    "the kernel's types do not describe `{}`; {otherwise}",
                     target.function
                 )),
             }

@@ -13,6 +13,7 @@ mod functions;
 mod group;
 mod iter;
 mod join;
+mod keep;
 mod kprobe;
 mod list;
 mod operand;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cheapest::cheapest;
 pub use join::join;
+pub(crate) use keep::{COOKIE, IS_RETURN};
 pub use list::{ListOptions, list};
 pub use packet::{End, Header, Packet};
 pub use portable::resolve;
@@ -366,6 +368,29 @@ pub struct Instance {
     pub attach: Vec<plan::Attach>,
     /// For programs on `raw_syscalls`-like raw tracepoints: which system calls.
     pub syscalls: Option<Syscalls>,
+    /// The program that keeps arguments for this one.
+    pub keeper: Option<Keeper>,
+}
+
+/// How arguments are kept from the entry of functions for the program at their return
+/// ([`Access::Kept`]): for each call under way, by its frame on the stack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Keeper {
+    /// What is kept: registers, by their offsets in the context at the entry.
+    pub registers: Vec<u32>,
+    /// How the function is learned; nothing if it is always the same.
+    pub func: Option<Func>,
+    pub way: Keeping,
+}
+
+/// Who keeps arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Keeping {
+    /// Another program, at the entry. Its links have no names, since they are none of the
+    /// script's probes.
+    Program { section: String, attach: Vec<plan::Attach> },
+    /// The program itself, which runs at the entry, too (`kprobe.session`).
+    Session,
 }
 
 /// A raw tracepoint on `sys_enter` or `sys_exit` that stands for tracepoints
@@ -440,6 +465,8 @@ pub enum Access {
     /// At this offset of the `struct pt_regs` that the first word of the
     /// context points to (raw `sys_enter` and `sys_exit`).
     SyscallRegister { offset: u32 },
+    /// A word that was kept when the function was called ([`Keeper::registers`]).
+    Kept { word: u32 },
     /// What the function gave, as the kernel tells (`bpf_get_func_ret`).
     Returned,
     /// A header of a packet.

@@ -213,6 +213,7 @@ fn instance(
         context,
         attach: places.into_iter().map(link).collect(),
         syscalls: None,
+        keeper: None,
     })
 }
 

@@ -219,6 +219,7 @@ pub(super) fn instance(request: &Request<'_>, name: String, mechanism: Mechanism
         context,
         attach: vec![request.attach(vec![name], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 

@@ -124,6 +124,7 @@ fn instance(request: &Request<'_>, module: &str, event: &str, params: Vec<Param>
         context,
         attach: vec![request.attach(vec![format!("rawtracepoint:{module}:{event}")], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 

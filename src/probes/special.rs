@@ -109,6 +109,7 @@ fn instance(request: &Request<'_>, name: String, mechanism: Mechanism) -> Instan
         context: Context::none(request.provider, Space::None),
         attach: vec![request.attach(vec![name], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 

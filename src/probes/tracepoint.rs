@@ -228,6 +228,7 @@ impl Lookup<'_> {
             context: Context { args, ..context(self.request.provider, Space::User) },
             attach: vec![self.request.attach(names, mechanism)],
             syscalls: Some(Syscalls { enter, numbers, number, compat: raw.compat }),
+            keeper: None,
         }
     }
 
@@ -264,6 +265,7 @@ impl Lookup<'_> {
             context: Context { args, result: 1, ..context(self.request.provider, space) },
             attach,
             syscalls: None,
+            keeper: None,
         }
     }
 

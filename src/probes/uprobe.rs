@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::binaries::{Place, files, in_root, link, listed_files, own_executable};
 use super::group::{self, Match};
+use super::keep;
 use super::kprobe;
 use super::list::{Line, Query};
 use super::parameters;
@@ -143,6 +144,7 @@ fn absent(request: &Request<'_>) -> Instance {
         context: context(request, false, &Err(no_names.into())),
         attach: vec![request.attach(vec![name], mechanism)],
         syscalls: None,
+        keeper: None,
     }
 }
 
@@ -402,12 +404,15 @@ pub(super) type Found = (Binary, PathBuf, Vec<Place>);
 
 /// Programs for places.
 pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instance> {
-    let entry = request.provider.name == UPROBE.name;
-    if !entry || !request.needs.args() {
+    if at_instructions(request) || !request.needs.args() {
         let no_names = "arguments by name are in `args`".to_owned();
         let binaries = found.into_iter().map(|(_, path, places)| (path, places)).collect();
         return linked(request, binaries, &Err(no_names));
     }
+    let otherwise = match request.provider.name == UPROBE.name {
+        true => "use `arg0` and on",
+        false => KEEP,
+    };
     let mut matches = Vec::new();
     for (binary, path, places) in found {
         let addresses = places.iter().filter_map(|p| p.function).collect();
@@ -416,12 +421,12 @@ pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instanc
             let args = match (&functions, place.function) {
                 (_, None) => Err("arguments may be gone inside a function; use `reg()`".into()),
                 (Err(reason), _) => {
-                    Err(format!("`{}` cannot tell: {reason}; use `arg0` and on", path.display()))
+                    Err(format!("`{}` cannot tell: {reason}; {otherwise}", path.display()))
                 }
                 (Ok(functions), Some(address)) => match functions.get(&address) {
                     Some(function) => Ok(parameters::arguments(function, request.host)),
                     None => Err(format!(
-                        "the debug information does not describe `{}`; use `arg0` and on",
+                        "the debug information does not describe `{}`; {otherwise}",
                         place.symbol
                     )),
                 },
@@ -431,17 +436,34 @@ pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instanc
     }
     let mut instances = Vec::new();
     for group in group::by_arguments(matches, request.needs) {
-        let args = group.first().map(|m| m.args.clone());
-        let mut binaries: Vec<(PathBuf, Vec<Place>)> = Vec::new();
-        for Match { target: (path, place), .. } in group {
-            match binaries.iter_mut().find(|(p, _)| *p == path) {
-                Some((_, places)) => places.push(place),
-                None => binaries.push((path, vec![place])),
+        let args = group.first().map_or(Ok(Vec::new()), |m| m.args.clone());
+        let keeps = request.provider.name == URETPROBE.name && args.is_ok();
+        let groups = match keeps && !knows_function(request) {
+            // A program that is about one function does not have to know which it is.
+            true => group.into_iter().map(|m| vec![m]).collect(),
+            false => vec![group],
+        };
+        for group in groups {
+            let mut binaries: Vec<(PathBuf, Vec<Place>)> = Vec::new();
+            for Match { target: (path, place), .. } in group {
+                match binaries.iter_mut().find(|(p, _)| *p == path) {
+                    Some((_, places)) => places.push(place),
+                    None => binaries.push((path, vec![place])),
+                }
             }
+            instances.extend(linked(request, binaries, &args));
         }
-        instances.extend(linked(request, binaries, &args.unwrap_or(Ok(Vec::new()))));
     }
     instances
+}
+
+/// What to do where nothing else keeps the arguments of a call.
+const KEEP: &str = "keep them in a map at its `uprobe`, by `tid`";
+
+/// Whether programs on user functions learn which it is: the kernels that know it are those
+/// with `uprobe.multi`.
+fn knows_function(request: &Request<'_>) -> bool {
+    request.host.has(Feature::FuncIp) && request.host.has(Feature::UprobeMulti)
 }
 
 fn linked(
@@ -451,14 +473,32 @@ fn linked(
 ) -> Vec<Instance> {
     let ret = request.provider.name == URETPROBE.name && !at_instructions(request);
     let linked = link(request, binaries, ret);
-    let name = if ret { URETPROBE.name } else { UPROBE.name };
-    let section = if linked.multi { format!("{name}.multi") } else { name.to_owned() };
-    let instance = |attach| Instance {
-        kind: ProgramKind::Uprobe,
-        section: section.clone(),
-        context: context(request, linked.multi, args),
-        attach,
-        syscalls: None,
+    let section = |name: &str| match linked.multi {
+        true => format!("{name}.multi"),
+        false => name.to_owned(),
+    };
+    let mut args = args.clone();
+    let mut kept = None;
+    if let (Ok(list), true) = (&mut args, ret && request.needs.args()) {
+        let (at_return, registers) = keep::kept(list, request.needs);
+        *list = at_return;
+        kept = Some(registers);
+    }
+    let instance = |attach| {
+        let context = context(request, linked.multi, &args);
+        let instance = Instance {
+            kind: ProgramKind::Uprobe,
+            section: section(if ret { URETPROBE.name } else { UPROBE.name }),
+            context,
+            attach,
+            syscalls: None,
+            keeper: None,
+        };
+        let func = knows_function(request).then_some(Func::Helper { user: true });
+        match kept.clone() {
+            Some(kept) => keep::with_keeper(instance, kept, &section(UPROBE.name), func),
+            None => instance,
+        }
     };
     linked.programs.into_iter().map(instance).collect()
 }
@@ -480,12 +520,15 @@ fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, Stri
             ..base
         };
     }
-    let gone = "arguments are gone when a function returns; \
-                keep them in a map at its `uprobe`, by `tid`";
+    let gone = "arguments are gone when a function returns";
     let result = kprobe::result(host.arch(), Space::User);
+    let kept = !at_instructions(request);
     Context {
-        args: Err(gone.into()),
-        numbered: Err(gone.into()),
+        args: if kept { args.clone() } else { Err(format!("{gone}; {KEEP}")) },
+        numbered: match kept {
+            true => Err(format!("{gone}; `args` has them by name")),
+            false => Err(format!("{gone}; {KEEP}")),
+        },
         retval: result.ok_or("the register is not known".into()),
         // The kernels that know it for uprobes are those with uprobe.multi.
         func: match !at_instructions(request)

@@ -213,6 +213,7 @@ fn instances(request: &Request<'_>, group: Vec<Copy>) -> Vec<Instance> {
         context: context.clone(),
         attach,
         syscalls: None,
+        keeper: None,
     };
     linked.programs.into_iter().map(instance).collect()
 }

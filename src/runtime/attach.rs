@@ -17,7 +17,7 @@ use super::error::Error;
 use super::links::{Detached, Links};
 use super::load::{Loaded, cannot_attach, damaged};
 use super::perf::{self, Counter, FilePlace};
-use super::sys::{self, Scope};
+use super::sys::{self, Kprobes, Scope};
 use crate::diag::{Diagnostic, Warning};
 use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Names, Plan};
 
@@ -78,7 +78,11 @@ pub(super) fn attach(loaded: &Loaded, attaching: &mut Attaching<'_>) -> Result<A
             None => {
                 let name = plan.programs.get(index).map_or("", |p| p.name.as_str());
                 let program = find(&programs, name)?;
-                attach_one(program, attach, attaching, &mut attached)
+                let done = attach_one(program, attach, attaching, &mut attached);
+                if attach.probes.is_empty() {
+                    attached.links.serve();
+                }
+                done
             }
         };
         attached.probes += match &result {
@@ -203,7 +207,10 @@ fn attach_order<'p>(
         .flat_map(|(i, p)| p.attach.iter().map(move |a| (i, a)))
         .filter(|(_, a)| !a.mechanism.is_run())
         .collect();
-    let many_returns = |a: &Attach| matches!(a.mechanism, Mechanism::KprobeMulti { ret: true, .. });
+    let many_returns = |a: &Attach| {
+        let kind = kprobes(&a.mechanism).map(|(_, kind)| kind);
+        kind.is_some_and(|kind| kind != Kprobes::Entries)
+    };
     let several = all.iter().filter(|(_, a)| many_returns(a)).count() > 1;
     let reversed = several && returns_reversed();
     let (mut ordered, mut backward): (Vec<_>, Vec<_>) = all
@@ -211,6 +218,8 @@ fn attach_order<'p>(
         .partition(|(_, a)| called_in_order(&a.mechanism) && !(reversed && many_returns(a)));
     backward.reverse();
     ordered.append(&mut backward);
+    // What serves others is there before them.
+    ordered.sort_by_key(|(_, a)| !a.probes.is_empty());
     ordered
 }
 
@@ -220,7 +229,8 @@ fn attach_order<'p>(
 fn called_in_order(mechanism: &Mechanism) -> bool {
     match mechanism {
         Mechanism::Kprobe { ret, .. } | Mechanism::KprobeMulti { ret, .. } => *ret,
-        Mechanism::Tracepoint { .. }
+        Mechanism::KprobeSession { .. }
+        | Mechanism::Tracepoint { .. }
         | Mechanism::RawTracepoint { .. }
         | Mechanism::Perf { .. }
         | Mechanism::Iter { .. }
@@ -299,7 +309,8 @@ fn attach_one(
             name.and_then(|name| perf::kprobe(program, name.as_deref(), *offset, *ret, cpu, cookie))
                 .map(|link| links.add_kprobe(attach.span, link))
         }
-        Mechanism::KprobeMulti { functions, ret } => {
+        Mechanism::KprobeMulti { .. } | Mechanism::KprobeSession { .. } => {
+            let (functions, kind) = kprobes(&attach.mechanism).expect("bug: these are many");
             // The kernel looks for a cookie by the address where the function begins, which is
             // not quite where it is traced.
             let by_address = functions.len() >= MANY && attach.cookies.is_empty();
@@ -311,11 +322,11 @@ fn attach_one(
                 let cookies = cookies(attach, chosen);
                 if let Some(addresses) = &addresses {
                     let at = sys::Functions::At(&pick(addresses, chosen));
-                    return sys::kprobe_multi(program, at, &cookies, *ret);
+                    return sys::kprobe_multi(program, at, &cookies, kind);
                 }
                 let names = strings(functions.iter().zip(chosen))?;
                 let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
-                sys::kprobe_multi(program, sys::Functions::Named(&names), &cookies, *ret)
+                sys::kprobe_multi(program, sys::Functions::Named(&names), &cookies, kind)
             });
         }
         Mechanism::UprobeMulti { path, offsets, counters, ret, .. } => {
@@ -386,6 +397,16 @@ fn attach_one(
     done.map_err(|e| Refused::of(explain(cannot_attach(attach), &attach.mechanism, 0, &e)))
 }
 
+/// The functions of a link of many kprobes, and what it is.
+fn kprobes(mechanism: &Mechanism) -> Option<(&Names, Kprobes)> {
+    match mechanism {
+        Mechanism::KprobeMulti { functions, ret: false } => Some((functions, Kprobes::Entries)),
+        Mechanism::KprobeMulti { functions, ret: true } => Some((functions, Kprobes::Returns)),
+        Mechanism::KprobeSession { functions } => Some((functions, Kprobes::Sessions)),
+        _ => None,
+    }
+}
+
 /// Links an iterator; and pins it, or gives the file whose reading runs it.
 fn iterate(
     program: BorrowedFd<'_>,
@@ -453,7 +474,7 @@ fn attach_many(
     while let Some(range) = todo.pop() {
         let chosen: Vec<bool> = (0..places).map(|i| range.contains(&i)).collect();
         match link(&chosen) {
-            Ok(fd) if matches!(attach.mechanism, Mechanism::KprobeMulti { .. }) => {
+            Ok(fd) if kprobes(&attach.mechanism).is_some() => {
                 made.add_kprobes(attach.span, fd);
             }
             Ok(fd) => made.add_slow(fd),
@@ -528,7 +549,9 @@ fn explain(
     let named = |text: String| message.clone().note(text);
     let missing = matches!(errno, libc::ENOENT | libc::ESRCH);
     match mechanism {
-        Mechanism::Kprobe { .. } | Mechanism::KprobeMulti { .. }
+        Mechanism::Kprobe { .. }
+        | Mechanism::KprobeMulti { .. }
+        | Mechanism::KprobeSession { .. }
             if error.kind() == io::ErrorKind::Unsupported || errno == ENOTSUPP =>
         {
             named("this kernel was built without kprobes (CONFIG_KPROBES)".to_owned())
@@ -538,7 +561,9 @@ fn explain(
             Some(module) => named(format!("module `{module}` has no function `{function}`")),
             None => named(format!("the kernel has no function `{function}`")),
         },
-        Mechanism::KprobeMulti { functions, .. } if missing => {
+        Mechanism::KprobeMulti { functions, .. } | Mechanism::KprobeSession { functions }
+            if missing =>
+        {
             let name = functions.get(index).unwrap_or("");
             named(format!("the kernel cannot trace a function `{name}`"))
         }
@@ -612,6 +637,7 @@ fn explain(
         | Mechanism::Watchpoint { .. }
         | Mechanism::Kprobe { .. }
         | Mechanism::KprobeMulti { .. }
+        | Mechanism::KprobeSession { .. }
         | Mechanism::BpfTrampoline { .. }
         | Mechanism::Trampoline { .. }
         | Mechanism::Tracepoint { .. }

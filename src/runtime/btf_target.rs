@@ -76,6 +76,7 @@ impl Wanted<'_> {
             | Mechanism::Packets { .. }
             | Mechanism::Kprobe { .. }
             | Mechanism::KprobeMulti { .. }
+            | Mechanism::KprobeSession { .. }
             | Mechanism::Tracepoint { .. }
             | Mechanism::RawTracepoint { btf: false, .. }
             | Mechanism::Uprobe { .. }

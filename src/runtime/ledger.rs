@@ -226,7 +226,8 @@ impl Place {
             | Cause::Stack { .. }
             | Cause::StackCut { .. }
             | Cause::Unwind { .. }
-            | Cause::StackTable { .. } => true,
+            | Cause::StackTable { .. }
+            | Cause::ArgumentsGone => true,
             Cause::Exit
             | Cause::DeleteMissing { .. }
             | Cause::LookupMissing { .. }
@@ -287,6 +288,9 @@ impl Place {
                 let name = if *user { "ustack" } else { "kstack" };
                 (format!("a {name} has more than {limit} frames"), WarningKind::Other)
             }
+            Cause::ArgumentsGone => {
+                ("a function returned whose arguments were not kept".into(), WarningKind::Other)
+            }
             Cause::NoChild => {
                 ("`cpid` is 0: there is no child process".to_string(), WarningKind::Other)
             }
@@ -310,6 +314,7 @@ impl Place {
                  `--dwarf-pid` before tracing starts",
             ),
             (Cause::LoopLimit, _) => diagnostic.note("the kernel makes no more at a time"),
+            (Cause::ArgumentsGone, _) => diagnostic.note(GONE),
             (Cause::NoChild, _) => diagnostic.help("start one with `-c`"),
             _ => diagnostic,
         };
@@ -320,6 +325,9 @@ impl Place {
         Notice::Warning(Box::new(Warning { span, message, kind, count, diagnostic }))
     }
 }
+
+/// Why arguments were not kept.
+const GONE: &str = "its call was missed, or too many calls were under way at once";
 
 impl Full {
     fn of(map: &Map) -> Full {
@@ -366,6 +374,7 @@ fn map_of(cause: &Cause) -> Option<u32> {
         | Cause::StackCut { .. }
         | Cause::Unwind { .. }
         | Cause::StackTable { .. }
+        | Cause::ArgumentsGone
         | Cause::NoChild => None,
     }
 }

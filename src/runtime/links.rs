@@ -23,6 +23,8 @@ pub(super) struct Links {
     fast: Vec<OwnedFd>,
     /// The same, but the kernel waits.
     slow: Vec<OwnedFd>,
+    /// Those of programs that serve others, and are taken off after them.
+    serving: Vec<OwnedFd>,
     /// Perf events whose programs hang on a link of their own.
     events: Vec<OwnedFd>,
     /// Links, all of them among the slow ones, that count what they miss.
@@ -61,6 +63,14 @@ impl Links {
         self.add_perf(perf);
     }
 
+    /// Says that the links so far are of programs that serve those to come, which count
+    /// themselves what they miss by that.
+    pub(super) fn serve(&mut self) {
+        self.counting.clear();
+        self.serving.append(&mut self.fast);
+        self.serving.append(&mut self.slow);
+    }
+
     /// What kprobes did not run for, as far as the kernel tells (from 6.7 on).
     pub(super) fn missed(&self) -> Vec<(Span, Shortfall, u64)> {
         let here = |fd: RawFd| self.slow.iter().find(|link| link.as_raw_fd() == fd);
@@ -93,7 +103,7 @@ impl Links {
 
     /// The links, if all of them can be kept without us.
     pub(super) fn pinnable(&self) -> Option<Vec<BorrowedFd<'_>>> {
-        let all = self.fast.iter().chain(&self.slow);
+        let all = self.fast.iter().chain(&self.slow).chain(&self.serving);
         let kept = all.filter(|fd| self.keepable.contains(&fd.as_raw_fd()));
         (self.bound == 0).then(|| kept.map(AsFd::as_fd).collect())
     }
@@ -102,6 +112,7 @@ impl Links {
     pub(super) fn append(&mut self, other: &mut Links) {
         self.fast.append(&mut other.fast);
         self.slow.append(&mut other.slow);
+        self.serving.append(&mut other.serving);
         self.events.append(&mut other.events);
         self.counting.append(&mut other.counting);
         self.keepable.append(&mut other.keepable);
@@ -116,16 +127,21 @@ impl Links {
 
     fn take_off(&mut self) {
         self.fast.clear();
-        let mut slow = std::mem::take(&mut self.slow);
-        let share = slow.len().div_ceil(CLOSERS).max(1);
-        thread::scope(|scope| {
-            while slow.len() > share {
-                let part = slow.split_off(slow.len() - share);
-                scope.spawn(move || drop(part));
-            }
-            drop(slow);
-        });
+        close_together(std::mem::take(&mut self.slow));
+        close_together(std::mem::take(&mut self.serving));
     }
+}
+
+/// Closes links for which the kernel waits, by threads that wait at the same time.
+fn close_together(mut links: Vec<OwnedFd>) {
+    let share = links.len().div_ceil(CLOSERS).max(1);
+    thread::scope(|scope| {
+        while links.len() > share {
+            let part = links.split_off(links.len() - share);
+            scope.spawn(move || drop(part));
+        }
+        drop(links);
+    });
 }
 
 impl Drop for Links {

@@ -114,7 +114,10 @@ impl Loaded {
         let programs = self.programs();
         let count =
             |name: &str| programs.get(OsStr::new(name)).map(|p| recursion_misses(p.as_fd()));
-        let all = self.plan.programs.iter().filter_map(|p| Some((p.span, count(&p.name)?)));
+        // What programs miss that serve others, these count themselves.
+        let own = |p: &&plan::Program| p.attach.iter().any(|a| !a.probes.is_empty());
+        let own = self.plan.programs.iter().filter(own);
+        let all = own.filter_map(|p| Some((p.span, count(&p.name)?)));
         all.map(|(span, count)| (span, Shortfall::Busy, count)).collect()
     }
 

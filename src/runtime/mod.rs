@@ -50,7 +50,7 @@ use crate::diag::Diagnostic;
 use crate::host::Host;
 use crate::host::cgroup::Cgroup;
 use crate::object::Object;
-use crate::plan::{Mode, Plan};
+use crate::plan::{self, Mode, Plan};
 
 use accounts::Accounts;
 use attach::{Attached, Attaching};
@@ -378,7 +378,7 @@ fn ways(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for program in &plan.programs {
         let mut ways: Vec<(&str, &str, usize)> = Vec::new();
-        // What serves rtrace itself has no names.
+        // What serves others has no names.
         for attach in program.attach.iter().filter(|a| !a.probes.is_empty()) {
             let Some(way) = attach.mechanism.way() else { continue };
             match ways.iter_mut().find(|(known, ..)| *known == way) {
@@ -389,6 +389,9 @@ fn ways(plan: &Plan) -> Vec<String> {
                 }
             }
         }
+        let keeper = program.attach.first().filter(|_| program.name.starts_with(plan::KEEPER));
+        let keeps = keeper.and_then(|link| link.mechanism.way());
+        lines.extend(keeps.map(|way| format!("{}, which keeps arguments: {way}", program.name)));
         lines.extend(ways.into_iter().map(|(way, first, count)| match count {
             0 | 1 => format!("{first}: {way}"),
             2 => format!("{first} and another: {way}"),

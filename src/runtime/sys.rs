@@ -123,7 +123,7 @@ pub(super) fn kprobe_multi(
     program: BorrowedFd<'_>,
     functions: Functions<'_>,
     cookies: &[u64],
-    ret: bool,
+    kind: Kprobes,
 ) -> io::Result<OwnedFd> {
     let mut names: Vec<*const c_char> = Vec::new();
     let mut addresses: Vec<c_ulong> = Vec::new();
@@ -133,13 +133,26 @@ pub(super) fn kprobe_multi(
     }
     let mut options = link_options();
     options.__bindgen_anon_1.kprobe_multi = c::bpf_link_create_opts__bindgen_ty_1__bindgen_ty_2 {
-        flags: if ret { c::BPF_F_KPROBE_MULTI_RETURN } else { 0 },
+        flags: if kind == Kprobes::Returns { c::BPF_F_KPROBE_MULTI_RETURN } else { 0 },
         cnt: names.len().max(addresses.len()) as u32,
         syms: if names.is_empty() { ptr::null_mut() } else { names.as_mut_ptr() },
         addrs: or_null(&addresses),
         cookies: or_null(cookies),
     };
-    link_create(program, 0, c::BPF_TRACE_KPROBE_MULTI, &options)
+    let attach_type = match kind {
+        Kprobes::Entries | Kprobes::Returns => c::BPF_TRACE_KPROBE_MULTI,
+        Kprobes::Sessions => c::BPF_TRACE_KPROBE_SESSION,
+    };
+    link_create(program, 0, attach_type, &options)
+}
+
+/// When a program on many kernel functions runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kprobes {
+    Entries,
+    Returns,
+    /// At both.
+    Sessions,
 }
 
 /// Functions of the kernel.

@@ -48,6 +48,7 @@ pub(super) fn instance() -> Instance {
         },
         attach: Vec::new(),
         syscalls: None,
+        keeper: None,
     }
 }
 

@@ -120,11 +120,26 @@ void rt_lib_shapes(unsigned long i);
 static void rt_lib_shapes(unsigned long i) { (void)i; }
 #endif
 
+/* Calls of one function inside each other. */
+__attribute__((noinline)) long rt_sum(long n) {
+    if (n <= 0) {
+        return 0;
+    }
+    long rest = rt_sum(n - 1);
+    __asm__ volatile("" : "+r"(rest));
+    return n + rest;
+}
+/* A last call, a jump: both functions have the same return address. */
+__attribute__((noinline)) long rt_sum_twice(long n) {
+    return rt_sum(2 * n);
+}
+
 int rt_library(int i) {
     struct rt_ship first = {"first", 5, 100, RT_RED, &last, "fst", {i}};
     char port[] = "port";
     rt_load(&first, 10, 1.5, port);
     i = rt_inlined(rt_inlined(i));
+    sum = -(int)rt_sum_twice(2);
     sum = -i;
     // What was never touched is not in memory yet, and no probe can read it.
     *(volatile long *)&numbers[i & 3] += 5;

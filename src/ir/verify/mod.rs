@@ -42,8 +42,8 @@ mod tests;
 use std::collections::HashSet;
 
 use super::{
-    Arg, Base, BinaryOp, Expr, Helper, Home, LocalId, MAX_PARAMETERS, Map, MapId, MapKind, Module,
-    Place, Program, ProgramKind, PtrId, Slot, Stmt, StmtKind,
+    Arg, Base, BinaryOp, Expr, ForeignId, Helper, Home, LocalId, MAX_PARAMETERS, Map, MapId,
+    MapKind, Module, Place, Program, ProgramKind, PtrId, Slot, Stmt, StmtKind,
 };
 use crate::plan;
 
@@ -307,6 +307,13 @@ impl Checker<'_> {
                 self.unbind(*value);
                 self.block(missing)
             }
+            StmtKind::Borrow { function, args, size, value, body } => {
+                self.call_foreign(*function, args)?;
+                self.bind(*value, Bound { size: *size, writable: true })?;
+                self.block(body)?;
+                self.unbind(*value);
+                Ok(())
+            }
             StmtKind::Event { map, size, record, body, lost } => {
                 let map = self.map(*map)?;
                 ensure(map.kind == MapKind::RingBuffer, || {
@@ -321,6 +328,17 @@ impl Checker<'_> {
                 self.block(lost)
             }
         }
+    }
+
+    fn call_foreign(&self, function: ForeignId, args: &[Expr]) -> Result<(), String> {
+        let number = function.0 as usize;
+        let callee = self.module.foreign.get(number);
+        let callee = callee.ok_or_else(|| format!("there is no foreign {number}"))?;
+        let takes = &callee.prototype.params;
+        ensure(takes.len() == args.len() && takes.len() <= MAX_PARAMETERS, || {
+            format!("`{}` takes {} arguments", callee.name, takes.len())
+        })?;
+        args.iter().try_for_each(|a| self.expr(a))
     }
 
     fn inside(&mut self, what: Inside, body: &[Stmt]) -> Result<(), String> {
@@ -431,16 +449,7 @@ impl Checker<'_> {
                 }
                 Ok(())
             }
-            Expr::CallForeign { function, args } => {
-                let number = function.0 as usize;
-                let callee = self.module.foreign.get(number);
-                let callee = callee.ok_or_else(|| format!("there is no foreign {number}"))?;
-                let takes = &callee.prototype.params;
-                ensure(takes.len() == args.len() && takes.len() <= MAX_PARAMETERS, || {
-                    format!("`{}` takes {} arguments", callee.name, takes.len())
-                })?;
-                args.iter().try_for_each(|a| self.expr(a))
-            }
+            Expr::CallForeign { function, args } => self.call_foreign(*function, args),
             Expr::Param(number) => ensure((*number as usize) < self.module.params.len(), || {
                 format!("there is no parameter {number}")
             }),

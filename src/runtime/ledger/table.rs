@@ -150,6 +150,10 @@ impl Place {
                 let message = format!("frames of {}: the table of stacks is full", stack(user));
                 ("stack_table_full", message, None)
             }
+            Cause::ArgumentsGone => {
+                let message = "returns: the arguments of the call were not kept".to_owned();
+                ("arguments_gone", message, None)
+            }
             Cause::Exit
             | Cause::DeleteMissing { .. }
             | Cause::LookupMissing { .. }

@@ -401,6 +401,11 @@ impl Lower<'_> {
                 let word = self.syscall_register(offset);
                 Val::Word(convert(word, &Type::UINT64, ty))
             }
+            Access::Kept { word } => {
+                let local = self.kept.get(word as usize);
+                let local = local.expect("bug: the keeper keeps what the block uses");
+                Val::Word(convert(Expr::Local(*local), &Type::UINT64, ty))
+            }
             Access::Returned => {
                 let local = self.at_start("retval", |l| {
                     let slot = l.temp("retval", 8);

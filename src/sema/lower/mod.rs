@@ -10,6 +10,7 @@ mod compare;
 mod event;
 mod expr;
 mod iterate;
+mod keep;
 pub(crate) mod kernel;
 mod map;
 mod memory;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub losses: Vec<plan::Loss>,
     /// Bytes of their counters.
     loss_bytes: u32,
+    /// Maps of arguments so far.
+    kept_maps: usize,
     /// The script has an iterator that goes on without rtrace.
     pub pinned: bool,
     /// Functions so far, and their ids by the checker's.
@@ -122,6 +125,10 @@ pub struct Lower<'a> {
     context: HashMap<(u32, u32), LocalId>,
     /// Arguments of markers already fetched from memory.
     operands: Vec<(Operand, LocalId)>,
+    /// What a program gives that leaves early.
+    left: i64,
+    /// Words that were kept at the entry.
+    kept: Vec<LocalId>,
     /// Statements that load them, before the body.
     prologue: Vec<Stmt>,
     /// Index of the probe's name among several, if it is in a local.
@@ -188,6 +195,7 @@ pub(super) fn lower(
         events: Vec::new(),
         losses: Vec::new(),
         loss_bytes: 0,
+        kept_maps: 0,
         pinned: checked.probes.iter().any(|p| iterate::is_pinned(&p.instance)),
         functions: Vec::new(),
         foreign: std::mem::take(&mut checked.foreign),
@@ -214,8 +222,10 @@ pub(super) fn lower(
     }
     let mut lowered: Vec<(ir::Program, plan::Program)> = keep_up;
     for probe in &checked.probes {
-        let pair = program::lower(&mut shared, probe, host, options, config);
+        let kept = keep::prepare(&mut shared, probe, host, options, config);
+        let pair = program::lower(&mut shared, probe, host, options, config, kept.as_ref());
         program::add(&mut lowered, pair);
+        lowered.extend(kept.and_then(|kept| kept.program));
     }
     if options.scope.follow
         && let Some(program) = scope::follow(&mut shared, host, options, config)

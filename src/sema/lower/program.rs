@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::keep::Kept;
 use super::{AboutTasks, CALL_BUDGET, Home, Lower, STACK_BUDGET, Shared};
 use crate::config::Config;
 use crate::host::Host;
@@ -47,6 +48,8 @@ pub(super) fn start<'a>(
         vars: Vec::new(),
         context: HashMap::new(),
         operands: Vec::new(),
+        left: probe.instance.context.result,
+        kept: Vec::new(),
         prologue: Vec::new(),
         probe_index: None,
         result: None,
@@ -113,13 +116,14 @@ pub(super) fn lower_function(
     (lowered, depth, about_tasks)
 }
 
-/// Lowers a probe.
+/// Lowers a probe, with what is kept for it.
 pub(super) fn lower(
     shared: &mut Shared,
     probe: &tree::Probe,
     host: &Host,
     options: &Options,
     config: &Config,
+    kept: Option<&Kept>,
 ) -> (ir::Program, plan::Program) {
     let instance = &probe.instance;
     let mut l = start(shared, probe, host, options, config);
@@ -134,8 +138,14 @@ pub(super) fn lower(
         if let Some(syscalls) = &instance.syscalls {
             l.syscall_filter(syscalls);
         }
+        if let Some(kept) = kept {
+            l.begin_session(kept);
+        }
         l.wait_until_ready();
         l.scope_filter();
+        if let Some(kept) = kept {
+            l.take_kept(kept);
+        }
     });
     let filter_loads = std::mem::take(&mut l.prologue);
     let body = l.block(|l| {
@@ -260,7 +270,7 @@ impl Lower<'_> {
 
     /// Ends the program if a condition holds.
     pub(super) fn leave(&mut self, cond: Expr) {
-        let result = self.instance.context.result;
+        let result = self.left;
         self.when(cond, |l| l.emit(StmtKind::Return(Expr::Const(result))));
     }
 

@@ -83,7 +83,8 @@ impl Lower<'_> {
     /// calls them by the million for that.
     pub(super) fn wait_until_ready(&mut self) {
         let functions = |link: &plan::Attach| match &link.mechanism {
-            plan::Mechanism::KprobeMulti { functions, .. } => functions.len(),
+            plan::Mechanism::KprobeMulti { functions, .. }
+            | plan::Mechanism::KprobeSession { functions } => functions.len(),
             _ => 0,
         };
         if self.instance.attach.iter().map(functions).sum::<usize>() < VERY_MANY {
