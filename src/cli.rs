@@ -164,7 +164,7 @@ pub struct Cli {
     #[arg(long, group = "modes")]
     pub bench: bool,
 
-    /// The same: test, bench, format; or stop before loading: codegen
+    /// The same: test, bench, format; or stop before loading: codegen, compiler-bench (measures it)
     #[arg(long, value_name = "MODE", group = "modes", hide_possible_values = true)]
     pub mode: Option<Mode>,
 
@@ -640,6 +640,7 @@ pub enum Mode {
     Bench,
     Format,
     Codegen,
+    CompilerBench,
 }
 
 /// What `-d` shows.

@@ -1,7 +1,7 @@
 //! Settings of a run: one table of keys, from which the config block, the
 //! environment and the help text are read (cli.md §5).
 
-use crate::diag::{Diagnostic, Diagnostics, Warning};
+use crate::diag::{self, Diagnostic, Diagnostics, Warning};
 use crate::parser::ast::{ConfigEntry, ConfigValue};
 use crate::plan::MissingProbes;
 use crate::source::Span;
@@ -301,6 +301,16 @@ const RETIRED: &[&str] = &[
 ];
 
 /// Keys that are read from the environment only (cli.md §6).
+/// Variables of bpftrace that change nothing here, and why.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("kernel_source", "headers of the kernel are not read: its types are taken from its BTF"),
+    ("kernel_build", "headers of the kernel are not read: its types are taken from its BTF"),
+    ("vmlinux", "no image of the kernel is read: what it would say is asked of the kernel that runs"),
+];
+
+/// Variables of old versions of bpftrace, which later ones ignore in silence.
+const IGNORED: &[&str] = &["debug_output", "no_user_symbols"];
+
 const ENVIRONMENT_ONLY: &[&str] = &["btf", "color", "kernel_build", "kernel_source", "vmlinux"];
 
 fn set<T>(place: &mut T, value: Option<T>) -> Option<()> {
@@ -408,6 +418,21 @@ impl Config {
                         .beside()
                         .help(format!("write {}", key.values)),
                 );
+            }
+            let known = || KEYS.iter().map(|key| key.name);
+            let ignored = ENVIRONMENT_ONLY.contains(&lower) || IGNORED.contains(&lower);
+            if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(name, _)| *name == lower) {
+                let message = format!("the variable `{name}` has no effect");
+                diags.push(Diagnostic::global(message).weaken(Warning::Deprecated).note(*why));
+            } else if !ignored
+                && known().all(|key| key != lower)
+                && let Some(near) = diag::nearest(lower, known())
+            {
+                let (prefix, _) = name.split_at(name.len() - key.len());
+                let near = format!("{prefix}{}", near.to_ascii_uppercase());
+                let message = format!("there is no variable `{name}`");
+                let d = Diagnostic::global(message).weaken(Warning::UnknownVariable);
+                diags.push(d.help(format!("did you mean `{near}`?")));
             }
         }
         config

@@ -65,6 +65,8 @@ warnings! {
         "An old spelling or an old config key, which still works or has no effect any more."
     Unstable "unstable"
         "A feature is used that the config says to warn of (`unstable_tseries = warn`)."
+    UnknownVariable "unknown-variable"
+        "A variable of the environment is called almost like one that sets a config key."
     Debugf "debugf"
         "`debugf` writes to a buffer that all of the system shares."
     MissingParameter "missing-parameter"

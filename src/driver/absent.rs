@@ -59,6 +59,16 @@ pub(super) fn pins() -> Outcome {
     Err(fail("this rtrace was built without its run side; it only compiles"))
 }
 
+/// What shows benchmarks belongs to the run side.
+pub(super) fn benchmarks(
+    _: crate::object::Object,
+    _: &cli::Style,
+    _: &[(&str, u64)],
+    _: u64,
+) -> Outcome {
+    Err(fail("this rtrace was built without its run side; it only compiles"))
+}
+
 /// There is nothing to look at programs with.
 pub(super) fn watch(_: &cli::Stats) -> Outcome {
     Err(fail("this rtrace was built without its run side; it only compiles"))

@@ -14,6 +14,7 @@ use crate::object::Object;
 use crate::plan::Plan;
 use crate::probes;
 pub(super) use crate::runtime::Options as Setup;
+use crate::runtime::output::trial::Benchmark;
 use crate::runtime::output::{self, Output, export};
 use crate::runtime::pin;
 pub(super) use crate::runtime::pin::Look;
@@ -84,6 +85,27 @@ pub(super) fn look(name: &str, look: Look, style: &cli::Style) -> Outcome {
         }
         None => super::say(&format!("removed `{name}`, which was not whole\n")),
     }
+}
+
+/// Shows benchmarks that were made elsewhere: their names and the nanoseconds of a round.
+pub(super) fn benchmarks(
+    object: Object,
+    style: &cli::Style,
+    rows: &[(&str, u64)],
+    iterations: u64,
+) -> Outcome {
+    shown_by(object, style, false, |_, output| {
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let shown = output.benchmarks_start(width).and_then(|()| {
+            rows.iter().try_for_each(|&(name, average)| {
+                output.benchmark(&Benchmark { name, average, iterations, width })
+            })
+        });
+        match shown {
+            Ok(()) | Err(output::Error::Closed) => Ok(0),
+            Err(error) => Err(Error::run(Diagnostic::global(error.to_string()))),
+        }
+    })
 }
 
 /// Shows what is pinned.

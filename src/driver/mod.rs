@@ -8,6 +8,7 @@ mod messages;
 mod needs;
 mod objects;
 mod pages;
+mod stages;
 mod tool;
 mod tools;
 
@@ -101,6 +102,9 @@ fn run(cli: &Cli) -> Outcome {
     machine::check_privileges()?;
     let host = host(cli);
     let options = options(cli, params)?;
+    if cli.mode == Some(cli::Mode::CompilerBench) {
+        return stages::measure(cli, &source, &host, &options);
+    }
     let checked = check(cli, source, &host, &options)?;
     if checked.plan.programs.is_empty() {
         if !cli.quiet {
@@ -627,7 +631,9 @@ fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
         mode: match (cli.test, cli.bench, cli.mode) {
             (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
-            (false, false, None | Some(cli::Mode::Format | cli::Mode::Codegen)) => Mode::Trace,
+            (false, false, None | Some(cli::Mode::Format | cli::Mode::Codegen | cli::Mode::CompilerBench)) => {
+                Mode::Trace
+            }
         },
         ..sema::Options::default()
     })

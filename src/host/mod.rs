@@ -246,11 +246,19 @@ impl Host {
     /// Why there are none, as a phrase for a diagnostic.
     pub fn btf(&self) -> Result<&Btf, String> {
         let open = || {
-            let path = match std::env::var_os("BPFTRACE_BTF") {
+            let variable = std::env::var_os("BPFTRACE_BTF");
+            let named = variable.is_some() && self.types.is_none() && self.is_live();
+            let path = match variable {
                 _ if self.types.is_some() => self.types.clone().unwrap_or_default(),
                 Some(path) if self.is_live() => PathBuf::from(path),
                 _ => self.path("/sys/kernel/btf/vmlinux"),
             };
+            if !path.exists() && named {
+                return Err(format!(
+                    "there is no file `{}`, which `BPFTRACE_BTF` names",
+                    path.display()
+                ));
+            }
             if !path.exists() {
                 return Err("the kernel does not describe its types (it was built without \
                             `CONFIG_DEBUG_INFO_BTF`)"

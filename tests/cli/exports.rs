@@ -1,6 +1,6 @@
 //! Formats of other tools: what comes out is opened by those that read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use crate::wire::Message;
@@ -106,6 +106,40 @@ fn profiles_are_what_pprof_reads() {
     assert!(said.contains("@calls/count") && said.contains("key1:[rt-getppid]"), "{said}");
 }
 
+/// Perfetto's own schema of what we write (`tools/perfetto-schema`).
+const PERFETTO: &[u8] = include_bytes!("../schemas/perfetto.desc");
+
+/// Every field of our traces is one of the schema, with its type, and every enum value has a name.
+fn by_schema(bytes: &[u8]) -> BTreeSet<String> {
+    use prost_reflect::{DescriptorPool, DynamicMessage, Kind, ReflectMessage, Value};
+    fn walk(message: &DynamicMessage, names: &mut BTreeSet<String>) {
+        let whole = message.descriptor();
+        let unknown: Vec<u32> = message.unknown_fields().map(|f| f.number()).collect();
+        assert!(unknown.is_empty(), "{} has no fields {unknown:?}", whole.full_name());
+        for (field, value) in message.fields() {
+            names.insert(format!("{}.{}", whole.name(), field.name()));
+            let values = match value {
+                Value::List(list) => list.iter().collect(),
+                value => vec![value],
+            };
+            for value in values {
+                match (value, field.kind()) {
+                    (Value::Message(inner), _) => walk(inner, names),
+                    (Value::EnumNumber(n), Kind::Enum(of)) => {
+                        assert!(of.get_value(*n).is_some(), "{} has no {n}", of.full_name());
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    let pool = DescriptorPool::decode(PERFETTO).unwrap();
+    let trace = pool.get_message_by_name("perfetto.protos.Trace").unwrap();
+    let mut names = BTreeSet::new();
+    walk(&DynamicMessage::decode(trace, bytes).unwrap(), &mut names);
+    names
+}
+
 /// What our traces say, read by the fields of `perfetto_trace.proto`.
 #[test]
 fn traces_are_what_perfetto_reads() {
@@ -113,7 +147,29 @@ fn traces_are_what_perfetto_reads() {
     let file = folder.0.join("x.pftrace");
     let flags = ["-q", "-f", "perfetto", "-o", text(&file), "-e", SCRIPT, "-c", &workload()];
     rtrace(&flags).done().code(0);
-    let trace = Message::read(&std::fs::read(&file).unwrap());
+    let bytes = std::fs::read(&file).unwrap();
+    let names = by_schema(&bytes);
+    for name in [
+        "Trace.packet",
+        "TracePacket.clock_snapshot",
+        "TracePacket.timestamp",
+        "TracePacket.timestamp_clock_id",
+        "TracePacket.track_descriptor",
+        "TracePacket.track_event",
+        "TracePacket.trusted_packet_sequence_id",
+        "ClockSnapshot.primary_trace_clock",
+        "Clock.timestamp",
+        "ProcessDescriptor.pid",
+        "ThreadDescriptor.thread_name",
+        "TrackDescriptor.counter",
+        "TrackEvent.counter_value",
+        "TrackEvent.name",
+        "TrackEvent.track_uuid",
+        "TrackEvent.type",
+    ] {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+    }
+    let trace = Message::read(&bytes);
     assert_eq!(trace.fields(), [1]);
     let (mut tracks, mut events, mut counters, mut clocks) = (BTreeMap::new(), 0, Vec::new(), 0);
     let mut last = 0;
