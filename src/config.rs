@@ -305,7 +305,10 @@ const RETIRED: &[&str] = &[
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("kernel_source", "headers of the kernel are not read: its types are taken from its BTF"),
     ("kernel_build", "headers of the kernel are not read: its types are taken from its BTF"),
-    ("vmlinux", "no image of the kernel is read: what it would say is asked of the kernel that runs"),
+    (
+        "vmlinux",
+        "no image of the kernel is read: what it would say is asked of the kernel that runs",
+    ),
 ];
 
 /// Variables of old versions of bpftrace, which later ones ignore in silence.

@@ -41,8 +41,16 @@ pub fn text(host: &Host) -> String {
             .iter()
             .filter(|f| f.info().group == group)
             .map(|f| {
-                let yes = if host.has(*f) { "yes" } else { "no" };
-                format!("  {}: {yes}", f.info().name)
+                let has = host.has(*f);
+                let yes = if has { "yes" } else { "no" };
+                match f {
+                    // As bpftrace calls them.
+                    Feature::LargePrograms => {
+                        format!("  Instruction limit: {}", if has { 1_000_000 } else { 4096 })
+                    }
+                    Feature::ModuleBtf => format!("  module btf: {yes}"),
+                    _ => format!("  {}: {yes}", f.info().name),
+                }
             })
             .collect();
         let lines: Vec<String> = entries

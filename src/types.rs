@@ -110,7 +110,7 @@ pub struct Member {
     pub tag: Option<String>,
 }
 
-/// How to take a bit field out of the bytes that cover it (little endian).
+/// How to take a bit field out of the bytes that cover it (little endian; `Lower::bits` has the other way).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bits {
     /// 1, 2, 4 or 8 bytes to read.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::{root, rtrace};
+use object::{Object as _, ObjectSection as _};
+use rtrace::object::Object;
 
 const SCRIPT: &str = "#define LIMIT 3\n\
     tracepoint:syscalls:sys_enter_getppid /curtask->tgid > LIMIT/ {\n  \
@@ -136,6 +138,32 @@ fn objects_for_other_processors() {
     let header = output(&tool("llvm-readelf"), &["-h", big.to_str().unwrap()]);
     assert!(header.contains("big endian"), "{header}");
     output(&tool("llvm-objdump"), &["-d", big.to_str().unwrap()]);
+}
+
+/// Tables and text in constants are as the machine has numbers.
+#[test]
+fn numbers_begin_with_their_highest_byte_on_other_machines() {
+    // A table of system calls of two bytes each: number 110 is the second, getppid.
+    let script = "tracepoint:syscalls:sys_enter_getpid, tracepoint:syscalls:sys_enter_getppid \
+                  /comm == \"abcdefg\"/ { printf(\"%s\", probe); }";
+    let [little, big] = ["bpfel", "bpfeb"].map(|target| {
+        let file = build_of(script, &format!("order-{target}"), &["--target", target]);
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(Object::from_bytes(bytes.clone()).is_ok());
+        let text = output(&tool("llvm-objdump"), &["-d", file.to_str().unwrap()]);
+        (bytes, text)
+    });
+    // "abcdefg" and its NUL, as one number.
+    let has = |text: &str, number: u64| text.contains(&format!("{number:#x} ll"));
+    assert!(has(&little.1, 0x0067_6665_6463_6261), "{}", little.1);
+    assert!(has(&big.1, 0x6162_6364_6566_6700), "{}", big.1);
+    // The plan is marked as text in both, so that libbpf passes over it.
+    for (bytes, _) in [little, big] {
+        let file = object::File::parse(&*bytes).unwrap();
+        let section = file.section_by_name(rtrace::plan::SECTION).unwrap();
+        let object::SectionFlags::Elf { .. } = section.flags() else { panic!("an ELF file") };
+        assert_eq!(section.kind(), object::SectionKind::Metadata);
+    }
 }
 
 #[test]

@@ -169,7 +169,8 @@ pub fn words_of(option: &NamedOption, given: Option<Option<String>>) -> Result<V
             let mut bytes = text;
             bytes.resize(room, 0);
             let words = bytes.chunks_exact(8);
-            words.map(|w| u64::from_le_bytes(w.try_into().expect("bug: chunks of 8"))).collect()
+            // This is the machine that the programs run on.
+            words.map(|w| u64::from_ne_bytes(w.try_into().expect("bug: chunks of 8"))).collect()
         }
     })
 }

@@ -202,7 +202,7 @@ fn lower_uaddr(l: &mut Lower<'_>, call: &Lowered<'_>) -> Expr {
             let distance = match distances.as_slice() {
                 [only] => Expr::Const(*only),
                 list => {
-                    let table = list.iter().flat_map(|d| d.to_le_bytes()).collect();
+                    let table = l.cells(list.iter().map(|d| d.cast_unsigned()), 8);
                     let table = Place::rodata(l.shared.constant(table));
                     let number = l.probe_number();
                     let count = u32::try_from(list.len()).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@
 use crate::plan;
 
 /// `SHT_STRTAB` of elf.h.
-const STRINGS: [u8; 4] = 3u32.to_le_bytes();
+const STRINGS: u32 = 3;
 
 /// Bytes of an ELF64 section header.
 const HEADER: usize = 64;
@@ -14,10 +14,11 @@ const HEADER: usize = 64;
 ///
 /// An object that is not as expected stays as it is; it loads all the same.
 pub(super) fn mark_plan(elf: &mut [u8]) {
+    let big = is_big(elf);
     if let Some(at) = plan_header(elf)
         && let Some(kind) = elf.get_mut(at + 4..at + 8)
     {
-        kind.copy_from_slice(&STRINGS);
+        kind.copy_from_slice(&if big { STRINGS.to_be_bytes() } else { STRINGS.to_le_bytes() });
     }
 }
 
@@ -36,9 +37,14 @@ fn plan_header(elf: &[u8]) -> Option<usize> {
     })
 }
 
-/// A little-endian number of up to 8 bytes.
-fn number(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
-    let mut word = [0; 8];
-    word.get_mut(..size)?.copy_from_slice(bytes.get(at..at.checked_add(size)?)?);
-    usize::try_from(u64::from_le_bytes(word)).ok()
+/// A number of up to 8 bytes, in the order of the file.
+fn number(elf: &[u8], at: usize, size: usize) -> Option<usize> {
+    let bytes = elf.get(at..at.checked_add(size)?)?.iter().map(|byte| usize::from(*byte));
+    let join = |number: usize, byte: usize| number << 8 | byte;
+    Some(if is_big(elf) { bytes.fold(0, join) } else { bytes.rev().fold(0, join) })
+}
+
+/// `ELFDATA2MSB` of elf.h.
+fn is_big(elf: &[u8]) -> bool {
+    elf.get(5) == Some(&2)
 }

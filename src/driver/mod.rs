@@ -241,7 +241,8 @@ pub fn build(build: &Build) -> u8 {
             host = host.with_types(file);
         }
         let options = unattached(params, &build.script.more, build.unsafe_mode);
-        let options = sema::Options { portable: !build.here, ..options };
+        let big_endian = build.target == ByteOrder::Bpfeb;
+        let options = sema::Options { portable: !build.here, big_endian, ..options };
         let (mut sources, file) = sources(source);
         let search = Search::of(&build.includes);
         let checked = checked(&mut sources, file, &search, &host, &options)?;
@@ -252,7 +253,6 @@ pub fn build(build: &Build) -> u8 {
             Some(CpuVersion::V3) => codegen::Cpu::V3,
             Some(CpuVersion::V4) => codegen::Cpu::V4,
         };
-        let big_endian = build.target == ByteOrder::Bpfeb;
         let elf = compile_for(&checked, codegen::Options { cpu, big_endian, threads: 1 })?;
         if build.executable || build.output.extension().is_none_or(|e| e != "o") {
             tool::write(&build.output, &elf)?;
@@ -631,9 +631,11 @@ fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
         mode: match (cli.test, cli.bench, cli.mode) {
             (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
             (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
-            (false, false, None | Some(cli::Mode::Format | cli::Mode::Codegen | cli::Mode::CompilerBench)) => {
-                Mode::Trace
-            }
+            (
+                false,
+                false,
+                None | Some(cli::Mode::Format | cli::Mode::Codegen | cli::Mode::CompilerBench),
+            ) => Mode::Trace,
         },
         ..sema::Options::default()
     })

@@ -28,19 +28,28 @@ pub(super) fn measure(cli: &Cli, source: &Source, host: &Host, options: &sema::O
         Ok(start.elapsed().as_nanos() as u64 / ROUNDS)
     };
     let rows = [
-        ("lex", timed(&|| {
-            drop(lexer::lex(&source.text, file, &builtins::is_value));
-            Ok(())
-        })?),
-        ("parse", timed(&|| {
-            drop(parser::parse(&read, file, &builtins::is_value));
-            Ok(())
-        })?),
+        (
+            "lex",
+            timed(&|| {
+                drop(lexer::lex(&source.text, file, &builtins::is_value));
+                Ok(())
+            })?,
+        ),
+        (
+            "parse",
+            timed(&|| {
+                drop(parser::parse(&read, file, &builtins::is_value));
+                Ok(())
+            })?,
+        ),
         // From the text: what lexing and parsing took is part of it.
-        ("check", timed(&|| {
-            let (mut read, file) = sources(source.clone());
-            checked(&mut read, file, &search, host, options).map(drop)
-        })?),
+        (
+            "check",
+            timed(&|| {
+                let (mut read, file) = sources(source.clone());
+                checked(&mut read, file, &search, host, options).map(drop)
+            })?,
+        ),
         ("compile", timed(&|| compile(&known, host).map(drop))?),
     ];
     machine::benchmarks(Object { elf, plan: known.plan }, &cli.style, &rows, ROUNDS)

@@ -174,7 +174,9 @@ fn run_to_end(
     let mut events = Events::open(&loaded.plan, &opened, output)?;
 
     if options.verbose {
-        events.output().remark(&format!("attaching {} probes", loaded.plan.probe_count()))?;
+        let count = loaded.plan.probe_count();
+        let s = if count == 1 { "" } else { "s" };
+        events.output().remark(&format!("attaching {count} probe{s}"))?;
         for line in ways(&loaded.plan).into_iter().chain(accounts::facts(&loaded)) {
             events.output().remark(&line)?;
         }

@@ -67,6 +67,8 @@ pub struct Options {
     pub probe_filter: Option<String>,
     /// For an object that runs on other kernels, too.
     pub portable: bool,
+    /// For a machine whose numbers begin with their highest byte.
+    pub big_endian: bool,
     /// Events say when and for whom they were sent.
     pub stamped: bool,
     /// `--test`, `--bench`.

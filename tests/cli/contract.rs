@@ -224,3 +224,37 @@ fn an_output_file_is_truncated_and_has_the_output_only() {
     assert_eq!(written, "1\n\n\n");
     rtrace(&["-o", "/no/such/folder", "-e", script]).done().code(1).stderr_has("cannot write");
 }
+
+#[test]
+fn variables_that_change_nothing_are_told() {
+    let run = |name: &str, value: &str| {
+        rtrace(&["-q", "-e", "begin { exit(); }"]).env(name, value).done().code(0).stdout("\n\n")
+    };
+    for name in ["BPFTRACE_KERNEL_SOURCE", "BPFTRACE_KERNEL_BUILD", "BPFTRACE_VMLINUX"] {
+        run(name, "/usr/src").stderr_has(&format!("the variable `{name}` has no effect"));
+    }
+    run("BPFTRACE_MAX_STRLN", "5").stderr_has("did you mean `BPFTRACE_MAX_STRLEN`?");
+    run("RTRACE_MAX_STRLN", "5").stderr_has("did you mean `RTRACE_MAX_STRLEN`?");
+    for name in ["BPFTRACE_DEBUG_OUTPUT", "BPFTRACE_NO_USER_SYMBOLS", "BPFTRACE_COLOR"] {
+        run(name, "never").stderr("");
+    }
+    rtrace(&["-e", "begin { print(curtask.pid); }"])
+        .env("BPFTRACE_BTF", "/no/such/types")
+        .done()
+        .code(1)
+        .stderr_has("there is no file `/no/such/types`, which `BPFTRACE_BTF` names");
+}
+
+#[test]
+fn the_compiler_is_measured_by_its_stages() {
+    let script = "begin { @ = count(); }";
+    let table = rtrace(&["--mode", "compiler-bench", "-e", script]).done().code(0).stderr("");
+    let rows: Vec<Vec<&str>> =
+        table.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["Benchmark", "Time(ns)", "Iterations"]);
+    let names: Vec<&str> = rows[2..].iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["lex", "parse", "check", "compile"]);
+    assert!(rows[2..].iter().all(|row| row[1].parse::<u64>().unwrap() > 0 && row[2] == "10"));
+    let json = rtrace(&["--mode", "compiler-bench", "-f", "json", "-e", script]).done().code(0);
+    assert_eq!(json.stdout.matches("{\"type\": \"benchmark_result\"").count(), 4);
+}

@@ -4,14 +4,13 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::time::Instant;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::kernel::Held;
-use crate::{Done, Folder, PATIENCE, Run, alone, rtrace, workload, workload_text};
+use crate::{Done, Folder, Patience, Run, alone, rtrace, workload, workload_text};
 
 /// Probes of several kinds, whose links differ.
 fn script() -> String {
@@ -74,10 +73,9 @@ fn a_child_goes_with_a_killed_run() {
     run.signal(Signal::SIGKILL);
     run.done();
     held.is_gone();
-    let deadline = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     while kill(Pid::from_raw(child), None).is_ok() && !is_zombie(child) {
-        assert!(Instant::now() < deadline, "the child goes on");
-        std::thread::yield_now();
+        patience.wait("the child goes on");
     }
 }
 
@@ -151,11 +149,10 @@ fn children_that_end_or_die() {
     let held = Held::by(run.pid());
     let children = format!("/proc/{0}/task/{0}/children", run.pid());
     let child: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     // It has called when it sleeps.
     while !has_thread(child, "rt-sleeps") {
-        assert!(Instant::now() < deadline, "the child does not get there");
-        std::thread::yield_now();
+        patience.wait("the child does not get there");
     }
     kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
     printed(&run.done().code(0));
@@ -200,10 +197,9 @@ fn a_stopped_terminal() {
     let held = Held::by(run.pid());
     for _ in 0..2 {
         run.signal(Signal::SIGTSTP);
-        let deadline = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         while !is_stopped(run.pid()) {
-            assert!(Instant::now() < deadline, "it does not stop");
-            std::thread::yield_now();
+            patience.wait("it does not stop");
         }
         assert!(workload("getppid 1000").status().unwrap().success());
         run.signal(Signal::SIGCONT);

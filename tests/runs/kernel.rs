@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::time::Instant;
 
-use crate::PATIENCE;
+use crate::Patience;
 
 /// Kernel objects by their kind (`prog`, `map`, `link`) and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +30,15 @@ impl Held {
     /// Fails if any of it stays in the kernel. The kernel frees things a little later.
     #[track_caller]
     pub(crate) fn is_gone(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         let mut left = self.0.clone();
-        while !left.is_empty() {
+        loop {
             left.retain(|(kind, id)| is_there(kind, *id));
-            assert!(Instant::now() < deadline, "these stay in the kernel: {left:?}");
-            std::thread::yield_now();
+            if left.is_empty() {
+                break;
+            }
+            // Not by running all the time: who frees them needs the processor.
+            patience.wait(&format!("these stay in the kernel: {left:?}"));
         }
     }
 }

@@ -77,11 +77,14 @@ impl Lower<'_> {
             let align = self.align_of(&place.at(offset)) as usize;
             let size =
                 [8usize, 4, 2, 1].into_iter().find(|n| *n <= rest && *n <= align).unwrap_or(1);
-            let mut word = [0u8; 8];
-            for (to, from) in word.iter_mut().zip(bytes.iter().skip(at).take(size)) {
-                *to = *from;
-            }
-            let wanted = Expr::Const(i64::from_le_bytes(word));
+            // The number that the machine makes of these bytes.
+            let chunk = bytes.iter().skip(at).take(size).map(|byte| u64::from(*byte));
+            let join = |word: u64, byte: u64| word << 8 | byte;
+            let word = match self.options.big_endian {
+                true => chunk.fold(0, join),
+                false => chunk.rev().fold(0, join),
+            };
+            let wanted = Expr::Const(word.cast_signed());
             let chunk = u8::try_from(size).unwrap_or(8);
             let found = Expr::load(place.at(offset), chunk, false);
             let xor = Expr::binary(B::Xor, found, wanted);

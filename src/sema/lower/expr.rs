@@ -656,6 +656,14 @@ impl Lower<'_> {
         self.value(base)
     }
 
+    /// Bits as they are counted from the lowest one: members start at the other end where numbers do.
+    fn bits(&self, bits: Bits) -> Bits {
+        match self.options.big_endian {
+            true => Bits { shift: 8 * bits.size - bits.shift - bits.width, ..bits },
+            false => bits,
+        }
+    }
+
     /// The part of a value at an offset.
     fn at(&mut self, value: Val, offset: u32, bits: Option<Bits>, ty: &Type) -> Val {
         match value {
@@ -664,7 +672,7 @@ impl Lower<'_> {
                 match bits {
                     Some(bits) => {
                         let word = self.load(&place, &Type::int(bits.size, false));
-                        Val::Word(take_bits(word, bits, ty))
+                        Val::Word(take_bits(word, self.bits(bits), ty))
                     }
                     None if ty.is_scalar() => Val::Word(self.load(&place, ty)),
                     None => Val::Memory(place),
@@ -675,7 +683,7 @@ impl Lower<'_> {
                 match bits {
                     Some(bits) => {
                         let word = self.read_word(&remote, &Type::int(bits.size, false));
-                        Val::Word(take_bits(word, bits, ty))
+                        Val::Word(take_bits(word, self.bits(bits), ty))
                     }
                     None if ty.is_scalar() => Val::Word(self.read_word(&remote, ty)),
                     None => Val::Remote(remote),

@@ -317,6 +317,15 @@ impl Shared {
 }
 
 impl Lower<'_> {
+    /// Cells of a table as the machine has numbers: their low bytes, in its order.
+    pub(crate) fn cells(&self, cells: impl IntoIterator<Item = u64>, width: usize) -> Vec<u8> {
+        let bytes = |cell: u64| match self.options.big_endian {
+            true => cell.to_be_bytes().into_iter().skip(8 - width.min(8)).collect::<Vec<_>>(),
+            false => cell.to_le_bytes().into_iter().take(width).collect(),
+        };
+        cells.into_iter().flat_map(bytes).collect()
+    }
+
     // Statements.
 
     /// Appends a statement.

@@ -287,14 +287,13 @@ impl Lower<'_> {
             list => {
                 let count = list.iter().map(|n| n.0).max().unwrap_or(0) + 1;
                 // Index of the probe's name plus one, by number.
-                let mut table = vec![0u8; count as usize * 2];
+                let mut table = vec![0; count as usize];
                 for (number, name) in list {
-                    let at = *number as usize * 2;
-                    let entry = u16::try_from(name + 1).unwrap_or(u16::MAX);
-                    if let Some(cell) = table.get_mut(at..at + 2) {
-                        cell.copy_from_slice(&entry.to_le_bytes());
+                    if let Some(cell) = table.get_mut(*number as usize) {
+                        *cell = u64::from(u16::try_from(name + 1).unwrap_or(u16::MAX));
                     }
                 }
+                let table = self.cells(table, 2);
                 let table = Place::rodata(self.shared.constant(table));
                 let limit = Expr::Const(i64::from(count));
                 self.leave(Expr::binary(B::UGe, number.clone(), limit));
@@ -345,7 +344,8 @@ impl Lower<'_> {
     fn raw_register(&mut self, name: &str, size: u8) -> Expr {
         let offset = self.host.arch().register(name).expect("bug: a sign of an unknown register");
         let pointer = Box::new(self.context_word(0, 8, false));
-        Expr::LoadTyped { pointer, offset, size, signed: false }
+        let high = if self.options.big_endian { 8 - u32::from(size.min(8)) } else { 0 };
+        Expr::LoadTyped { pointer, offset: offset + high, size, signed: false }
     }
 
     fn compat_filter_by_task(&mut self, compat: Compat) {

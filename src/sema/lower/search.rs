@@ -104,7 +104,9 @@ impl Lower<'_> {
         let classes = Place::rodata(self.shared.constant(automaton.classes.to_vec()));
         let width = automaton.width();
         let cells = super::index(automaton.next.len());
-        let next = Place::rodata(self.shared.constant(automaton.bytes()));
+        let next = self
+            .cells(automaton.next.iter().map(|n| u64::from(*n)), usize::from(automaton.width()));
+        let next = Place::rodata(self.shared.constant(next));
         let wanted = Expr::Const(i64::try_from(part.len()).unwrap_or(i64::MAX));
         let state = self.local("state");
         self.set(state, Expr::Const(0));
@@ -323,11 +325,6 @@ impl Automaton {
     /// Bytes of a cell.
     fn width(&self) -> u8 {
         if self.next.iter().all(|n| *n < 256) { 1 } else { 2 }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let width = usize::from(self.width());
-        self.next.iter().flat_map(|n| n.to_le_bytes().into_iter().take(width)).collect()
     }
 }
 

@@ -104,6 +104,13 @@ pub(super) fn prepare(
     if limits.is_empty() {
         return Vec::new();
     }
+    if options.big_endian {
+        let d = Diagnostic::global("stacks are not unwound by DWARF on machines of `bpfeb`");
+        shared
+            .diags
+            .push(d.note("the tables for it are known of x86_64 and aarch64").help("use `ustack`"));
+        return Vec::new();
+    }
     for limit in limits {
         let function = unwinder(shared, *limit, host, options, config);
         shared.unwinders.push((*limit, FunctionId(index(shared.functions.len()))));
