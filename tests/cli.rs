@@ -432,6 +432,8 @@ fn info_has_the_labels_that_scripts_look_for() {
     for label in ["System\n", "Build\n", "Kernel helpers\n", "Probe types\n", "btf: ", "kprobe: "] {
         assert!(info.contains(label), "{label:?} is not in {info}");
     }
+    let limit = "\nKernel features\n  Instruction limit: 1000000       btf: ";
+    assert!(info.contains(limit) && info.contains("\n  module btf: "), "{info}");
 }
 
 #[test]

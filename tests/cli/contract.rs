@@ -233,7 +233,9 @@ fn variables_that_change_nothing_are_told() {
     for name in ["BPFTRACE_KERNEL_SOURCE", "BPFTRACE_KERNEL_BUILD", "BPFTRACE_VMLINUX"] {
         run(name, "/usr/src").stderr_has(&format!("the variable `{name}` has no effect"));
     }
-    run("BPFTRACE_MAX_STRLN", "5").stderr_has("did you mean `BPFTRACE_MAX_STRLEN`?");
+    run("BPFTRACE_MAX_STRLN", "5")
+        .stderr_has("warning[unknown-variable]: there is no variable `BPFTRACE_MAX_STRLN`")
+        .stderr_has("did you mean `BPFTRACE_MAX_STRLEN`?");
     run("RTRACE_MAX_STRLN", "5").stderr_has("did you mean `RTRACE_MAX_STRLEN`?");
     for name in ["BPFTRACE_DEBUG_OUTPUT", "BPFTRACE_NO_USER_SYMBOLS", "BPFTRACE_COLOR"] {
         run(name, "never").stderr("");
