@@ -14,7 +14,8 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const CASES: [(&str, fn()); 7] = [
+const CASES: [(&str, fn()); 8] = [
+    ("what_nobody_reads_is_kept_or_counted", what_nobody_reads_is_kept_or_counted),
     ("a_run_goes_on_and_is_ended_elsewhere", a_run_goes_on_and_is_ended_elsewhere),
     ("what_it_says_is_read_from_another_process", what_it_says_is_read_from_another_process),
     (
@@ -260,4 +261,25 @@ fn every_way_to_attach_stays_or_says_why_not() {
             "{probe}: {counted}"
         );
     }
+}
+
+/// What waited for a reader, and what found no room meanwhile, is all that there was.
+fn what_nobody_reads_is_kept_or_counted() {
+    let name = fresh("unread");
+    let script = "config = { perf_rb_pages = 64 } \
+                  tracepoint:syscalls:sys_enter_getppid /comm == \"rt-getppid\"/ { \
+                  printf(\"%s is not read by anybody so far\\n\", comm); @ = count(); }";
+    done(&["--pin", &name, "-q", "-e", script]);
+    calls(20000);
+    let ended = run(&["detach", &name]);
+    let (out, err) =
+        (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+    assert!(out.ends_with("\n\n@: 20000\n"), "{out}");
+    let read = out.lines().filter(|line| line.ends_with(" so far")).count();
+    let total = "WARNING: Total lost event count: ";
+    let lost = err.lines().find_map(|line| line.strip_prefix(total)?.parse::<usize>().ok());
+    assert!(
+        read > 1000 && lost.is_some_and(|lost| lost > 0 && read + lost == 20000),
+        "{read}: {err}"
+    );
 }
