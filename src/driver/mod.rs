@@ -391,10 +391,12 @@ fn list(cli: &Cli) -> Outcome {
     let pattern = params.pop();
     let options = ListOptions { verbose: cli.verbose, pid: pids(cli)?.first().copied() };
     let mut diags = Diagnostics::default();
-    let lines = probes::list(&host, pattern.as_deref(), options, &mut diags);
-    if !lines.is_empty() {
-        say(&listed(cli, &(lines.join("\n") + "\n")))?;
-    }
+    let mut told = Ok(0);
+    probes::list_each(&host, pattern.as_deref(), options, &mut diags, &mut |lines| {
+        told = say(&listed(cli, &(lines.join("\n") + "\n")));
+        told.is_ok()
+    });
+    told?;
     shown(&diags, &Sources::default()).map(|()| 0)
 }
 

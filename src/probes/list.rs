@@ -1,4 +1,7 @@
-//! `-l`: names of probes, and of kernel types.
+//! `-l`: names of probes, and of kernel types, told as they are found: after each provider, and
+//! after each file of those that are about files.
+
+use std::cell::RefCell;
 
 use super::text::{self, Part};
 use super::{PROVIDERS, Provider, Side};
@@ -31,7 +34,12 @@ pub(super) struct Query<'a> {
     pub(super) verbose: bool,
     pub(super) pid: Option<u32>,
     pub(super) pattern: &'a Pattern,
+    /// Takes what is found; whether more is wanted.
+    take: &'a Take<'a>,
 }
+
+/// Takes texts of a listing; whether more is wanted.
+type Take<'a> = dyn Fn(Vec<String>) -> bool + 'a;
 
 /// Which probes a listing is about.
 pub(super) enum Pattern {
@@ -49,6 +57,18 @@ impl Line {
 }
 
 impl Query<'_> {
+    /// Tells what was found so far, before the rest is looked for; whether that is wanted.
+    pub(super) fn tell(&self, mut found: Vec<Line>) -> bool {
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.dedup_by(|a, b| a.name == b.name);
+        let mut lines = Vec::with_capacity(found.len());
+        for line in found {
+            lines.push(line.name);
+            lines.extend(line.details.into_iter().map(|d| format!("    {d}")));
+        }
+        lines.is_empty() || (self.take)(lines)
+    }
+
     /// Whether the parts of a probe's name, without the provider, are wanted.
     /// A single part also stands for the whole name or its last part.
     pub(super) fn accepts(&self, name: &[&str]) -> bool {
@@ -96,15 +116,37 @@ pub fn list(
     diags: &mut Diagnostics,
 ) -> Vec<String> {
     let mut lines = Vec::new();
+    list_each(host, pattern, options, diags, &mut |found| {
+        lines.extend(found);
+        true
+    });
+    lines
+}
+
+/// The same piece by piece, as it is found, until `take` says that no more is wanted.
+pub fn list_each(
+    host: &Host,
+    pattern: Option<&str>,
+    options: ListOptions,
+    diags: &mut Diagnostics,
+    take: &mut dyn FnMut(Vec<String>) -> bool,
+) {
+    let take = RefCell::new(take);
+    let take = |found| (take.borrow_mut())(found);
     let pattern = pattern.map(str::trim).filter(|p| !p.is_empty()).unwrap_or("*");
     for pattern in split_commas(pattern) {
-        match types(host, pattern, options.verbose) {
-            Some(Ok(found)) => lines.extend(found),
-            Some(Err(reason)) => diags.push(Diagnostic::global(reason)),
-            None => list_one(host, pattern, options, diags, &mut lines),
+        let more = match types(host, pattern, options.verbose) {
+            Some(Ok(found)) => take(found),
+            Some(Err(reason)) => {
+                diags.push(Diagnostic::global(reason));
+                true
+            }
+            None => list_one(host, pattern, options, diags, &take),
+        };
+        if !more {
+            return;
         }
     }
-    lines
 }
 
 /// Pieces between commas outside quotes.
@@ -119,17 +161,21 @@ fn split_commas(text: &str) -> Vec<&str> {
     .collect()
 }
 
+/// Whether more is wanted.
 fn list_one(
     host: &Host,
     pattern: &str,
     options: ListOptions,
     diags: &mut Diagnostics,
-    lines: &mut Vec<String>,
-) {
+    take: &Take<'_>,
+) -> bool {
     let point = AttachPoint { label: None, text: pattern.to_owned(), span: Span::default() };
     let mut parts = match text::split(&point, &[]) {
         Ok(parts) => parts,
-        Err(diagnostic) => return diags.push(Diagnostic::global(diagnostic.message)),
+        Err(diagnostic) => {
+            diags.push(Diagnostic::global(diagnostic.message));
+            return true;
+        }
     };
     let head = parts.remove(0);
     let user_file = parts.first().is_some_and(|p| p.text.contains('/'));
@@ -161,21 +207,19 @@ fn list_one(
             Some(provider) => (vec![provider], Pattern::Parts(parts)),
             None => {
                 let unknown = super::unknown_provider(&head);
-                return diags.push(Diagnostic { primary: None, ..unknown });
+                diags.push(Diagnostic { primary: None, ..unknown });
+                return true;
             }
         }
     };
     let asked = providers.len() == 1;
     for provider in providers {
-        let query =
-            Query { provider, host, verbose: options.verbose, pid: options.pid, pattern: &pattern };
+        let (verbose, pid) = (options.verbose, options.pid);
+        let query = Query { provider, host, verbose, pid, pattern: &pattern, take };
         match (provider.list)(&query) {
-            Ok(mut found) => {
-                found.sort_by(|a, b| a.name.cmp(&b.name));
-                found.dedup_by(|a, b| a.name == b.name);
-                for line in found {
-                    lines.push(line.name);
-                    lines.extend(line.details.into_iter().map(|d| format!("    {d}")));
+            Ok(found) => {
+                if !query.tell(found) {
+                    return false;
                 }
             }
             Err(reason) => {
@@ -185,6 +229,7 @@ fn list_one(
             }
         }
     }
+    true
 }
 
 /// Kernel types whose names match `struct x*`, `union …`, `enum …`; `None` if

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 pub use cheapest::cheapest;
 pub use join::join;
 pub(crate) use keep::{COOKIE, IS_RETURN};
-pub use list::{ListOptions, list};
+pub use list::{ListOptions, list, list_each};
 pub use packet::{End, Header, Packet};
 pub use portable::resolve;
 use text::Part;

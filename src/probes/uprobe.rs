@@ -558,7 +558,6 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         _ => return Ok(Vec::new()),
     };
     let own = |pid| Ok(vec![in_root(&host.root_of(Some(pid)), &host.executable(pid)?)]);
-    let mut lines = Vec::new();
     for path in listed_files(host, target, query.pid, &own)? {
         let Ok(binary) = Binary::open(&host.path(&path)) else { continue };
         let path = path.display();
@@ -588,11 +587,14 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
             }
             false => HashMap::new(),
         };
-        lines.extend(functions.iter().map(|f| {
+        let line = |f: &ElfFunction| {
             let parameters = described.get(&f.address).into_iter().flat_map(|d| &d.parameters);
             let details = parameters.map(|p| format!("{} {}", p.text, p.name)).collect();
             Line { name: name(f), details }
-        }));
+        };
+        if !query.tell(functions.iter().map(line).collect()) {
+            break;
+        }
     }
-    Ok(lines)
+    Ok(Vec::new())
 }

@@ -239,18 +239,20 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         None => query.accepts(&[p, n]),
     };
     let own = |pid| Ok(host.mapped_files(Some(pid)));
-    let mut lines = Vec::new();
     for path in binaries::listed_files(host, target, query.pid, &own)? {
         let Ok(binary) = Binary::open(&host.path(&path)) else { continue };
-        lines.extend(binary.markers(&wanted).iter().map(|marker| Line {
+        let line = |marker: &Marker| Line {
             name: full_name(&path, marker),
             details: match query.verbose {
                 true => details(marker),
                 false => Vec::new(),
             },
-        }));
+        };
+        if !query.tell(binary.markers(&wanted).iter().map(line).collect()) {
+            break;
+        }
     }
-    Ok(lines)
+    Ok(Vec::new())
 }
 
 /// `int32 arg0` for each argument.
