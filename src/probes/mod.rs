@@ -9,6 +9,7 @@
 mod binaries;
 mod cheapest;
 mod fentry;
+mod filter;
 mod functions;
 mod group;
 mod iter;
@@ -40,6 +41,7 @@ use crate::types::{Space, Type};
 use serde::{Deserialize, Serialize};
 
 pub use cheapest::cheapest;
+pub use filter::filter;
 pub use join::join;
 pub(crate) use keep::{COOKIE, IS_RETURN};
 pub use list::{ListOptions, list, list_each};

@@ -481,6 +481,46 @@ fn messages_say_why_and_what_instead() {
 }
 
 #[test]
+fn a_listing_ends_when_nobody_wants_more() {
+    let host = recorded();
+    let (mut pieces, mut diags) = (0, Diagnostics::default());
+    list_each(&host, Some("*"), ListOptions::default(), &mut diags, &mut |found| {
+        assert!(!found.is_empty());
+        pieces += 1;
+        pieces < 2
+    });
+    assert_eq!(pieces, 2);
+}
+
+#[test]
+fn a_filter_leaves_links_what_matches() {
+    let filtered = |text: &str, hidden: &[Feature], names: &[&str]| {
+        let host = without(hidden);
+        let mut list = run(&host, text, &Needs::default(), &options()).unwrap();
+        for instance in &mut list {
+            super::filter(instance, &|name| names.iter().any(|n| name.ends_with(n)));
+        }
+        list.into_iter().filter(|i| !i.attach.is_empty()).collect::<Vec<_>>()
+    };
+    let many = filtered("kprobe:vfs_read*", &[], &["vfs_readv"]);
+    let link = &many[0].attach[0];
+    assert_eq!(link.probes.iter().collect::<Vec<_>>(), ["kprobe:vfs_readv"]);
+    let plan::Mechanism::KprobeMulti { functions, .. } = &link.mechanism else { panic!() };
+    assert_eq!(functions.iter().collect::<Vec<_>>(), ["vfs_readv"]);
+    let each = filtered("kprobe:vfs_read*", &[Feature::KprobeMulti], &["vfs_readv"]);
+    assert_eq!(each.iter().map(|i| i.attach.len()).sum::<usize>(), 1);
+    let calls = filtered("tracepoint:syscalls:sys_enter_*", &[], &["_openat", "_read"]);
+    let numbers = &calls[0].syscalls.as_ref().unwrap().numbers;
+    let names: Vec<&str> = calls[0].attach[0].probes.iter().collect();
+    assert_eq!(names.len(), 2);
+    assert_eq!(numbers.iter().map(|n| n.0).collect::<Vec<_>>(), [0, 257]);
+    for (number, name) in numbers {
+        assert_eq!(names[*name as usize].ends_with("_read"), *number == 0);
+    }
+    assert!(filtered("kprobe:vfs_read*", &[], &["nothing"]).is_empty());
+}
+
+#[test]
 fn listing() {
     let host = recorded();
     let lines = |pattern: &str, verbose: bool| {

@@ -427,10 +427,10 @@ fn no_attach_point(probe: &ast::Probe, config: &Config, diags: &mut Diagnostics)
     }
 }
 
-/// Drops the links whose probes all fail to match `--probe-filter`.
+/// Drops the probes that fail to match `--probe-filter`.
 fn filter_probes(instance: &mut Instance, filter: &regex::Regex) {
     if matches!(instance.context.provider, "begin" | "end") {
         return;
     }
-    instance.attach.retain(|a| a.probes.iter().any(|p| filter.is_match(p)));
+    probes::filter(instance, &|probe| filter.is_match(probe));
 }
