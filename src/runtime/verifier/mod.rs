@@ -67,7 +67,9 @@ impl Rejection<'_> {
     /// at a single instruction.
     pub(super) fn is_about_target(&self) -> bool {
         let log = Log::parse(self.log);
-        log.steps.is_empty() && !log.reasons.iter().any(|r| instruction_named(r).is_some())
+        log.steps.is_empty()
+            && !log.reasons.iter().any(|r| instruction_named(r).is_some())
+            && find_known(&log.reasons).is_none()
     }
 
     /// The line of the log that says why, if there is a log.
@@ -270,6 +272,16 @@ mod tests {
         let rejection = find_rejection(&messages).expect("rejected");
         assert!(rejection.is_about_target());
         assert_eq!(rejection.reason(), Some("vfs_nope is not a function"));
+    }
+
+    #[test]
+    fn too_much_stack_is_not_about_the_target() {
+        let said = "combined stack size of 3 calls is 528. Too large\nprocessed 0 insns\n";
+        let messages = messages(said);
+        let rejection = find_rejection(&messages).expect("rejected");
+        assert!(!rejection.is_about_target());
+        let diagnostic = rejection.explain(&sources(), Span::default(), &[]).diagnostic;
+        assert!(diagnostic.message.contains("needs more stack"), "{}", diagnostic.message);
     }
 
     #[test]
