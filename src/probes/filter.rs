@@ -1,6 +1,6 @@
 //! Probes by their names (`--probe-filter`): links lose the places that are not wanted.
 
-use super::{Instance, Keeping};
+use super::{Instance, Keeper};
 use crate::plan::{Attach, Mechanism, Names};
 
 /// Drops the probes of an instance whose names are not wanted.
@@ -16,10 +16,7 @@ pub fn filter(instance: &mut Instance, wanted: &dyn Fn(&str) -> bool) {
         let kept = kept.map(|(n, name)| (*n, u32::try_from(before(*name)).unwrap_or(*name)));
         syscalls.numbers = kept.collect();
     }
-    let keeper = instance.keeper.as_mut().and_then(|keeper| match &mut keeper.way {
-        Keeping::Program { attach, .. } => Some(attach),
-        Keeping::Session => None,
-    });
+    let keeper = instance.keeper.as_mut().and_then(Keeper::links_mut);
     // The links of a keeper stand for those of the instance, one for each.
     for links in keeper.into_iter().chain([&mut instance.attach]) {
         let mut number = 0..;

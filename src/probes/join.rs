@@ -2,7 +2,7 @@
 //! the same file share a link. A list of names is then as cheap as a pattern.
 
 use super::group;
-use super::{Instance, Keeper, Keeping, Needs};
+use super::{Instance, Keeper, Needs};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
@@ -22,9 +22,10 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
                     all.numbers.extend(more.numbers.iter().map(|(n, name)| (*n, name + before)));
                     all.numbers.sort_unstable();
                 }
-                if let (Some(all), Some(more)) =
-                    (links_of(&mut known.keeper), links_of(&mut instance.keeper))
-                {
+                if let (Some(all), Some(more)) = (
+                    known.keeper.as_mut().and_then(Keeper::links_mut),
+                    instance.keeper.as_mut().and_then(Keeper::links_mut),
+                ) {
                     all.append(more);
                 }
                 known.section = section(known);
@@ -34,7 +35,7 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         }
     }
     for instance in &mut joined {
-        let keepers = links_of(&mut instance.keeper);
+        let keepers = instance.keeper.as_mut().and_then(Keeper::links_mut);
         for all in keepers.into_iter().chain([&mut instance.attach]) {
             let links = std::mem::take(all);
             for link in links {
@@ -49,14 +50,6 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         }
     }
     joined
-}
-
-/// The links of the program that keeps arguments, if it is one of its own.
-fn links_of(keeper: &mut Option<Keeper>) -> Option<&mut Vec<Attach>> {
-    match &mut keeper.as_mut()?.way {
-        Keeping::Program { attach, .. } => Some(attach),
-        Keeping::Session => None,
-    }
 }
 
 /// Whether one program can be that of both.

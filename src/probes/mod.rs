@@ -385,6 +385,16 @@ pub struct Keeper {
     pub way: Keeping,
 }
 
+impl Keeper {
+    /// The links of the program that keeps arguments, if it is one of its own.
+    fn links_mut(&mut self) -> Option<&mut Vec<plan::Attach>> {
+        match &mut self.way {
+            Keeping::Program { attach, .. } => Some(attach),
+            Keeping::Session => None,
+        }
+    }
+}
+
 /// Who keeps arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Keeping {
