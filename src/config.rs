@@ -17,6 +17,8 @@ pub struct Config {
     pub max_cat_bytes: u64,
     pub max_map_keys: u64,
     pub max_probes: u64,
+    /// `max_probes` was set: it is about places, and not only about links.
+    pub each_place: bool,
     pub max_strlen: u64,
     pub missing_probes: MissingProbes,
     pub on_stack_limit: u64,
@@ -72,6 +74,7 @@ impl Default for Config {
             max_cat_bytes: 10240,
             max_map_keys: 4096,
             max_probes: 1024,
+            each_place: false,
             max_strlen: 1024,
             missing_probes: MissingProbes::Error,
             on_stack_limit: 32,
@@ -154,8 +157,11 @@ pub static KEYS: &[Key] = &[
         name: "max_probes",
         default: "1024",
         values: INT,
-        doc: "Most links that a script may attach; one with many places, as of a pattern of kernel functions, counts once.",
-        set: |c, v| set(&mut c.max_probes, integer(v)),
+        doc: "Most places that a script may attach to, if it is set. If it is not, links are limited to as many, and one with many places, as of a pattern of kernel functions, counts once.",
+        set: |c, v| {
+            c.each_place = true;
+            set(&mut c.max_probes, integer(v))
+        },
     },
     Key {
         name: "max_strlen",
@@ -519,6 +525,8 @@ mod tests {
         let mut config = Config::default();
         for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
             assert!((key.set)(&mut config, key.default).is_some(), "{}", key.name);
+            // Only that it was set makes a difference.
+            config.each_place = false;
             assert_eq!(config, Config::default(), "{}", key.name);
         }
     }

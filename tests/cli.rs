@@ -426,6 +426,26 @@ fn arguments_are_listed_with_their_types() {
     assert!(listed.stdout.contains("\n    const char * filename\n"), "{}", listed.stdout);
 }
 
+/// Names by regular expressions, those of a script with their arguments, and what is no file.
+#[test]
+fn listings_of_scripts_and_by_regular_expressions() {
+    let host = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/debian");
+    let listed = |args: &[&str]| rtrace(&[&["--host", host, "-l"], args].concat()).done().code(0);
+    let list = "tracepoint:sched:sched_process_exec\ntracepoint:sched:sched_process_exit\n";
+    listed(&["tracepoint:sched:/process_ex(ec|it)$/"]).stdout(list);
+    listed(&["tracepoint:/^sched:.*_ex(ec|it)$/"]).stdout(list);
+    listed(&["/^software:(page-)?faults/"]).stdout("software:faults:\nsoftware:page-faults:\n");
+    let shop = "usr/lib/x86_64-linux-gnu/libshop.so.1";
+    let script = "u:libshop:cpp:\"shop::price\" { } u:/usr/bin/stall:stall_weigh { }";
+    listed(&["-v", "-e", script]).stdout(&format!(
+        "uprobe:/{shop}:cpp:\"shop::price(double)\"\nuprobe:/{shop}:cpp:\"shop::price(int)\"\n\
+         uprobe:/usr/bin/stall:stall_weigh\n    const fruit_t * fruit\n    int count\n    \
+         signed char sign\n"
+    ));
+    listed(&["no.such"]).stdout("").stderr_has("there is no file `no.such`");
+    rtrace(&["-l", "/(/"]).done().code(1).stderr_has("`/(/` is no regular expression");
+}
+
 #[test]
 fn info_has_the_labels_that_scripts_look_for() {
     let info = rtrace(&["--info"]).done().code(0).stdout;

@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Builtin] = &[
             Ok(func) => {
                 let user = matches!(
                     func,
-                    Func::InstructionPointer { user: true } | Func::Helper { user: true }
+                    Func::InstructionPointer { user: true, .. } | Func::Helper { user: true }
                 );
                 let ty = if user { Type::Usym } else { Type::Ksym };
                 c.typed(call, ty, Detail::None)
@@ -293,11 +293,17 @@ pub(super) fn function_address(l: &mut Lower<'_>) -> Expr {
             let call = l.call(Helper::GetFuncIp, vec![Arg::Context]);
             l.spill("func", call)
         }
-        _ => {
+        Ok(Func::InstructionPointer { .. }) | Err(_) => {
             let arch = l.host.arch();
             let base = l.instance.context.registers.unwrap_or(0);
             let ip = arch.register(arch.instruction_pointer).unwrap_or(0);
-            l.context_word(base + ip, 8, false)
+            let ip = l.context_word(base + ip, 8, false);
+            match l.instance.context.func {
+                Ok(Func::InstructionPointer { distance: distance @ 1.., .. }) => {
+                    Expr::binary(B::Sub, ip, Expr::Const(distance.cast_signed()))
+                }
+                _ => ip,
+            }
         }
     }
 }
@@ -311,8 +317,7 @@ fn lower_symbol(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
 fn symbol(l: &mut Lower<'_>, ty: &Type, address: Expr, to: &Place) {
     l.store(to, 8, address);
     if *ty == Type::Usym {
-        let call = l.call(Helper::GetCurrentPidTgid, vec![]);
-        let pid = Expr::binary(B::LShr, call, Expr::Const(32));
+        let pid = super::current_pid(l);
         l.store(&to.at(8), 8, pid);
     }
 }
@@ -409,12 +414,7 @@ fn lower_stack(l: &mut Lower<'_>, call: &Lowered<'_>, to: &Place, _: bool) {
     };
     l.store(to, 2, taken.count);
     l.store(&to.at(2), 2, Expr::Const(i64::from(*limit)));
-    let pid = if *user {
-        let call = l.call(Helper::GetCurrentPidTgid, vec![]);
-        Expr::binary(B::LShr, call, Expr::Const(32))
-    } else {
-        Expr::Const(0)
-    };
+    let pid = if *user { super::current_pid(l) } else { Expr::Const(0) };
     l.store(&to.at(4), 4, pid);
     l.store(&to.at(8), 8, taken.id);
 }

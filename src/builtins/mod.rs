@@ -27,7 +27,7 @@ use crate::types::Type;
 pub(crate) use aggregate::{aggregation, aggregations};
 pub use param::words_of;
 pub(crate) use param::{Named, check_named, usage};
-pub(crate) use task::current_pid;
+pub(crate) use task::{current_pid, is_in_namespace};
 
 /// One builtin.
 pub struct Builtin {

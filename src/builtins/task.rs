@@ -2,6 +2,7 @@
 
 use super::{BASE, Builtin, Call, Lowering};
 use crate::diag::{Diagnostic, Warning};
+use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Kfunc, Place, StmtKind};
 use crate::plan::portable::Lookup;
@@ -431,14 +432,17 @@ fn current_tid(l: &mut Lower<'_>) -> Expr {
     }
 }
 
+/// Whether the tool has a pid namespace that is not the initial one.
+pub(crate) fn is_in_namespace(host: &Host) -> bool {
+    host.inode("/proc/self/ns/pid").is_some_and(|inode| inode != INITIAL_PID_NAMESPACE)
+}
+
 /// Ids by `bpf_get_ns_current_pid_tgid`, if the tool is not in the initial
 /// namespace: `struct bpf_pidns_info { u32 pid; u32 tgid; }`.
 fn namespace_ids(l: &mut Lower<'_>) -> Option<Place> {
-    if !l.options.portable {
-        let inode = l.host.inode("/proc/self/ns/pid")?;
-        if inode == INITIAL_PID_NAMESPACE || !l.host.has(Feature::NsPidTgid) {
-            return None;
-        }
+    let differs = is_in_namespace(l.host) && l.host.has(Feature::NsPidTgid);
+    if !(l.options.portable || differs) {
+        return None;
     }
     let place = l.temp("ids", 8);
     l.emit(StmtKind::Zero { to: place.clone(), size: 8 });

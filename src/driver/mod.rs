@@ -13,6 +13,7 @@ mod tool;
 mod tools;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::cli::{
     Pinned, Run, Running, Script, Stage,
 };
 use crate::codegen;
-use crate::diag::{self, Diagnostic, Diagnostics};
+use crate::diag::{self, Diagnostic, Diagnostics, Warning};
 use crate::flame;
 use crate::guard;
 use crate::help;
@@ -34,6 +35,7 @@ use crate::info;
 use crate::ir;
 use crate::lexer;
 use crate::parser;
+use crate::parser::ast::{AttachPoint, Item};
 use crate::plan::Mode;
 use crate::probes::{self, ListOptions};
 use crate::sema::{self, Checked, Scope};
@@ -379,8 +381,21 @@ fn list(cli: &Cli) -> Outcome {
         if !diags.has_errors() {
             let (names, found) = sema::expand_names(&tree, &host, &options);
             diags.append(found);
+            let points = tree.items.iter().filter_map(|item| match item {
+                Item::Probe(probe) => Some(&probe.attach_points),
+                _ => None,
+            });
+            let points: Vec<&AttachPoint> = points.flatten().collect();
+            let asked = ListOptions { verbose: true, pid: options.pid };
+            let details = match cli.verbose {
+                true => probes::details(&host, &points, &options.params, asked),
+                false => HashMap::new(),
+            };
             for name in names {
-                say(&listed(cli, &format!("{name}\n")))?;
+                let name = probes::written(&name);
+                let more = details.get(&name).into_iter().flatten();
+                let more: String = more.map(|d| format!("{}{d}\n", probes::INDENT)).collect();
+                say(&listed(cli, &format!("{name}\n{more}")))?;
             }
         }
         return shown(&diags, &sources).map(|()| 0);
@@ -391,6 +406,12 @@ fn list(cli: &Cli) -> Outcome {
     let pattern = params.pop();
     let options = ListOptions { verbose: cli.verbose, pid: pids(cli)?.first().copied() };
     let mut diags = Diagnostics::default();
+    if let Some(pattern) = pattern.as_deref().filter(|p| p.contains('.') && !p.contains([':', '*']))
+    {
+        let message = format!("there is no file `{pattern}`");
+        let d = Diagnostic::global(message).weaken(Warning::MissingProbe);
+        diags.push(d.note("it is taken as a pattern for names"));
+    }
     let mut told = Ok(0);
     probes::list_each(&host, pattern.as_deref(), options, &mut diags, &mut |lines| {
         told = say(&listed(cli, &(lines.join("\n") + "\n")));

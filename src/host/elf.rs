@@ -7,6 +7,8 @@ use object::{
     Object, ObjectKind, ObjectSection, ObjectSegment, ObjectSymbol, SymbolFlags, SymbolKind,
 };
 
+use super::archive;
+
 /// An executable or shared library.
 pub struct Binary {
     /// Empty for bytes from elsewhere.
@@ -26,15 +28,27 @@ impl Bytes {
     /// # Errors
     /// It cannot be, and why: a phrase for a diagnostic.
     pub(super) fn map(path: &Path) -> Result<Bytes, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
+        let (path, range) = match archive::place(path).transpose()? {
+            Some((archive, range)) => (archive, Some(range)),
+            None => (path.to_owned(), None),
+        };
+        let file = File::open(&path).map_err(|e| e.to_string())?;
         let metadata = file.metadata().map_err(|e| e.to_string())?;
         if metadata.len() == 0 || !metadata.is_file() {
             return Err("it is not an ELF file".into());
         }
+        let mut options = memmap2::MmapOptions::new();
+        if let Some(range) = range {
+            if range.is_empty() || range.end > metadata.len() {
+                return Err("it is not an ELF file".into());
+            }
+            let size = usize::try_from(range.end - range.start).map_err(|e| e.to_string())?;
+            options.offset(range.start).len(size);
+        }
         // SAFETY: the map is private and only read. Another process that cuts the
         // file while it is parsed could end this one; debuggers and symbolisers
         // live with the same.
-        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };
+        let map = unsafe { options.map_copy_read_only(&file) };
         map.map(Bytes::Mapped).map_err(|e| e.to_string())
     }
 }
@@ -139,8 +153,18 @@ impl Binary {
     /// # Errors
     /// Why it cannot be, as a phrase for a diagnostic.
     pub fn open(path: &Path) -> Result<Binary, String> {
-        let binary = Binary { path: path.to_owned(), bytes: Bytes::map(path)? };
+        let binary = Binary::open_any(path)?;
         binary.check()?;
+        Ok(binary)
+    }
+
+    /// Opens any ELF file, whether or not it looks as if it could be run.
+    ///
+    /// # Errors
+    /// It is not one, as a phrase for a diagnostic.
+    pub fn open_any(path: &Path) -> Result<Binary, String> {
+        let binary = Binary { path: path.to_owned(), bytes: Bytes::map(path)? };
+        binary.parse()?;
         Ok(binary)
     }
 

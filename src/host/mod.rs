@@ -6,6 +6,7 @@
 //! other stage does I/O to learn about the machine.
 
 pub mod arch;
+pub mod archive;
 pub mod btf;
 pub mod cgroup;
 mod code;

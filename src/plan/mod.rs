@@ -155,6 +155,9 @@ pub struct Plan {
 pub struct Config {
     pub max_cat_bytes: u64,
     pub max_probes: u64,
+    /// `max_probes` is about each place, and not only about links.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub each_place: bool,
     pub missing_probes: MissingProbes,
     pub print_maps_on_exit: bool,
     pub str_trunc_trailer: String,

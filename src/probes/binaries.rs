@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use super::text::Part;
 use super::{Looked, Request};
 use crate::diag::{Diagnostic, Diagnostics, Warning};
-use crate::host::Host;
+use crate::host::elf::Binary;
 use crate::host::features::Feature;
+use crate::host::{Host, archive};
 use crate::plan::{Attach, Mechanism};
 
 /// A place in a binary.
@@ -27,6 +28,8 @@ pub(super) struct Place {
     /// Where in the file the kernel counts who watches the place; 0 if nobody
     /// wants to know.
     pub(super) counter: u64,
+    /// From the start of the function, where it returns.
+    pub(super) distance: u64,
 }
 
 /// The executable of `-p`.
@@ -37,6 +40,18 @@ pub(super) fn own_executable(request: &Request<'_>) -> Result<PathBuf, Box<Diagn
         Box::new(Diagnostic::error(request.span(), message).note(reason))
     })?;
     Ok(in_root(&request.host.root_of(Some(pid)), &path))
+}
+
+/// A binary that may be traced; any ELF file with `--unsafe`.
+///
+/// # Errors
+/// Why it cannot be, as a phrase.
+pub(super) fn open(request: &Request<'_>, path: &Path) -> Result<Binary, String> {
+    let path = request.host.path(path);
+    match request.options.unsafe_mode {
+        true => Binary::open_any(&path),
+        false => Binary::open(&path),
+    }
 }
 
 pub(super) fn in_root(root: &Path, path: &Path) -> PathBuf {
@@ -57,10 +72,6 @@ pub(super) fn files(
     if text.is_empty() {
         return Err(request.wrong_parts());
     }
-    if text.contains("!/") {
-        let d = request.error_at(target, "binaries inside archives cannot be traced");
-        return Err(Box::new(d.help("unpack the archive")));
-    }
     if text.contains('/') {
         let absolute = match text.starts_with('/') {
             true => in_root(&root, Path::new(text)),
@@ -69,6 +80,10 @@ pub(super) fn files(
         let shown = absolute.to_string_lossy().into_owned();
         if text.contains(['*', '?', '[']) && !target.quoted {
             return Ok(Ok(host.glob(&shown)));
+        }
+        if let Some(found) = archive::place(&host.path(&absolute)) {
+            let d = Diagnostic::error(target.span, format!("there is no file `{text}`"));
+            return Ok(found.map(|_| vec![absolute]).map_err(|reason| Box::new(d.note(reason))));
         }
         if !host.path(&absolute).exists() {
             let d = Diagnostic::error(target.span, format!("there is no file `{text}`"));
@@ -137,7 +152,17 @@ pub(super) fn link(
     };
     let mut attach: Vec<Attach> = Vec::new();
     for (path, places) in binaries {
+        // In an archive, the kernel counts from the archive's start.
+        let inside = archive::place(&host.path(&path)).and_then(Result::ok);
+        let start = inside.map_or(0, |(_, range)| range.start);
+        let path = archive::split(&path).map_or(path.clone(), |(archive, _)| archive);
         let path = path.to_string_lossy().into_owned();
+        let moved = |place: Place| Place {
+            offset: place.offset + start,
+            counter: if place.counter == 0 { 0 } else { place.counter + start },
+            ..place
+        };
+        let places = places.into_iter().map(moved);
         if multi {
             let cookies = cookies(places.len());
             let (mut names, mut symbols, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
@@ -154,7 +179,7 @@ pub(super) fn link(
             let mechanism = Mechanism::UprobeMulti { path, symbols, offsets, counters, ret };
             attach.push(Attach { cookies, ..request.attach(names, mechanism) });
         } else {
-            attach.extend(places.into_iter().map(|place| {
+            attach.extend(places.map(|place| {
                 let Place { name, symbol, offset, counter, .. } = place;
                 let path = path.clone();
                 let mechanism = Mechanism::Uprobe { path, symbol, offset, counter, ret };
@@ -190,7 +215,7 @@ pub(super) fn listed_files(
                 true => in_root(&root, Path::new(text)),
                 false => host.from_here(text),
             };
-            match host.path(&path).exists() {
+            match host.path(&path).exists() || archive::split(&path).is_some() {
                 true => vec![path],
                 false => host.glob(&path.to_string_lossy()),
             }

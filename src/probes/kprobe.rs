@@ -412,7 +412,7 @@ fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Contex
             args,
             numbered: Ok(numbered(arch, Space::Kernel)),
             retval: Err("the function has not run yet; use a `kretprobe`".into()),
-            func: Ok(Func::InstructionPointer { user: false }),
+            func: Ok(Func::InstructionPointer { user: false, distance: 0 }),
             ..base
         };
     }

@@ -2,11 +2,15 @@
 //! after each file of those that are about files.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+
+use regex::Regex;
 
 use super::text::{self, Part};
 use super::{PROVIDERS, Provider, Side};
 use crate::diag::{Diagnostic, Diagnostics, Warning};
 use crate::host::Host;
+use crate::host::elf::Language;
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::source::Span;
 
@@ -34,12 +38,26 @@ pub(super) struct Query<'a> {
     pub(super) verbose: bool,
     pub(super) pid: Option<u32>,
     pub(super) pattern: &'a Pattern,
+    filter: Option<&'a Filter>,
+    warnings: &'a RefCell<Vec<Diagnostic>>,
     /// Takes what is found; whether more is wanted.
     take: &'a Take<'a>,
 }
 
 /// Takes texts of a listing; whether more is wanted.
 type Take<'a> = dyn Fn(Vec<String>) -> bool + 'a;
+
+/// A regular expression for what stands behind so many colons of a name.
+struct Filter {
+    regex: Regex,
+    after: usize,
+}
+
+impl Filter {
+    fn accepts(&self, name: &str) -> bool {
+        name.splitn(self.after + 1, ':').nth(self.after).is_some_and(|n| self.regex.is_match(n))
+    }
+}
 
 /// Which probes a listing is about.
 pub(super) enum Pattern {
@@ -59,14 +77,21 @@ impl Line {
 impl Query<'_> {
     /// Tells what was found so far, before the rest is looked for; whether that is wanted.
     pub(super) fn tell(&self, mut found: Vec<Line>) -> bool {
+        found.retain(|line| self.filter.is_none_or(|f| f.accepts(&line.name)));
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.name == b.name);
         let mut lines = Vec::with_capacity(found.len());
         for line in found {
             lines.push(line.name);
-            lines.extend(line.details.into_iter().map(|d| format!("    {d}")));
+            lines.extend(line.details.into_iter().map(|d| format!("{INDENT}{d}")));
         }
         lines.is_empty() || (self.take)(lines)
+    }
+
+    /// Warns of what a listing lacks.
+    pub(super) fn warn(&self, message: String, note: String) {
+        let d = Diagnostic::global(message).weaken(Warning::Uncertain);
+        self.warnings.borrow_mut().push(d.note(note));
     }
 
     /// Whether the parts of a probe's name, without the provider, are wanted.
@@ -141,7 +166,10 @@ pub fn list_each(
                 diags.push(Diagnostic::global(reason));
                 true
             }
-            None => list_one(host, pattern, options, diags, &take),
+            None => {
+                let point = whole(pattern);
+                list_one(host, &point, &[], options, diags, &take)
+            }
         };
         if !more {
             return;
@@ -161,16 +189,106 @@ fn split_commas(text: &str) -> Vec<&str> {
     .collect()
 }
 
+/// What `-lv` says below the names of the probes that attach points stand for.
+pub fn details(
+    host: &Host,
+    points: &[&AttachPoint],
+    params: &[String],
+    options: ListOptions,
+) -> HashMap<String, Vec<String>> {
+    let found: RefCell<HashMap<String, Vec<String>>> = RefCell::default();
+    let take = |lines: Vec<String>| {
+        let mut name = String::new();
+        for line in lines {
+            match line.strip_prefix(INDENT) {
+                Some(detail) => {
+                    found.borrow_mut().entry(name.clone()).or_default().push(detail.to_owned());
+                }
+                None => name = line,
+            }
+        }
+        true
+    };
+    for point in points {
+        // What is wrong with them has been told.
+        list_one(host, point, params, options, &mut Diagnostics::default(), &take);
+    }
+    found.into_inner()
+}
+
+/// What details have before them.
+pub const INDENT: &str = "    ";
+
+/// The name of a probe as listings have it, and as it can be written: in quotes, what another
+/// language calls a function.
+pub fn written(name: &str) -> String {
+    let mut parts = name.splitn(4, ':');
+    let (provider, path, language) = (parts.next(), parts.next(), parts.next());
+    match (provider, path, language.and_then(Language::find), parts.next()) {
+        (Some(provider @ ("uprobe" | "uretprobe")), Some(path), Some(language), Some(name)) => {
+            let name = in_language(language, name);
+            format!("{provider}:{path}:{name}")
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// The part of an attach point that names a function in a language.
+pub(super) fn in_language(language: Language, name: &str) -> String {
+    match language {
+        Language::Go if !name.contains(['(', ' ']) => format!("{}:{name}", language.word()),
+        _ => format!("{}:\"{name}\"", language.word()),
+    }
+}
+
+fn whole(pattern: &str) -> AttachPoint {
+    AttachPoint { label: None, text: pattern.to_owned(), span: Span::default() }
+}
+
+/// A pattern whose last part is a regular expression, as in `tracepoint:/wak(e|ing)/`: the pattern
+/// without, and the expression.
+///
+/// # Errors
+/// The expression is none.
+fn regular(point: &AttachPoint) -> Result<Option<(AttachPoint, Filter)>, Box<Diagnostic>> {
+    let text = point.text.as_str();
+    let Some(inner) = text.strip_suffix('/').filter(|t| !t.is_empty()) else { return Ok(None) };
+    let (before, regex) = match (inner.rsplit_once(":/"), inner.strip_prefix('/')) {
+        (Some((before, regex)), _) => (before, regex),
+        (None, Some(regex)) => ("", regex),
+        (None, None) => return Ok(None),
+    };
+    let after = if before.is_empty() { 0 } else { before.matches(':').count() + 1 };
+    let regex = Regex::new(regex).map_err(|e| {
+        let d = Diagnostic::global(format!("`/{regex}/` is no regular expression"));
+        Box::new(d.note(e.to_string()))
+    })?;
+    let text = match after {
+        0 => "*".to_owned(),
+        1 => format!("{before}:"),
+        _ => format!("{before}:*"),
+    };
+    Ok(Some((AttachPoint { text, ..point.clone() }, Filter { regex, after })))
+}
+
 /// Whether more is wanted.
 fn list_one(
     host: &Host,
-    pattern: &str,
+    point: &AttachPoint,
+    params: &[String],
     options: ListOptions,
     diags: &mut Diagnostics,
     take: &Take<'_>,
 ) -> bool {
-    let point = AttachPoint { label: None, text: pattern.to_owned(), span: Span::default() };
-    let mut parts = match text::split(&point, &[]) {
+    let (point, filter) = match regular(point) {
+        Ok(Some((point, filter))) => (point, Some(filter)),
+        Ok(None) => (point.clone(), None),
+        Err(diagnostic) => {
+            diags.push(*diagnostic);
+            return true;
+        }
+    };
+    let mut parts = match text::split(&point, params) {
         Ok(parts) => parts,
         Err(diagnostic) => {
             diags.push(Diagnostic::global(diagnostic.message));
@@ -213,10 +331,17 @@ fn list_one(
         }
     };
     let asked = providers.len() == 1;
+    let warnings = RefCell::default();
     for provider in providers {
         let (verbose, pid) = (options.verbose, options.pid);
-        let query = Query { provider, host, verbose, pid, pattern: &pattern, take };
-        match (provider.list)(&query) {
+        let (filter, warnings) = (filter.as_ref(), &warnings);
+        let query =
+            Query { provider, host, verbose, pid, pattern: &pattern, filter, warnings, take };
+        let found = (provider.list)(&query);
+        for warning in warnings.take() {
+            diags.push(warning);
+        }
+        match found {
             Ok(found) => {
                 if !query.tell(found) {
                     return false;
@@ -261,6 +386,31 @@ fn types(host: &Host, pattern: &str, verbose: bool) -> Option<Result<Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regular_expressions() {
+        let parts = |text: &str| {
+            let found = regular(&whole(text)).ok()??;
+            Some((found.0.text, found.1.regex.as_str().to_owned(), found.1.after))
+        };
+        let is = |text: &str, regex: &str, after: usize| {
+            Some((text.to_owned(), regex.to_owned(), after))
+        };
+        assert_eq!(parts("/a|b/"), is("*", "a|b", 0));
+        assert_eq!(parts("kprobe:/^vfs/"), is("kprobe:", "^vfs", 1));
+        assert_eq!(parts("uprobe:/bin/sh:/^x/"), is("uprobe:/bin/sh:*", "^x", 2));
+        assert_eq!(parts("uprobe:/bin/sh:x"), None);
+        assert!(regular(&whole("/(/")).is_err());
+    }
+
+    #[test]
+    fn names_as_they_are_written() {
+        let same = "uprobe:/bin/sh:main";
+        assert_eq!(written(same), same);
+        assert_eq!(written("uprobe:/x:cpp:n::f(int)"), "uprobe:/x:cpp:\"n::f(int)\"");
+        assert_eq!(written("uretprobe:/x:go:main.f"), "uretprobe:/x:go:main.f");
+        assert_eq!(written("usdt:/x:cpp:f"), "usdt:/x:cpp:f");
+    }
 
     #[test]
     fn commas_outside_quotes_separate_patterns() {

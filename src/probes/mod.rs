@@ -44,7 +44,7 @@ pub use cheapest::cheapest;
 pub use filter::filter;
 pub use join::join;
 pub(crate) use keep::{COOKIE, IS_RETURN};
-pub use list::{ListOptions, list, list_each};
+pub use list::{INDENT, ListOptions, details, list, list_each, written};
 pub use packet::{End, Header, Packet};
 pub use portable::resolve;
 use text::Part;
@@ -254,8 +254,9 @@ impl Request<'_> {
     fn wrong_parts(&self) -> Box<Diagnostic> {
         let found = self.parts.len();
         let count = |n: usize| format!("{n} part{}", if n == 1 { "" } else { "s" });
-        let forms: Vec<usize> =
-            self.provider.usage.iter().map(|form| form.matches(':').count()).collect();
+        // Colons in quotes separate nothing.
+        let parts = |form: &&str| form.split('"').step_by(2).flat_map(|t| t.matches(':')).count();
+        let forms: Vec<usize> = self.provider.usage.iter().map(parts).collect();
         let (least, most) = (
             forms.iter().min().copied().unwrap_or_default(),
             forms.iter().max().copied().unwrap_or_default(),
@@ -265,7 +266,9 @@ impl Request<'_> {
             (a, b) => format!("{a} to {}", count(b)),
         };
         let name = self.provider.name;
+        let empty = (least..=most).contains(&found) && self.parts.iter().any(|p| p.text.is_empty());
         let message = match most {
+            _ if empty => format!("a part of `{}` is empty", self.point.text),
             0 => format!("`{name}` stands alone, but {} found after it", was(&count(found), found)),
             _ => format!(
                 "`{name}` takes {expected} after its name, but {} found",
@@ -274,7 +277,13 @@ impl Request<'_> {
         };
         let d = Diagnostic::error(self.span(), message);
         let usage: Vec<String> = self.provider.usage.iter().map(|u| format!("`{u}`")).collect();
-        Box::new(d.help(format!("write {}", usage.join(" or "))))
+        let d = d.help(format!("write {}", usage.join(" or ")));
+        let no_path = self.provider.side == Side::User && self.options.pid.is_none();
+        let d = match no_path && (empty || found < least) {
+            true => d.help("with `-p PID` the path may be left out: it is that of the process"),
+            false => d,
+        };
+        Box::new(d)
     }
 
     /// A name that is not there: an error, a warning, or nothing.
@@ -525,8 +534,8 @@ pub struct Scaled {
 /// How a program learns the function that it traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Func {
-    /// The instruction pointer is the function (entry probes).
-    InstructionPointer { user: bool },
+    /// The instruction pointer is so far behind the function's start (entry probes: not at all).
+    InstructionPointer { user: bool, distance: u64 },
     /// `bpf_get_func_ip`.
     Helper { user: bool },
 }

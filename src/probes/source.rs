@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::binaries::{Place, files};
+use super::binaries::{Place, files, open};
 use super::text::{Part, number};
 use super::uprobe::{URETPROBE, instances};
 use super::{Expanded, Request};
@@ -81,7 +81,7 @@ pub(super) fn expand_source(
     };
     let mut found = Vec::new();
     for path in paths {
-        let binary = Binary::open(&request.host.path(&path)).map_err(|reason| {
+        let binary = open(request, &path).map_err(|reason| {
             let message = format!("`{}` cannot be traced", path.display());
             Box::new(Diagnostic::error(target.span, message).note(reason))
         })?;
@@ -143,6 +143,7 @@ fn places(
             function: function_of(*address).map(|f| f.address).filter(|a| a == address),
             offset: binary.file_offset(*address)?,
             counter: 0,
+            distance: 0,
         })
     };
     Ok(chosen.values().filter_map(place).collect())

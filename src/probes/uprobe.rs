@@ -2,14 +2,14 @@
 //!
 //! Symbols become file offsets here; `binaries.rs` makes links of those.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::binaries::{Place, files, in_root, link, listed_files, own_executable};
+use super::binaries::{Place, files, in_root, link, listed_files, open, own_executable};
 use super::group::{self, Match};
 use super::keep;
 use super::kprobe;
-use super::list::{Line, Query};
+use super::list::{Line, Query, in_language};
 use super::parameters;
 use super::source::{expand_source, source};
 use super::text::{self, Part};
@@ -92,7 +92,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     let exact_file = target.is_none_or(|t| !t.text.contains(['*', '?', '[']));
     let mut found = Vec::new();
     for path in files {
-        let binary = match Binary::open(&request.host.path(&path)) {
+        let binary = match open(request, &path) {
             Ok(binary) => binary,
             Err(_) if !exact_file => continue,
             Err(reason) => {
@@ -141,7 +141,7 @@ fn absent(request: &Request<'_>) -> Instance {
     Instance {
         kind: ProgramKind::Uprobe,
         section: request.provider.name.to_owned(),
-        context: context(request, false, &Err(no_names.into())),
+        context: context(request, false, &Err(no_names.into()), 0),
         attach: vec![request.attach(vec![name], mechanism)],
         syscalls: None,
         keeper: None,
@@ -219,6 +219,7 @@ fn places(
                 symbol: f.name,
                 function: (*offset == 0).then_some(f.address),
                 counter: 0,
+                distance: 0,
             };
             Ok(Ok(found.into_iter().map(place).collect()))
         }
@@ -231,6 +232,7 @@ fn places(
                     symbol: f.name,
                     function: Some(f.address),
                     counter: 0,
+                    distance: 0,
                 })
                 .collect()))
         }
@@ -246,15 +248,17 @@ fn places(
                     format!("`{}` has no {title} function `{}`", path.display(), part.text);
                 return Ok(Err(Box::new(Diagnostic::error(part.span, message))));
             }
-            let name = format!("{prefix}:{}:{}", wanted.language().word(), part.text);
+            let language = wanted.language();
             let mut places = Vec::new();
             for f in distinct(found) {
+                let name = language.demangle(&f.name, true).unwrap_or_else(|| f.name.clone());
                 let place = Place {
-                    name: name.clone(),
+                    name: format!("{prefix}:{}:{name}", language.word()),
                     offset: f.offset,
                     symbol: f.name.clone(),
                     function: Some(f.address),
                     counter: 0,
+                    distance: 0,
                 };
                 if at_instructions(request) {
                     places.extend(return_places(binary, &f, &place, part)?);
@@ -288,6 +292,7 @@ fn return_places(
         name: start.name.clone(),
         symbol: start.symbol.clone(),
         counter: 0,
+        distance,
     };
     Ok(returns.into_iter().map(place).collect())
 }
@@ -384,6 +389,7 @@ fn address_place(
         symbol: symbol.map(|f| f.name).unwrap_or_default(),
         offset,
         counter: 0,
+        distance: 0,
     })
 }
 
@@ -407,7 +413,12 @@ pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instanc
     if at_instructions(request) || !request.needs.args() {
         let no_names = "arguments by name are in `args`".to_owned();
         let binaries = found.into_iter().map(|(_, path, places)| (path, places)).collect();
-        return linked(request, binaries, &Err(no_names));
+        return by_distance(request, binaries)
+            .into_iter()
+            .flat_map(|(distance, binaries)| {
+                linked(request, binaries, &Err(no_names.clone()), distance)
+            })
+            .collect();
     }
     let otherwise = match request.provider.name == UPROBE.name {
         true => "use `arg0` and on",
@@ -451,7 +462,7 @@ pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instanc
                     None => binaries.push((path, vec![place])),
                 }
             }
-            instances.extend(linked(request, binaries, &args));
+            instances.extend(linked(request, binaries, &args, 0));
         }
     }
     instances
@@ -466,10 +477,33 @@ fn knows_function(request: &Request<'_>) -> bool {
     request.host.has(Feature::FuncIp) && request.host.has(Feature::UprobeMulti)
 }
 
+/// Places by binary.
+type Places = Vec<(PathBuf, Vec<Place>)>;
+
+/// Places where functions return, by how far behind the start of the function they are, if the block
+/// wants to know the function: a program for each then.
+fn by_distance(request: &Request<'_>, binaries: Places) -> Vec<(u64, Places)> {
+    if !(at_instructions(request) && request.needs.func) {
+        return vec![(0, binaries)];
+    }
+    let mut found: BTreeMap<u64, Places> = BTreeMap::new();
+    for (path, places) in binaries {
+        for place in places {
+            let binaries = found.entry(place.distance).or_default();
+            match binaries.iter_mut().find(|(known, _)| *known == path) {
+                Some((_, places)) => places.push(place),
+                None => binaries.push((path.clone(), vec![place])),
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
 fn linked(
     request: &Request<'_>,
-    binaries: Vec<(PathBuf, Vec<Place>)>,
+    binaries: Places,
     args: &Result<Vec<Argument>, String>,
+    distance: u64,
 ) -> Vec<Instance> {
     let ret = request.provider.name == URETPROBE.name && !at_instructions(request);
     let linked = link(request, binaries, ret);
@@ -485,7 +519,7 @@ fn linked(
         kept = Some(registers);
     }
     let instance = |attach| {
-        let context = context(request, linked.multi, &args);
+        let context = context(request, linked.multi, &args, distance);
         let instance = Instance {
             kind: ProgramKind::Uprobe,
             section: section(if ret { URETPROBE.name } else { UPROBE.name }),
@@ -503,7 +537,12 @@ fn linked(
     linked.programs.into_iter().map(instance).collect()
 }
 
-fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, String>) -> Context {
+fn context(
+    request: &Request<'_>,
+    multi: bool,
+    args: &Result<Vec<Argument>, String>,
+    distance: u64,
+) -> Context {
     let host = request.host;
     let base = Context {
         ctx: Ok(kprobe::registers_type(host, request.needs.raw_context)),
@@ -516,7 +555,7 @@ fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, Stri
             args: args.clone(),
             numbered: Ok(kprobe::numbered(host.arch(), Space::User)),
             retval: Err("the function has not run yet; use a `uretprobe`".into()),
-            func: Ok(Func::InstructionPointer { user: true }),
+            func: Ok(Func::InstructionPointer { user: true, distance: 0 }),
             ..base
         };
     }
@@ -537,7 +576,7 @@ fn context(request: &Request<'_>, multi: bool, args: &Result<Vec<Argument>, Stri
         {
             true => Ok(Func::Helper { user: true }),
             false if at_instructions(request) => {
-                Err("where a function returns nothing tells which it is; use `probe`".into())
+                Ok(Func::InstructionPointer { user: true, distance })
             }
             false => Err("this kernel does not tell (it lacks `get_func_ip`); use `probe`".into()),
         },
@@ -564,10 +603,7 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
         let name = |f: &ElfFunction| {
             let demangled = language.and_then(|l| Some((l, l.demangle(&f.name, true)?)));
             match demangled {
-                Some((Language::Go, name)) if !name.contains(['(', ' ']) => {
-                    format!("{provider}:{path}:go:{name}")
-                }
-                Some((l, name)) => format!("{provider}:{path}:{}:\"{name}\"", l.word()),
+                Some((l, name)) => format!("{provider}:{path}:{}", in_language(l, &name)),
                 None => format!("{provider}:{path}:{}", f.name),
             }
         };
@@ -580,10 +616,14 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
             (Some(f), None) => f.matches(name),
         };
         let functions = binary.functions(&accepts);
-        let described = match query.verbose && provider == UPROBE.name {
+        let described = match query.verbose && !functions.is_empty() {
             true => {
                 let addresses = functions.iter().map(|f| f.address).collect();
-                parameters::described(host, &binary, &addresses).unwrap_or_default()
+                let described = parameters::described(host, &binary, &addresses);
+                described.unwrap_or_else(|reason| {
+                    query.warn(format!("the arguments of `{path}` are not known"), reason);
+                    HashMap::new()
+                })
             }
             false => HashMap::new(),
         };

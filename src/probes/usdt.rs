@@ -61,7 +61,7 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
     let wanted = |p: &str, n: &str| provider.is_none_or(|part| part.matches(p)) && name.matches(n);
     let mut copies = Vec::new();
     for path in files {
-        let binary = match (Binary::open(&request.host.path(&path)), exact) {
+        let binary = match (binaries::open(request, &path), exact) {
             (Ok(binary), _) => binary,
             (Err(_), None) => continue,
             (Err(reason), Some(part)) => {
@@ -199,6 +199,7 @@ fn instances(request: &Request<'_>, group: Vec<Copy>) -> Vec<Instance> {
             function: None,
             offset: marker.offset,
             counter: marker.counter,
+            distance: 0,
         };
         match by_file.iter_mut().find(|(p, _)| *p == path) {
             Some((_, places)) => places.push(place),

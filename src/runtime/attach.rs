@@ -181,18 +181,25 @@ fn special_count(plan: &Plan) -> usize {
 }
 
 fn check_count(plan: &Plan) -> Result<(), Error> {
-    // What takes time and descriptors are links, not the places of one.
-    let links: usize = plan.programs.iter().map(|p| p.attach.len()).sum();
-    let (count, limit) = (links as u64, plan.config.max_probes);
+    let links = || plan.programs.iter().flat_map(|p| &p.attach);
+    // What takes time and descriptors are links, not the places of one; but who sets a limit means
+    // places.
+    let (count, what) = match plan.config.each_place {
+        true => (links().map(|a| a.probes.len()).sum::<usize>(), "place"),
+        false => (links().count(), "link"),
+    };
+    let (count, limit) = (count as u64, plan.config.max_probes);
     if count <= limit {
         return Ok(());
     }
     let s = if count == 1 { "" } else { "s" };
+    let message = match what {
+        "place" => format!("the script attaches to {count} place{s}, more than {limit}"),
+        _ => format!("the script takes {count} link{s} to attach, more than {limit}"),
+    };
     Err(Error::usage(
-        Diagnostic::global(format!(
-            "the script takes {count} link{s} to attach, more than {limit}"
-        ))
-        .help("raise the config variable `max_probes`, or make patterns narrower"),
+        Diagnostic::global(message)
+            .help("raise the config variable `max_probes`, or make patterns narrower"),
     ))
 }
 

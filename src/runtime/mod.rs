@@ -438,6 +438,7 @@ mod tests {
             config: Config {
                 max_cat_bytes: 10240,
                 max_probes: 1024,
+                each_place: false,
                 missing_probes: MissingProbes::Error,
                 print_maps_on_exit: true,
                 str_trunc_trailer: "..".to_owned(),

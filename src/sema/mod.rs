@@ -20,6 +20,7 @@ mod needs;
 mod operator;
 mod portable;
 pub(crate) mod promote;
+mod scope;
 mod statement;
 pub(crate) mod tree;
 
@@ -116,6 +117,7 @@ pub fn check(
     let cdefs = definitions(script, host, options, &mut diags);
     let probes = attach_points(script, host, options, &config, &mut diags);
     let probes = of_mode(probes, options.mode, &mut diags);
+    scope::check(&probes, host, options, &mut diags);
     let probes = match options.portable {
         // What is cheapest is for the machine to say that loads it.
         true => joined(probes, host),

@@ -94,6 +94,7 @@ pub fn empty_plan() -> Plan {
         config: plan::Config {
             max_cat_bytes: 0,
             max_probes: 0,
+            each_place: false,
             missing_probes: plan::MissingProbes::Error,
             print_maps_on_exit: true,
             str_trunc_trailer: String::new(),

@@ -108,7 +108,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
         [
             By("providers/list-uretprobe"),
             By("probes/uretprobe"),
-            Not("arguments are gone when a function returns"),
+            By("probes/uretprobe-args"),
             By("providers/wildcard-uretprobe"),
             By("providers/pid-uretprobe"),
         ],

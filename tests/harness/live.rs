@@ -56,6 +56,9 @@ const MADE: [Made; 2] = [
     },
 ];
 
+/// Stands for the path of an archive that has the library in it, as it is.
+const ARCHIVE: &str = "{archive}";
+
 /// Stands for the path of the program of Go.
 const GO: &str = "{go}";
 
@@ -184,6 +187,8 @@ pub(crate) struct Plan {
     beside: Option<String>,
     /// Starts before rtrace and goes on when the probes are attached.
     held: Option<String>,
+    /// rtrace, and what it starts, are in a pid namespace of their own.
+    in_namespace: bool,
     /// The text of a script that another rtrace runs all the while.
     tracer: Option<String>,
     flags: Vec<String>,
@@ -241,6 +246,9 @@ impl Plan {
                     value = value.replace(made.word, &self::made(made)?);
                 }
             }
+            if value.contains(ARCHIVE) {
+                value = value.replace(ARCHIVE, &archive()?);
+            }
             if value.contains(GO) {
                 value = value.replace(GO, go()?);
             }
@@ -251,6 +259,7 @@ impl Plan {
                 "beside" => plan.beside = Some(value),
                 "held" => plan.held = Some(value),
                 "tracer" => plan.tracer = Some(value),
+                "namespace" if value == "pid" => plan.in_namespace = true,
                 "run" => plan.flags.extend(words()),
                 "args" => plan.args.extend(words()),
                 "env" => {
@@ -352,7 +361,14 @@ impl Plan {
         let held = self.held.as_deref().map(|work| start_workload(work, true)).transpose()?;
         let pid = held.as_ref().map(|child| child.id().to_string()).unwrap_or_default();
 
-        let mut command = Command::new(rtrace());
+        let mut command = match self.in_namespace {
+            true => {
+                let mut command = Command::new("unshare");
+                command.args(["--pid", "--fork", "--mount-proc"]).arg(rtrace());
+                command
+            }
+            false => Command::new(rtrace()),
+        };
         command.args(self.object.iter().map(|_| "run"));
         command.args(self.flags.iter().map(|flag| flag.replace("{pid}", &pid)));
         if let Some(work) = &self.child {
@@ -560,6 +576,34 @@ fn made(made: &Made) -> Result<String, String> {
     let mut compiler = Command::new("cc");
     compiler.args(made.flags);
     built(&format!("tests/workload/{}", made.source), made.name, compiler)
+}
+
+/// The archive, made of the library where it is newer.
+fn archive() -> Result<String, String> {
+    use std::io::Write;
+    use zip::write::SimpleFileOptions;
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = made(&MADE[0])?;
+    let product = workload().with_file_name("rt-archive.zip");
+    let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    if time(&product) <= time(Path::new(&library)) {
+        let make = || -> zip::result::ZipResult<()> {
+            let new = product.with_extension(std::process::id().to_string());
+            let mut zip = zip::ZipWriter::new(std::fs::File::create(&new)?);
+            let plain = SimpleFileOptions::default()
+                .compression_method(zip::CompressionMethod::Stored)
+                .with_alignment(4096);
+            zip.start_file("readme", plain)?;
+            zip.write_all(b"What lies before the library.")?;
+            zip.start_file("lib/libmarkers.so", plain)?;
+            zip.write_all(&std::fs::read(&library)?)?;
+            zip.finish()?;
+            Ok(std::fs::rename(&new, &product)?)
+        };
+        make().map_err(|why| format!("{}: {why}", product.display()))?;
+    }
+    Ok(product.to_string_lossy().into_owned())
 }
 
 /// The program of Go, `tests/workload/returns.go`, built when it is first asked for.

@@ -53,6 +53,7 @@ pub fn plan(programs: Vec<(&str, Vec<Attach>)>) -> Plan {
         config: Config {
             max_cat_bytes: 10240,
             max_probes: 1024,
+            each_place: false,
             missing_probes: MissingProbes::Error,
             print_maps_on_exit: true,
             str_trunc_trailer: "..".into(),

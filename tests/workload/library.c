@@ -1,8 +1,11 @@
 /* A shared library with markers (USDT): the arguments are wherever the compiler has them. `round`
- * is in two places with different operands, `busy` does not run unless somebody watches. */
+ * is in two places with different operands, `twin` twice in one place, `busy` does not run unless
+ * somebody watches. */
 
-#define NOTE(name, counter, arguments)                                     \
-    "990: nop\n"                                                           \
+#define NOTE(name, counter, arguments) "990: nop\n" ABOUT(name, counter, arguments)
+
+/* A note about the instruction of the one before. */
+#define ABOUT(name, counter, arguments)                                    \
     ".pushsection .note.stapsdt, \"\", %%note\n"                           \
     ".balign 4\n"                                                          \
     ".4byte 8, 992f - 991f, 3\n"                                           \
@@ -146,6 +149,8 @@ int rt_library(int i) {
     mark(i, numbers[i & 3]);
     mark(7, -1);
     rt_lib_shapes((unsigned long)i);
+    __asm__ volatile(NOTE("twin", "0", "-4@%0") ABOUT("twin", "0", "-4@%1")::"nor"(i),
+                     "nor"(i + 100));
     if (__builtin_expect(rt_busy_counter, 0)) {
         __asm__ volatile(NOTE("busy", "rt_busy_counter", "-4@%0")::"nor"(i));
     }

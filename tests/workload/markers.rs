@@ -47,6 +47,41 @@ pub(crate) fn library(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
     })
 }
 
+/// Calls `rt_sum(0)` of the library that is stored in an archive as it is, where it lies there.
+pub(crate) fn archive(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
+    use object::{Object, ObjectSegment, ObjectSymbol};
+    let bytes = std::fs::read(path).map_err(|why| format!("{path}: {why}"))?;
+    let start = bytes.windows(4).position(|bytes| bytes == b"\x7fELF").ok_or("no ELF file")?;
+    let elf = object::File::parse(bytes.get(start..).unwrap_or_default());
+    let elf = elf.map_err(|why| why.to_string())?;
+    let symbol = elf.symbols().find(|s| s.name() == Ok("rt_sum")).ok_or("no `rt_sum`")?;
+    let address = symbol.address();
+    let offset = elf.segments().find_map(|s| {
+        let distance = address.checked_sub(s.address()).filter(|d| *d < s.size())?;
+        usize::try_from(s.file_range().0 + distance).ok()
+    });
+    let offset = start + offset.ok_or("`rt_sum` is not in the file")?;
+    let file = std::fs::File::open(path).map_err(|why| format!("{path}: {why}"))?;
+    let (size, fd) = (bytes.len(), std::os::fd::AsRawFd::as_raw_fd(&file));
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: asks for new memory, which nobody else uses.
+    let map =
+        unsafe { libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_PRIVATE, fd, 0) };
+    if map == libc::MAP_FAILED {
+        return Err(format!("{path} cannot be mapped"));
+    }
+    // SAFETY: the offset lies in the mapping, which stays; the function that is there has this type
+    // in `library.c`, and for 0 it calls and reads nothing.
+    let function = unsafe {
+        let code = map.cast::<u8>().add(offset).cast::<c_void>();
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(i64) -> i64>(code)
+    };
+    Ok(move |_| {
+        // SAFETY: as above.
+        unsafe { function(0) };
+    })
+}
+
 /// A note about the label `$site`.
 macro_rules! note {
     ($site:literal, $name:literal, $counter:literal, $arguments:literal) => {

@@ -29,7 +29,7 @@ pub(crate) type Round = Box<dyn FnMut(u64) -> Result<(), String>>;
 pub(crate) type Work = fn(&Options) -> Result<Round, String>;
 
 /// Names, and what one round does.
-pub(crate) const WORKS: [(&str, &str); 23] = [
+pub(crate) const WORKS: [(&str, &str); 24] = [
     ("reads", "read(2) of --bytes from /dev/zero (or --path)"),
     ("writes", "write(2) of --bytes to /dev/null (or --path)"),
     ("opens", "openat(2) of /dev/null (or --path), and close(2) if it was there"),
@@ -55,6 +55,7 @@ pub(crate) const WORKS: [(&str, &str); 23] = [
     ("markers", "the marker rtrace:shapes, then three copies of rtrace:copies"),
     ("watched", "the marker rtrace:watched, if somebody watches it"),
     ("library", "rt_library(i) of the shared library --path, with the markers of library.c"),
+    ("archive", "rt_sum(0) of that library as it lies in the archive --path"),
     ("stacks", "rt_stack_outer, which calls …_first, …_second and …_leaf, which calls getppid(2)"),
 ];
 
@@ -85,6 +86,7 @@ pub(crate) fn find(name: &str) -> Option<Work> {
         "markers" => |_| each(markers::shapes),
         "watched" => |_| each(markers::watched),
         "library" => |options| each(markers::library(&options.path)?),
+        "archive" => |options| each(markers::archive(&options.path)?),
         "stacks" => |_| each(|_| targets::stack()),
         _ => return None,
     })

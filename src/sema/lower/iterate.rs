@@ -9,10 +9,10 @@
 //! object again whenever the file's buffer is full.) A pinned iterator is read
 //! by others, when rtrace is gone: there the file gets the text itself.
 
+use super::scope::Tasks;
 use super::{Lower, Remote};
 use crate::diag::Diagnostic;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
-use crate::parser::ast::TypeTag;
 use crate::plan::{self, Conversion, ConversionKind, Format, Mechanism, Piece};
 use crate::probes::Instance;
 use crate::sema::tree;
@@ -49,11 +49,14 @@ impl Lower<'_> {
         self.emit(StmtKind::Eval(written));
     }
 
-    /// Leaves out tasks of other processes than that of `-p` or `-c`.
+    /// Leaves out tasks that are not of the processes of `-p`, `-c` or `--follow`.
     pub(super) fn iteration_filter(&mut self) {
+        let scope = self.options.scope;
+        let several = scope.processes || scope.follow;
         let wanted = match (self.options.pid, self.options.has_child) {
-            (Some(_), _) => plan::Param::TargetPid,
-            (None, true) => plan::Param::ChildPid,
+            _ if several => None,
+            (Some(_), _) => Some(plan::Param::TargetPid),
+            (None, true) => Some(plan::Param::ChildPid),
             (None, false) => return,
         };
         let (Ok(Type::Ptr { to, .. }), Ok(btf)) = (&self.instance.context.ctx, self.host.btf())
@@ -61,21 +64,22 @@ impl Lower<'_> {
             return;
         };
         let Type::Struct(context) = &**to else { return };
-        let process = match btf.find_type(Some(TypeTag::Struct), "task_struct") {
-            Some(Type::Struct(task)) => btf.member_at(task.id, "tgid"),
-            _ => None,
-        };
-        let (Some((task, _)), Some((process, ty))) = (btf.member_at(context.id, "task"), process)
+        let (Some((task, _)), Some(tasks)) =
+            (btf.member_at(context.id, "task"), Tasks::of(self.host))
         else {
             return;
         };
         let here =
             Remote { base: Expr::Address(Place::context(0)), offset: task, space: Space::Kernel };
         let task = self.read_word(&here, &Type::UINT64);
-        let there = Remote { base: task, offset: process, space: Space::Kernel };
-        let process = self.read_word(&there, &ty);
-        let wanted = self.shared.param(wanted);
-        self.leave(Expr::binary(B::Ne, process, wanted));
+        let process = self.process_of(task, &tasks);
+        match wanted {
+            Some(wanted) => {
+                let wanted = self.shared.param(wanted);
+                self.leave(Expr::binary(B::Ne, process, wanted));
+            }
+            None => self.leave_unless_in_scope(process),
+        }
     }
 
     /// Whether the program goes on without rtrace.

@@ -264,6 +264,7 @@ pub(super) fn lower(
         config: plan::Config {
             max_cat_bytes: config.max_cat_bytes,
             max_probes: config.max_probes,
+            each_place: config.each_place,
             missing_probes: config.missing_probes,
             print_maps_on_exit: config.print_maps_on_exit,
             str_trunc_trailer: config.str_trunc_trailer.clone(),

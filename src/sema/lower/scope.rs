@@ -9,6 +9,7 @@ use super::Lower;
 use super::map::NO_PREALLOC;
 use super::program::{finish, start};
 use super::{Remote, Shared, index};
+use crate::builtins::is_in_namespace;
 use crate::config::Config;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -21,7 +22,7 @@ use crate::plan::{self, Param};
 use crate::probes::{self, Needs};
 use crate::sema::{Options, tree};
 use crate::source::Span;
-use crate::types::{Space, Type};
+use crate::types::{Space, StructRef, Type};
 
 /// From so many functions of a program on, it waits until all are attached.
 const VERY_MANY: usize = 2000;
@@ -71,12 +72,17 @@ impl Lower<'_> {
         }
         if scope.processes || scope.follow {
             let pid = crate::builtins::current_pid(self);
-            let key = self.temp("process", 4);
-            self.store(&key, 4, pid);
-            let (map, value) = (self.shared.scope_map(self.host), self.ptr());
-            let missing = self.block(|l| l.leave(Expr::Const(1)));
-            self.emit(StmtKind::Lookup { map, key, cpu: None, value, found: vec![], missing });
+            self.leave_unless_in_scope(pid);
         }
+    }
+
+    /// Ends the program for a process that is none of those that the run is about.
+    pub(super) fn leave_unless_in_scope(&mut self, process: Expr) {
+        let key = self.temp("process", 4);
+        self.store(&key, 4, process);
+        let (map, value) = (self.shared.scope_map(self.host), self.ptr());
+        let missing = self.block(|l| l.leave(Expr::Const(1)));
+        self.emit(StmtKind::Lookup { map, key, cpu: None, value, found: vec![], missing });
     }
 
     /// A program on very many functions does nothing while they are attached and detached: the kernel
@@ -100,12 +106,93 @@ impl Lower<'_> {
         self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing: vec![] });
     }
 
-    /// The process id of the task that an argument points to.
-    pub(super) fn process_of(&mut self, argument: u32, offset: u32) -> Expr {
-        let task = self.context_word(8 * argument, 8, false);
-        let task = Remote { base: task, offset, space: Space::Kernel };
-        let process = self.read_word(&task, &Type::int(4, false));
-        self.spill("process", process)
+    /// The process id of a task, as the tool's pid namespace counts; 0 if it has none there.
+    pub(super) fn process_of(&mut self, task: Expr, tasks: &Tasks) -> Expr {
+        let word = Type::UINT64;
+        let half = Type::int(4, false);
+        let read = |l: &mut Self, base: Expr, offset: u32, ty: &Type, name: &str| {
+            let value = l.read_word(&Remote { base, offset, space: Space::Kernel }, ty);
+            l.spill(name, value)
+        };
+        let Some(numbers) = tasks.numbers.as_ref().filter(|_| is_in_namespace(self.host)) else {
+            return read(self, task, tasks.tgid, &half, "process");
+        };
+        let leader = read(self, task, numbers.leader, &word, "leader");
+        let pid = read(self, leader, numbers.pid, &word, "pid");
+        let levels = read(self, pid.clone(), numbers.level, &half, "levels");
+        let wanted = self.shared.param(Param::PidNamespaceInode);
+        let process = self.local("process");
+        self.set(process, Expr::Const(0));
+        let index = self.local("level");
+        let body = self.repeated(|l| {
+            let beyond = Expr::binary(B::SLt, levels, Expr::Local(index));
+            l.when(beyond, |l| l.emit(StmtKind::Break));
+            let distance = Expr::binary(B::Mul, Expr::Local(index), Expr::Const(numbers.size));
+            let number = Expr::binary(B::Add, pid, distance);
+            let number = l.spill("number", number);
+            let space = read(l, number.clone(), numbers.list + numbers.space, &word, "space");
+            let inode = read(l, space, numbers.inode, &half, "inode");
+            let same = Expr::binary(B::Eq, inode, wanted);
+            l.when(same, |l| {
+                let found = read(l, number, numbers.list + numbers.number, &half, "found");
+                l.set(process, found);
+                l.emit(StmtKind::Break);
+            });
+        });
+        let (from, to) = (Expr::Const(0), Expr::Const(LEVELS));
+        self.emit(StmtKind::ForRange { index, from, to, callback: false, body });
+        Expr::Local(process)
+    }
+}
+
+/// Where tasks have the numbers of their processes.
+pub(super) struct Tasks {
+    /// In the initial pid namespace (`struct task_struct`).
+    tgid: u32,
+    /// In others, if the kernel describes that.
+    numbers: Option<Numbers>,
+}
+
+/// The way from a task to its numbers in pid namespaces: a `struct upid` for each of them.
+struct Numbers {
+    leader: u32,
+    pid: u32,
+    level: u32,
+    list: u32,
+    number: u32,
+    space: u32,
+    inode: u32,
+    /// Of a `struct upid`.
+    size: i64,
+}
+
+/// Most pid namespaces inside of each other, with the initial one (`MAX_PID_NS_LEVEL`).
+const LEVELS: i64 = 33;
+
+impl Tasks {
+    /// As the kernel describes its types.
+    pub(super) fn of(host: &Host) -> Option<Tasks> {
+        let btf = host.btf().ok()?;
+        let find = |name: &str| match btf.find_type(Some(TypeTag::Struct), name) {
+            Some(Type::Struct(found)) => Some(found),
+            _ => None,
+        };
+        let at = |of: &StructRef, path: &str| Some(btf.member_at(of.id, path)?.0);
+        let task = find("task_struct")?;
+        let numbers = || {
+            let (pid, upid) = (find("pid")?, find("upid")?);
+            Some(Numbers {
+                leader: at(&task, "group_leader")?,
+                pid: at(&task, "thread_pid")?,
+                level: at(&pid, "level")?,
+                list: at(&pid, "numbers")?,
+                number: at(&upid, "nr")?,
+                space: at(&upid, "ns")?,
+                inode: at(&find("pid_namespace")?, "ns.inum")?,
+                size: i64::from(upid.size),
+            })
+        };
+        Some(Tasks { tgid: at(&task, "tgid")?, numbers: numbers() })
     }
 }
 
@@ -156,12 +243,8 @@ pub(super) fn follow(
     let expansion = crate::sema::expansion(options, config);
     let mut ignored = Diagnostics::default();
     let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
-    let tgid =
-        host.btf().ok().and_then(|btf| match btf.find_type(Some(TypeTag::Struct), "task_struct") {
-            Some(Type::Struct(task)) => Some(btf.member_at(task.id, "tgid")?.0),
-            _ => None,
-        });
-    let (Some(mut instance), Some(tgid)) = (found.ok().and_then(|mut l| l.pop()), tgid) else {
+    let (Some(mut instance), Some(tasks)) = (found.ok().and_then(|mut l| l.pop()), Tasks::of(host))
+    else {
         let d = Diagnostic::global("descendants cannot be followed on this kernel");
         shared.diags.push(d.note("it does not describe its types (CONFIG_DEBUG_INFO_BTF)"));
         return None;
@@ -180,7 +263,8 @@ pub(super) fn follow(
     let mut l = start(shared, &probe, host, options, config);
     let body = l.block(|l| {
         let map = l.shared.scope_map(l.host);
-        let (parent, child) = (l.process_of(0, tgid), l.process_of(1, tgid));
+        let (parent, child) = (l.context_word(0, 8, false), l.context_word(8, 8, false));
+        let (parent, child) = (l.process_of(parent, &tasks), l.process_of(child, &tasks));
         let (key, new, member) = (l.temp("parent", 4), l.temp("child", 4), l.temp("member", 4));
         l.store(&key, 4, parent);
         l.store(&new, 4, child);

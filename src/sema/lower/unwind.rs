@@ -8,6 +8,7 @@
 
 use super::map::NO_PREALLOC;
 use super::program::start;
+use super::scope::Tasks;
 use super::stack::Taken;
 use super::{Lower, Remote, Shared, index};
 use crate::config::Config;
@@ -202,13 +203,8 @@ fn keep_up(
         leader(l);
         forget(l);
     });
-    let task = host.btf().ok().and_then(|btf| btf.find_type(Some(TypeTag::Struct), "task_struct"));
-    let tgid = match (task, host.btf()) {
-        (Some(Type::Struct(task)), Ok(btf)) => btf.member_at(task.id, "tgid"),
-        _ => None,
-    };
-    if let Some((tgid, _)) = tgid {
-        add("sched_process_fork", "rt_unwind_fork", &mut |l| l.copy_process(tgid));
+    if let Some(tasks) = Tasks::of(host) {
+        add("sched_process_fork", "rt_unwind_fork", &mut |l| l.copy_process(&tasks));
     }
     programs
 }
@@ -392,8 +388,9 @@ impl Lower<'_> {
     }
 
     /// On a fork: the child has its parent's addresses; or, if the child is a thread, its own.
-    fn copy_process(&mut self, tgid: u32) {
-        let (parent, child) = (self.process_of(0, tgid), self.process_of(1, tgid));
+    fn copy_process(&mut self, tasks: &Tasks) {
+        let (parent, child) = (self.context_word(0, 8, false), self.context_word(8, 8, false));
+        let (parent, child) = (self.process_of(parent, tasks), self.process_of(child, tasks));
         self.leave(Expr::binary(B::Eq, parent.clone(), child.clone()));
         let (key, new) = (self.temp("parent", 4), self.temp("child", 4));
         self.store(&key, 4, parent);
@@ -419,8 +416,8 @@ impl Lower<'_> {
     /// The current process as a key.
     fn process_key(&mut self) -> Place {
         let key = self.temp("process", 4);
-        let call = self.call(Helper::GetCurrentPidTgid, vec![]);
-        self.store(&key, 4, Expr::binary(B::LShr, call, Expr::Const(32)));
+        let process = crate::builtins::current_pid(self);
+        self.store(&key, 4, process);
         key
     }
 

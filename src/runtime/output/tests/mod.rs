@@ -111,6 +111,7 @@ pub(crate) fn plan(script: &str) -> Plan {
         config: Config {
             max_cat_bytes: 10,
             max_probes: 1024,
+            each_place: false,
             missing_probes: MissingProbes::Error,
             print_maps_on_exit: true,
             str_trunc_trailer: "..".into(),
