@@ -1,41 +1,67 @@
 //! What each provider can do, kernel by kernel: made from the runtime cases that show it, by what
-//! they require and what `tests/vm/kernels.toml` says of each kernel.
+//! they require and what `tests/vm/kernels.toml` says of each kernel. A cell without a case fails the
+//! test, and so does one whose case leaves out a kernel that no case of a refusal is for.
 
 use std::collections::BTreeMap;
 
 use rtrace::probes::PROVIDERS;
+use rtrace::source::{Source, Sources};
 
 use crate::harness::{headers, root};
 
 /// What is asked of a provider.
-const ASPECTS: [&str; 5] = ["list", "attach", "arguments", "wildcard", "`-p`"];
+const ASPECTS: [&str; 6] = ["list", "list of a script", "attach", "arguments", "wildcard", "`-p`"];
 
 /// What stands in for a case, in one aspect of one provider.
 enum Shown {
     /// A runtime case.
     By(&'static str),
-    /// Why there is nothing to show.
-    Not(&'static str),
+    /// Why there is nothing, and the runtime case of what is said or done then.
+    Not(&'static str, &'static str),
 }
 
 use Shown::{By, Not};
 
-const NONE: Shown = Not("it has none");
-const OWN: Shown = Not("it runs in rtrace itself");
-const NO_COUNTERS: Shown = Not("virtual machines have no such counters");
-const NOBODY: Shown = Not("packets belong to no process");
-const ONE: Shown = Not("its parts are numbers or a fixed name");
+const NONE: Shown = Not("it has none", "errors/no-arguments");
+const OWN: Shown = Not("it runs in rtrace itself", "providers/pid-special");
+const UNLISTED: Shown = Not("it runs in rtrace itself", "providers/list-special");
+const NO_COUNTERS: Shown = Not("virtual machines have no such counters", "errors/no-counter");
+const NOBODY: Shown = Not("packets belong to no process, which a warning says", "packets/pid");
+const ONE: Shown = Not("its parts are numbers or a fixed name", "errors/no-patterns");
+const ANY: Shown =
+    Not("it stands alone, and `:*` behind it changes nothing", "probes/begin-with-a-star");
 
 /// A row for each provider: a cell for each of [`ASPECTS`].
-const ROWS: [(&str, [Shown; 5]); 23] = [
-    ("begin", [OWN, By("probes/begin-end"), NONE, ONE, OWN]),
-    ("end", [OWN, By("probes/begin-end"), NONE, ONE, OWN]),
-    ("self", [OWN, By("probes/self-signal"), NONE, ONE, OWN]),
-    ("test", [OWN, By("probes/test-results"), NONE, ONE, OWN]),
-    ("bench", [OWN, By("probes/bench-results"), NONE, ONE, OWN]),
+const ROWS: [(&str, [Shown; 6]); 23] = [
+    ("begin", [By("providers/listed-begin"), UNLISTED, By("probes/begin-end"), NONE, ANY, OWN]),
+    ("end", [By("providers/listed-end"), UNLISTED, By("probes/begin-end"), NONE, ANY, OWN]),
+    ("self", [By("providers/listed-self"), UNLISTED, By("probes/self-signal"), NONE, ONE, OWN]),
+    (
+        "test",
+        [
+            Not("its names are the script's own", "providers/listed-tests"),
+            By("providers/list-tests"),
+            By("probes/test-results"),
+            Not("it has none", "errors/no-arguments-of-tests"),
+            ONE,
+            Not("it runs in rtrace itself", "providers/pid-tests"),
+        ],
+    ),
+    (
+        "bench",
+        [
+            Not("its names are the script's own", "providers/listed-tests"),
+            By("providers/list-benchmarks"),
+            By("probes/bench-results"),
+            Not("it has none", "errors/no-arguments-of-benchmarks"),
+            ONE,
+            Not("it runs in rtrace itself", "providers/pid-benchmarks"),
+        ],
+    ),
     (
         "kprobe",
         [
+            By("providers/listed-kprobe"),
             By("providers/list-kprobe"),
             By("probes/kprobe"),
             By("probes/kprobe-arguments"),
@@ -46,6 +72,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "kretprobe",
         [
+            By("providers/listed-kretprobe"),
             By("providers/list-kretprobe"),
             By("probes/kretprobe"),
             By("probes/kretprobe-args"),
@@ -56,6 +83,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "fentry",
         [
+            By("providers/listed-fentry"),
             By("providers/list-fentry"),
             By("probes/fentry"),
             By("probes/fentry"),
@@ -66,6 +94,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "fexit",
         [
+            By("providers/listed-fexit"),
             By("providers/list-fexit"),
             By("probes/fexit"),
             By("probes/fexit"),
@@ -76,6 +105,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "tracepoint",
         [
+            By("providers/listed-tracepoint"),
             By("providers/list-tracepoint"),
             By("probes/every-syscall"),
             By("probes/tracepoint-fields"),
@@ -86,6 +116,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "rawtracepoint",
         [
+            By("providers/listed-rawtracepoint"),
             By("providers/list-rawtracepoint"),
             By("probes/rawtracepoint"),
             By("probes/rawtracepoint-arguments"),
@@ -96,6 +127,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "uprobe",
         [
+            By("providers/listed-uprobe"),
             By("providers/list-uprobe"),
             By("probes/uprobe"),
             By("probes/uprobe-args"),
@@ -106,6 +138,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "uretprobe",
         [
+            By("providers/listed-uretprobe"),
             By("providers/list-uretprobe"),
             By("probes/uretprobe"),
             By("probes/uretprobe-args"),
@@ -116,6 +149,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "usdt",
         [
+            By("providers/listed-usdt"),
             By("providers/list-usdt"),
             By("probes/usdt-copies"),
             By("probes/usdt-arguments"),
@@ -126,16 +160,18 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "iter",
         [
+            By("providers/listed-iter"),
             By("providers/list-iter"),
             By("probes/iter-task"),
             By("probes/iter-task"),
-            Not("an iterator is the only probe of a script"),
+            Not("an iterator is the only probe of a script", "errors/no-patterns"),
             By("providers/pid-iter"),
         ],
     ),
     (
         "software",
         [
+            By("providers/listed-software"),
             By("providers/list-software"),
             By("probes/software-events"),
             NONE,
@@ -143,10 +179,21 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
             By("providers/pid-software"),
         ],
     ),
-    ("hardware", [By("providers/list-hardware"), NO_COUNTERS, NONE, ONE, NO_COUNTERS]),
+    (
+        "hardware",
+        [
+            By("providers/listed-hardware"),
+            By("providers/list-hardware"),
+            NO_COUNTERS,
+            NONE,
+            ONE,
+            Not("virtual machines have no such counters", "errors/no-counter-of-a-process"),
+        ],
+    ),
     (
         "profile",
         [
+            By("providers/listed-profile"),
             By("providers/list-profile"),
             By("probes/profile"),
             NONE,
@@ -157,16 +204,18 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "interval",
         [
+            By("providers/listed-interval"),
             By("providers/list-interval"),
             By("probes/interval"),
             NONE,
             ONE,
-            Not("it is about no process"),
+            Not("it is about no process", "providers/pid-special"),
         ],
     ),
     (
         "watchpoint",
         [
+            Not("addresses are the script's own", "providers/listed-watchpoint"),
             By("providers/list-watchpoint"),
             By("probes/watchpoint-write"),
             NONE,
@@ -177,6 +226,7 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     (
         "xdp",
         [
+            By("providers/listed-xdp"),
             By("providers/list-xdp"),
             By("packets/xdp"),
             By("packets/xdp"),
@@ -186,11 +236,25 @@ const ROWS: [(&str, [Shown; 5]); 23] = [
     ),
     (
         "tc",
-        [By("packets/list"), By("packets/tc"), By("packets/tc"), By("packets/wildcard"), NOBODY],
+        [
+            By("providers/listed-tc"),
+            By("providers/list-tc"),
+            By("packets/tc"),
+            By("packets/tc"),
+            By("packets/wildcard"),
+            Not("packets belong to no process, which a warning says", "packets/pid-of-tc"),
+        ],
     ),
     (
         "cgroup_skb",
-        [By("providers/list-cgroup_skb"), By("packets/cgroup"), By("packets/cgroup"), ONE, NOBODY],
+        [
+            By("providers/listed-cgroup_skb"),
+            By("providers/list-cgroup_skb"),
+            By("packets/cgroup"),
+            By("packets/cgroup"),
+            ONE,
+            NOBODY,
+        ],
     ),
 ];
 
@@ -217,31 +281,39 @@ pub(crate) fn section() -> Result<String, String> {
     let kernels = kernels()?;
     let mut page = String::from(
         "\n## What has been shown, by kernel\n\n\
-         Each cell is a runtime case with exact counts; the cell says on which kernels it runs. Every \
-         attach point in the first table is parsed by a test. Where a kernel lacks something, rtrace \
-         says so before it attaches.\n\n| Provider |",
+         Each cell is a runtime case with exact counts; the cell says on which kernels it runs. Where \
+         there is nothing to show, a case shows what is said or done instead. Where a kernel lacks \
+         something, rtrace says so before it attaches. (Parsing asks no kernel: the attach points of \
+         the first table are parsed when this page is made.)\n\n| Provider | parse |",
     );
     for aspect in ASPECTS {
         page += &format!(" {aspect} |");
     }
     page += "\n| --- |";
-    page += &" --- |".repeat(ASPECTS.len());
+    page += &" --- |".repeat(ASPECTS.len() + 1);
     page.push('\n');
     let (mut cases, mut reasons) = (String::new(), Vec::new());
     for provider in PROVIDERS {
         let row = ROWS.iter().find(|(name, _)| *name == provider.name);
         let (name, cells) = row.ok_or_else(|| format!("`{}` has no row", provider.name))?;
-        page += &format!("| `{name}` |");
+        for usage in provider.usage {
+            parsed(usage)?;
+        }
+        page += &format!("| `{name}` | all |");
         let mut shown = Vec::new();
         for (aspect, cell) in ASPECTS.iter().zip(cells) {
             match cell {
                 By(case) => {
-                    page += &format!(" {} |", on(&kernels, case, provider.name)?);
+                    let some = on(&kernels, case, provider.name)?;
+                    told_elsewhere(&kernels, provider.name, &some)?;
+                    page += &format!(" {} |", words(&kernels, &some));
                     shown.push(format!("{aspect} `{case}`"));
                 }
-                Not(reason) => {
+                Not(reason, case) => {
+                    on(&kernels, case, provider.name)?;
                     let number = number(&mut reasons, reason);
                     page += &format!(" –<sup>{number}</sup> |");
+                    shown.push(format!("no {aspect} `{case}`"));
                 }
             }
         }
@@ -277,31 +349,63 @@ fn number(reasons: &mut Vec<&'static str>, reason: &'static str) -> usize {
     })
 }
 
-/// On which kernels a case runs, in words.
-fn on(kernels: &[Kernel], case: &str, provider: &str) -> Result<String, String> {
+/// An attach point is understood.
+fn parsed(usage: &str) -> Result<(), String> {
+    let mut sources = Sources::default();
+    let file = sources.add(Source { name: "usage".into(), text: format!("{usage} {{ }}") });
+    let (script, diags) = rtrace::parser::parse(&sources, file, &|_| false);
+    match diags.has_errors() || script.items.len() != 1 {
+        true => Err(format!("`{usage}` is not parsed")),
+        false => Ok(()),
+    }
+}
+
+/// The kernels on which a case runs, which must use the provider.
+fn on<'k>(kernels: &'k [Kernel], case: &str, provider: &str) -> Result<Vec<&'k str>, String> {
     let path = root().join("tests/runtime").join(format!("{case}.bt"));
     let text = std::fs::read_to_string(&path).map_err(|why| format!("{case}: {why}"))?;
-    let code = text.lines().filter(|l| !l.starts_with("//")).collect::<Vec<_>>().join("\n");
+    let all = headers(&text);
+    let mut code: String = text.lines().filter(|l| !l.starts_with("//")).collect();
+    code.extend(all.iter().filter(|h| h.key == "list").map(|h| h.value.as_str()));
     let aliases = rtrace::probes::find(provider).map(|p| p.aliases).unwrap_or_default();
     let names = aliases.iter().chain([&provider]);
     if !names.into_iter().any(|name| code.contains(name)) {
         return Err(format!("{case} has no `{provider}`"));
     }
-    let required: Vec<String> = headers(&text)
-        .into_iter()
-        .filter(|h| h.key == "requires")
-        .flat_map(|h| h.value.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
+    let required = all.iter().filter(|h| h.key == "requires");
+    let required: Vec<&str> = required.flat_map(|h| h.value.split_whitespace()).collect();
     let runs = |kernel: &&Kernel| {
         required.iter().all(|name| match name.strip_prefix('!') {
             Some(name) => !kernel.features.get(name).copied().unwrap_or(true),
-            None => kernel.features.get(name).copied().unwrap_or(true),
+            None => kernel.features.get(*name).copied().unwrap_or(true),
         })
     };
     let some: Vec<&str> = kernels.iter().filter(runs).map(|k| k.name.as_str()).collect();
+    // What every kernel of ours has is refused on the machine at hand, if anywhere.
+    let refused = required.iter().any(|name| name.starts_with('!'));
+    match some.is_empty() && !refused {
+        true => Err(format!("{case} runs on none of the kernels")),
+        false => Ok(some),
+    }
+}
+
+/// On the kernels on which a cell's case does not run, another one has the refusal.
+fn told_elsewhere(kernels: &[Kernel], provider: &str, some: &[&str]) -> Result<(), String> {
+    let refusals = REFUSED.iter().filter(|(refused, _)| *refused == provider);
+    let mut told: Vec<&str> = some.to_vec();
+    for (_, case) in refusals {
+        told.extend(on(kernels, case, provider)?);
+    }
+    match kernels.iter().find(|k| !told.contains(&k.name.as_str())) {
+        Some(kernel) => Err(format!("`{provider}` has no case for {}", kernel.name)),
+        None => Ok(()),
+    }
+}
+
+/// Kernels in words.
+fn words(kernels: &[Kernel], some: &[&str]) -> String {
     let last = kernels.last().map(|k| k.name.as_str());
-    Ok(match some.as_slice() {
-        [] => return Err(format!("{case} runs on none of the kernels")),
+    match some {
         all if all.len() == kernels.len() => "all".into(),
         // The same from some kernel on.
         [first, .., end]
@@ -311,7 +415,7 @@ fn on(kernels: &[Kernel], case: &str, provider: &str) -> Result<String, String> 
             format!("{first} and later")
         }
         list => list.join(", "),
-    })
+    }
 }
 
 /// The kernels of `tests/vm/kernels.toml`, oldest first.

@@ -195,6 +195,8 @@ pub(crate) struct Plan {
     /// Parameters of the script.
     args: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A pattern that is listed, in place of running the case's own text.
+    list: Option<String>,
     /// Below `scripts/`: runs in place of the case's own text.
     script: Option<String>,
     /// Runs in place of the script that it was built of.
@@ -266,6 +268,7 @@ impl Plan {
                     let (name, value) = value.split_once('=').ok_or("`env` is not NAME=VALUE")?;
                     plan.environment.push((name.into(), value.into()));
                 }
+                "list" => plan.list = Some(value),
                 "script" => plan.script = Some(value),
                 "stop" => stop = Some(value),
                 "requires" => plan.requires.extend(words()),
@@ -325,7 +328,8 @@ impl Plan {
 
     /// Whether the script is run: names of probes are no JSON.
     pub(crate) fn runs(&self) -> bool {
-        !self.flags.iter().any(|flag| flag.starts_with("-l") || flag.starts_with("--list"))
+        let lists = |flag: &String| flag.starts_with("-l") || flag.starts_with("--list");
+        self.list.is_none() && !self.flags.iter().any(lists)
     }
 
     /// Whether standard output is JSON.
@@ -377,10 +381,11 @@ impl Plan {
         if let Some(program) = &self.command {
             command.arg("-c").arg(program);
         }
-        match (&self.script, &self.object) {
-            (_, Some(object)) => command.arg(object),
-            (Some(name), None) => command.arg(root().join("scripts").join(name)),
-            (None, None) => command.arg(case.file_name()),
+        match (&self.list, &self.script, &self.object) {
+            (Some(pattern), ..) => command.arg("-l").arg(pattern),
+            (None, _, Some(object)) => command.arg(object),
+            (None, Some(name), None) => command.arg(root().join("scripts").join(name)),
+            (None, None, None) => command.arg(case.file_name()),
         };
         command.args(self.args.iter().map(|arg| arg.replace("{pid}", &pid)));
         clean_environment(&mut command);
