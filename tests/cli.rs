@@ -519,6 +519,9 @@ fn what_other_kernels_cannot_do_is_not_built() {
     let build = |script: &str| rtrace(&["build", "-e", script, "-o", text(&object)]).done().code(1);
     build("begin { @ = *curtask; }").stderr_has("a whole struct of the kernel is not the same");
     build("kprobe:vfs_* { @[probe] = count(); }").stderr_has("which match of a pattern fired");
+    build("kretprobe:vfs_read { @ = sum(args.count); }")
+        .stderr_has("an object for several kernels does not keep them")
+        .stderr_has("use `fexit`, or build it with `--here`");
     build("begin { @ = has_field(struct task_struct, no_such); }")
         .stderr_has("struct task_struct___other");
     build("begin { while (@a < 100000) { @a++; } for $i : 0..1000000 { @b++; } }")

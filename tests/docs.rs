@@ -22,6 +22,8 @@ mod missing;
 mod pages;
 #[path = "docs/reference.rs"]
 mod reference;
+#[path = "docs/ways.rs"]
+mod ways;
 
 use libtest_mimic::Arguments;
 

@@ -754,6 +754,9 @@ fn host(cli: &Cli) -> Host {
     if !cli.no_feature.is_empty() {
         let hidden: Vec<Feature> = cli.no_feature.iter().filter_map(|n| Feature::find(n)).collect();
         host = host.hiding(&hidden);
+        if cli.no_feature.iter().any(|name| name == probes::BY_ADDRESS) {
+            host = host.without_addresses();
+        }
     }
     host
 }

@@ -46,6 +46,8 @@ pub struct Host {
     tracefs: OnceLock<Result<Tracefs, String>>,
     traceable: OnceLock<Result<TraceableText, String>>,
     traceable_file: Option<PathBuf>,
+    /// Traceable functions have no addresses.
+    names_only: bool,
     symbols: OnceLock<String>,
     user_types: UserTypes,
     bpf_functions: fn() -> Vec<BpfFunction>,
@@ -107,6 +109,7 @@ impl Host {
             tracefs: OnceLock::new(),
             traceable: OnceLock::new(),
             traceable_file: None,
+            names_only: false,
             symbols: OnceLock::new(),
             user_types: UserTypes::default(),
             bpf_functions: Vec::new,
@@ -175,6 +178,12 @@ impl Host {
     pub fn hiding(self, hidden: &[Feature]) -> Host {
         let features = hidden.iter().fold(self.features, |all, f| all.without(*f));
         Host { features, ..self }
+    }
+
+    /// The same machine, whose traceable functions have no addresses.
+    #[must_use]
+    pub fn without_addresses(self) -> Host {
+        Host { names_only: true, traceable: OnceLock::new(), ..self }
     }
 
     /// The same machine, its traceable functions listed in another file
@@ -316,6 +325,9 @@ impl Host {
                 return text.map(plain).map_err(|e| format!("`{}`: {e}", file.display()));
             }
             let tracefs = self.tracefs()?;
+            if self.names_only {
+                return tracefs.read("available_filter_functions").map(plain);
+            }
             // From Linux 6.5 on; to read both would take twice as long.
             match tracefs.read("available_filter_functions_addrs") {
                 Ok(text) => Ok(TraceableText { text, addresses: true }),

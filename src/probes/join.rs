@@ -1,6 +1,8 @@
 //! Attach points of one block that it does not tell apart: they share a program, and places in
 //! the same file share a link. A list of names is then as cheap as a pattern.
 
+use std::collections::HashSet;
+
 use super::group;
 use super::{Instance, Keeper, Needs};
 use crate::host::Host;
@@ -75,10 +77,13 @@ fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
         | ProgramKind::Packet
         | ProgramKind::Function { .. } => false,
     };
-    // A program that keeps arguments must learn which function it is for to be that of several.
+    // A program that keeps arguments must learn which function it is for to be that of several; and what
+    // it keeps of a call is taken once.
     let keepers = match (&a.keeper, &b.keeper) {
         (None, None) => true,
-        (Some(a), Some(b)) => a.func.is_some() && a.func == b.func && a.registers == b.registers,
+        (Some(x), Some(y)) => {
+            x.func.is_some() && x.func == y.func && x.registers == y.registers && !share_place(a, b)
+        }
         _ => false,
     };
     let context = |i: &Instance| super::Context { args: Ok(Vec::new()), ..i.context.clone() };
@@ -88,6 +93,28 @@ fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
         && section(a) == section(b)
         && context(a) == context(b)
         && group::shape(&a.context.args, needs) == group::shape(&b.context.args, needs)
+}
+
+/// Whether two instances are at the return of the same function.
+fn share_place(a: &Instance, b: &Instance) -> bool {
+    let places = |i: &Instance| -> HashSet<(String, u64)> {
+        let of_link = |link: &Attach| -> Vec<(String, u64)> {
+            match &link.mechanism {
+                Mechanism::Kprobe { function, .. } => vec![(function.clone(), 0)],
+                Mechanism::KprobeMulti { functions, .. }
+                | Mechanism::KprobeSession { functions } => {
+                    functions.iter().map(|f| (f.to_owned(), 0)).collect()
+                }
+                Mechanism::Uprobe { path, offset, .. } => vec![(path.clone(), *offset)],
+                Mechanism::UprobeMulti { path, offsets, .. } => {
+                    offsets.iter().map(|offset| (path.clone(), *offset)).collect()
+                }
+                _ => Vec::new(),
+            }
+        };
+        i.attach.iter().flat_map(of_link).collect()
+    };
+    !places(a).is_disjoint(&places(b))
 }
 
 /// The section of a program that attaches to more than the place that it may name, as `uprobe` of

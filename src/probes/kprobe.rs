@@ -419,7 +419,11 @@ fn context(request: &Request<'_>, args: Result<Vec<Argument>, String>) -> Contex
     let gone = "arguments are gone when a function returns";
     Context {
         args: match request.options.portable {
-            true => Err(format!("{gone}; {KEEP}")),
+            // What keeps them best is for each kernel to say.
+            true => Err(format!(
+                "{gone}, and an object for several kernels does not keep them; use `fexit`, or \
+                 build it with `--here`, or {KEEP}"
+            )),
             false => args,
         },
         numbered: Err(format!("{gone}; `args` has them by name")),

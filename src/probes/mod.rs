@@ -238,7 +238,13 @@ fn nothing_matches(point: &AttachPoint, message: &str, options: &Options, diags:
 }
 
 /// Ways to attach that `--no-feature` switches off, beside what kernels may lack.
-pub const WAYS: &[&str] = &["raw_syscalls"];
+pub const WAYS: &[&str] = &["raw_syscalls", BY_ADDRESS, TYPED];
+
+/// Links to very many kernel functions give the kernel their addresses, not their names.
+pub const BY_ADDRESS: &str = "attach_by_address";
+
+/// Raw tracepoints have typed arguments, which programs load directly.
+const TYPED: &str = "tp_btf";
 
 impl Request<'_> {
     fn span(&self) -> Span {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::list::{Line, Query};
-use super::{Access, Argument, Context, Expanded, Instance, Provider, Request, Side};
+use super::{Access, Argument, Context, Expanded, Instance, Provider, Request, Side, TYPED};
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::btf::{Btf, Param};
 use crate::ir::ProgramKind;
@@ -112,7 +112,8 @@ fn instance(request: &Request<'_>, module: &str, event: &str, params: Vec<Param>
         ..Context::none(request.provider, Space::Kernel)
     };
     // Typed arguments cost time at loading: only where they are used.
-    let btf = request.needs.args();
+    let needs = request.needs;
+    let btf = needs.args() && (needs.typed_pointers || !request.without_feature(TYPED));
     let (kind, prefix) = match btf {
         true => (ProgramKind::BtfTracepoint, "tp_btf"),
         false => (ProgramKind::RawTracepoint, "raw_tp"),

@@ -12,7 +12,7 @@ use rtrace::probes::{self, Context, Needs, PROVIDERS, Provider};
 use rtrace::source::{Source, Sources};
 
 use crate::harness::{difference, files, root};
-use crate::matrix;
+use crate::{matrix, ways};
 
 /// Says where a page comes from.
 const MADE: &str = "<!-- Made from the source by `RTRACE_BLESS=1 cargo test --test docs`. -->";
@@ -23,7 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     };
     vec![
         test("builtins.md", || compare("builtins.md", &builtins_page())),
-        test("probes.md", || compare("probes.md", &(probes_page() + &matrix::section()?))),
+        test("probes.md", || {
+            compare("probes.md", &(probes_page() + &ways::section()? + &matrix::section()?))
+        }),
         test("config.md", || compare("config.md", &config_page())),
         test("language.md", || compare("language.md", &language_page())),
         test("messages.md", || compare("messages.md", &messages_page())),

@@ -2,7 +2,7 @@
 //! written by hand, as `sys/sdt.h` would, so that it is known which kind is which.
 
 use std::arch::global_asm;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_long, c_void};
 
 unsafe extern "C" {
     fn rt_markers(i: u64);
@@ -23,20 +23,38 @@ pub(crate) fn watched(i: u64) {
     unsafe { rt_watched(i) };
 }
 
-/// Calls `rt_library(i)` of a shared library, which has the marker `rtlib:round`.
-pub(crate) fn library(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
+/// A function of a shared library.
+fn of_library(path: &str, function: &CStr) -> Result<*mut c_void, String> {
     let name = CString::new(path).map_err(|why| why.to_string())?;
     // SAFETY: the library is ours, and runs nothing when it is loaded.
     let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
     if library.is_null() {
         return Err(format!("cannot load the library {path}"));
     }
-    let name: *const c_char = c"rt_library".as_ptr();
     // SAFETY: the library is open, and stays so.
-    let function = unsafe { libc::dlsym(library, name) };
-    if function.is_null() {
-        return Err("the library has no `rt_library`".into());
+    let found = unsafe { libc::dlsym(library, function.as_ptr()) };
+    match found.is_null() {
+        true => Err(format!("the library has no `{}`", function.to_string_lossy())),
+        false => Ok(found),
     }
+}
+
+/// Calls `rt_sum_twice(10000)` of the library, which calls `rt_sum` 20000 times inside of each other.
+pub(crate) fn sums(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
+    let function = of_library(path, c"rt_sum_twice")?;
+    // SAFETY: that is its type in `library.c`.
+    let function = unsafe {
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_long) -> c_long>(function)
+    };
+    Ok(move |_| {
+        // SAFETY: the stack has room for so many calls of a few words.
+        unsafe { function(10_000) };
+    })
+}
+
+/// Calls `rt_library(i)` of a shared library, which has the marker `rtlib:round`.
+pub(crate) fn library(path: &str) -> Result<impl FnMut(u64) + 'static, String> {
+    let function = of_library(path, c"rt_library")?;
     // SAFETY: that is its type in `library.c`.
     let function = unsafe {
         std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(function)

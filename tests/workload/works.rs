@@ -29,7 +29,7 @@ pub(crate) type Round = Box<dyn FnMut(u64) -> Result<(), String>>;
 pub(crate) type Work = fn(&Options) -> Result<Round, String>;
 
 /// Names, and what one round does.
-pub(crate) const WORKS: [(&str, &str); 24] = [
+pub(crate) const WORKS: [(&str, &str); 25] = [
     ("reads", "read(2) of --bytes from /dev/zero (or --path)"),
     ("writes", "write(2) of --bytes to /dev/null (or --path)"),
     ("opens", "openat(2) of /dev/null (or --path), and close(2) if it was there"),
@@ -55,6 +55,10 @@ pub(crate) const WORKS: [(&str, &str); 24] = [
     ("markers", "the marker rtrace:shapes, then three copies of rtrace:copies"),
     ("watched", "the marker rtrace:watched, if somebody watches it"),
     ("library", "rt_library(i) of the shared library --path, with the markers of library.c"),
+    (
+        "sums",
+        "rt_sum_twice(10000) of that library, and so 20001 calls of rt_sum inside of each other",
+    ),
     ("archive", "rt_sum(0) of that library as it lies in the archive --path"),
     ("stacks", "rt_stack_outer, which calls …_first, …_second and …_leaf, which calls getppid(2)"),
 ];
@@ -86,6 +90,7 @@ pub(crate) fn find(name: &str) -> Option<Work> {
         "markers" => |_| each(markers::shapes),
         "watched" => |_| each(markers::watched),
         "library" => |options| each(markers::library(&options.path)?),
+        "sums" => |options| each(markers::sums(&options.path)?),
         "archive" => |options| each(markers::archive(&options.path)?),
         "stacks" => |_| each(|_| targets::stack()),
         _ => return None,
