@@ -45,6 +45,10 @@ impl<'c> Emitter<'_, 'c> {
                     | BinaryOp::SGe => b.binary(*op, left, right),
                 }
             }
+            Expr::Unknown(value) => {
+                let value = self.word(value);
+                self.unknown(value)
+            }
             Expr::Extend { value, bits, signed } => {
                 let value = self.word(value);
                 b.extend(value, *bits, *signed)

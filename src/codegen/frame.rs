@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::spill::typed_locals;
 use crate::ir::{
-    Expr, Home, LocalId, Program, PtrId, Slot, SlotId, Stmt, StmtKind, Use, taken_over,
+    Expr, Home, LocalId, Program, PtrId, Rounds, Slot, SlotId, Stmt, StmtKind, Use, taken_over,
 };
 
 /// Offsets of the shared things; [`Frame::size`] is zero if there are none.
@@ -202,7 +202,7 @@ impl Usage {
 
     fn stmt(&mut self, stmt: &Stmt, function: Function) {
         let callback = match &stmt.kind {
-            StmtKind::ForRange { callback, .. } => *callback,
+            StmtKind::ForRange { how, .. } => *how == Rounds::Callback,
             StmtKind::ForMap { .. } => true,
             StmtKind::Set { .. }
             | StmtKind::Store { .. }

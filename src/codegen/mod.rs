@@ -11,6 +11,7 @@
 
 mod builder;
 mod debug;
+mod depth;
 mod elf;
 mod expr;
 mod foreign;
@@ -50,7 +51,7 @@ pub fn compile(module: &ir::Module, plan: &Plan, options: &Options) -> Result<Co
         let more = parts.split_off(1);
         return Ok(Compiled { elf: parts.concat(), more });
     }
-    Ok(Compiled { elf: emit(module, plan, options, FileType::Object)?, more: Vec::new() })
+    Ok(Compiled { elf: emit(module, plan, options)?.0, more: Vec::new() })
 }
 
 /// Programs that are worth a thread and an LLVM context.
@@ -75,7 +76,13 @@ fn emit_parts(
         let compile = |number| {
             let part = Part { number, of: count };
             let thread = std::thread::Builder::new().stack_size(STACK);
-            let all = move || emit_as_is(module, plan, options, part, FileType::Object);
+            let all = move || {
+                let elf = emit_as_is(module, plan, options, part, FileType::Object)?;
+                match depth::crowded(&elf).first() {
+                    Some(name) => Err(format!("{name} takes too much stack")),
+                    None => Ok(elf),
+                }
+            };
             thread.spawn_scoped(scope, all).map_err(|e| e.to_string())
         };
         let threads: Vec<_> = (0..count).map(compile).collect();
@@ -117,29 +124,38 @@ pub fn llvm_opt(module: &ir::Module, plan: &Plan, options: &Options) -> Result<S
 /// # Errors
 /// What LLVM says; always a bug.
 pub fn asm(module: &ir::Module, plan: &Plan, options: &Options) -> Result<String, String> {
-    let text = emit(module, plan, options, FileType::Assembly)?;
+    let (_, relieved) = emit(module, plan, options)?;
+    let module = relieved.as_ref().unwrap_or(module);
+    let text = emit_as_is(module, plan, options, Part::WHOLE, FileType::Assembly)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Compiles, again and otherwise if a program takes too much stack.
+/// Compiles, again and otherwise if a program takes too much stack; also gives what the
+/// module became.
 fn emit(
     module: &ir::Module,
     plan: &Plan,
     options: &Options,
-    file: FileType,
-) -> Result<Vec<u8>, String> {
+) -> Result<(Vec<u8>, Option<ir::Module>), String> {
+    let compile =
+        |module: &ir::Module| emit_as_is(module, plan, options, Part::WHOLE, FileType::Object);
     let mut relieved = spill::make_room(module);
-    let whole = Part::WHOLE;
-    let mut result = emit_as_is(relieved.as_ref().unwrap_or(module), plan, options, whole, file);
+    let mut result = compile(relieved.as_ref().unwrap_or(module));
     for step in 0..spill::STEPS {
-        let Err(errors) = &result else { break };
-        let relieved = relieved.get_or_insert_with(|| module.clone());
-        if !spill::relieve(relieved, errors, step) {
+        let crowded = match &result {
+            Ok(elf) => depth::crowded(elf),
+            Err(errors) => spill::too_large(errors),
+        };
+        if crowded.is_empty() {
             break;
         }
-        result = emit_as_is(relieved, plan, options, whole, file);
+        let relieved = relieved.get_or_insert_with(|| module.clone());
+        if !spill::relieve(relieved, &crowded, step) {
+            break;
+        }
+        result = compile(relieved);
     }
-    result
+    Ok((result?, relieved))
 }
 
 fn emit_as_is(

@@ -70,6 +70,7 @@ pub(super) struct Emitter<'a, 'c> {
     pub(super) callbacks: usize,
     /// The callback that does nothing, once there is one.
     pub(super) nothing: Option<Pointer<'c>>,
+    /// Loops through `bpf_loop` so far; those in copies of a loop's body are the same ones.
     pub(super) ranges: usize,
     /// Checked indices of the current statement, and the bytes that they add:
     /// `a[i] = a[i] + 1` checks once.
@@ -141,13 +142,23 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
     let pointer = shared.debug.pointer(None);
     let word = shared.debug.int(8, false);
     let names: Vec<String> = (0..params.unwrap_or(0)).map(|n| format!("p{n}")).collect();
+    // A pointer is a word for LLVM, which else would drop the check that the kernel asks for.
+    let typed = |number| {
+        let lent = program.lent.iter().find(|l| l.typed && l.param == number)?;
+        let words = shared.debug.array(word, 8, u64::from(lent.size) / 8);
+        Some(shared.debug.pointer(Some(words)))
+    };
     let parameters: Vec<_> = match params {
-        Some(_) => names.iter().map(|name| (name.as_str(), word, false)).collect(),
+        Some(_) => (0..)
+            .zip(&names)
+            .map(|(number, name)| (name.as_str(), typed(number).unwrap_or(word), false))
+            .collect(),
         None => vec![("ctx", pointer, true)],
     };
     // The kernel verifies a function with external linkage once, one without wherever it
     // is called. Only the latter takes memory on all kernels, and knows what of it was written.
-    let linkage = if program.lent.is_empty() { Linkage::External } else { Linkage::Internal };
+    let once = program.lent.iter().all(|l| l.typed);
+    let linkage = if once { Linkage::External } else { Linkage::Internal };
     let function =
         Function::new(shared, program, &program.name, linkage, &parameters, program.span);
     match params {
@@ -182,7 +193,13 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         let value = emitter.function.value.get_nth_param(number);
         let value = value.expect("bug: a function lacks a parameter").into_int_value();
         if let Some(lent) = program.lent.iter().find(|l| l.param == number) {
-            emitter.bind(lent.ptr, b.to_pointer(value));
+            let pointer = b.to_pointer(value);
+            if lent.typed {
+                let there = b.block(emitter.function.value, "there");
+                b.branch(b.is_null(pointer), exit, there);
+                b.continue_in(there);
+            }
+            emitter.bind(lent.ptr, pointer);
             continue;
         }
         let place = emitter.local(LocalId(number));
@@ -307,12 +324,28 @@ impl<'c> Emitter<'_, 'c> {
             return;
         }
         let b = &self.shared.builder;
-        // A cheap word of which the verifier knows nothing.
-        let unknown = b.call(Helper::GetCurrentTask.info().id, &[], Effects::None);
+        let unknown = self.unknown_word();
         for offset in self.frame.changing() {
             let place = self.in_frame(offset);
             let mixed = b.binary(BinaryOp::Xor, b.load(place, 8, false, 8), unknown);
             b.store(place, 8, b.binary(BinaryOp::Xor, b.hide(mixed), unknown), 8);
+        }
+    }
+
+    /// The same word, of which the verifier knows nothing.
+    pub(super) fn unknown(&self, word: Word<'c>) -> Word<'c> {
+        let b = &self.shared.builder;
+        let unknown = self.unknown_word();
+        b.binary(BinaryOp::Xor, b.hide(b.binary(BinaryOp::Xor, word, unknown)), unknown)
+    }
+
+    /// A cheap word of which the verifier knows nothing.
+    fn unknown_word(&self) -> Word<'c> {
+        let b = &self.shared.builder;
+        match self.shared.losses {
+            // Hidden, so that nobody reads it twice: it changes.
+            Some(losses) => b.hide(b.load(losses, 8, false, 8)),
+            None => b.call(Helper::GetCurrentTask.info().id, &[], Effects::None),
         }
     }
 

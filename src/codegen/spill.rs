@@ -1,8 +1,8 @@
 //! What happens when a program needs more stack than there is.
 //!
 //! Values that are alive at the same time take registers and then stack, 512
-//! bytes of it. Only LLVM knows how much that is in the end. If it is too
-//! much, the program is rewritten, step by step: its slots move from the stack
+//! bytes of it. Only LLVM knows how much that is in the end (and `depth`, with
+//! what the program calls). If it is too much, the program is rewritten, step by step: its slots move from the stack
 //! to scratch memory, then its variables do. That costs a little time per run,
 //! in programs that hardly anyone writes.
 
@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use super::frame::Frame;
 use crate::ir::{
-    Arg, Expr, Helper, Home, LocalId, Module, Place, Program, Slot, SlotId, Stmt, StmtKind, Use,
+    Arg, Expr, Helper, Home, LocalId, Module, Place, Program, Rounds, Slot, SlotId, Stmt, StmtKind,
+    Use,
 };
 
 /// How often a module can be relieved.
@@ -38,17 +39,20 @@ pub(super) fn make_room(module: &Module) -> Option<Module> {
     Some(module)
 }
 
-/// Takes the next step for the programs that LLVM names in its errors. Gives
-/// false if these are about something else.
-pub(super) fn relieve(module: &mut Module, errors: &str, step: usize) -> bool {
+/// The functions that LLVM's errors say take more stack than one may.
+pub(super) fn too_large(errors: &str) -> Vec<String> {
+    let lines = errors.lines().filter(|l| l.contains("stack limit"));
+    let name = |line: &str| line.split_once("in function ")?.1.split(' ').next().map(str::to_owned);
+    lines.filter_map(name).collect()
+}
+
+/// Takes the next step for the programs that these functions are, or are callbacks of. Gives
+/// false if there are none.
+pub(super) fn relieve(module: &mut Module, functions: &[String], step: usize) -> bool {
     let mut found = false;
     for program in module.bodies_mut() {
-        let named = [format!("in function {} ", program.name), format!("{}_loop", program.name)];
-        let overflows = errors
-            .lines()
-            .filter(|l| l.contains("stack limit"))
-            .any(|l| named.iter().any(|n| l.contains(n.as_str())));
-        if overflows {
+        let callbacks = format!("{}_loop", program.name);
+        if functions.iter().any(|f| *f == program.name || f.starts_with(&callbacks)) {
             found = true;
             relieve_program(program, step);
         }
@@ -117,8 +121,10 @@ fn move_locals(program: &mut Program) {
 fn loops(block: &[Stmt], inside: bool, stay: &mut BTreeSet<LocalId>) {
     for stmt in block {
         let counts = matches!(stmt.kind, StmtKind::ForRange { .. });
-        let plain =
-            matches!(stmt.kind, StmtKind::Loop { .. } | StmtKind::ForRange { callback: false, .. });
+        let plain = matches!(
+            stmt.kind,
+            StmtKind::Loop { .. } | StmtKind::ForRange { how: Rounds::Plain { .. }, .. }
+        );
         stmt.uses(&mut |used| {
             if let Use::Write(local) = used
                 && (inside || counts)

@@ -9,7 +9,9 @@ use super::foreign::Declared;
 use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Shared, Target};
-use crate::ir::{self, BinaryOp, Expr, Kfunc, LocalId, MapId, Place, PtrId, Stmt, StmtKind, Use};
+use crate::ir::{
+    self, BinaryOp, Expr, Kfunc, LocalId, MapId, Place, PtrId, Rounds, Stmt, StmtKind, Use,
+};
 use crate::plan::MAX_ROUNDS;
 use crate::source::Span;
 
@@ -81,13 +83,11 @@ impl<'c> Emitter<'_, 'c> {
                 self.word(value);
             }
             StmtKind::If { cond, then, els } => self.branch(cond, then, els),
-            StmtKind::Loop { body } => self.forever(body),
-            StmtKind::ForRange { index, from, to, callback: false, body } => {
-                self.count(*index, from, to, body);
-            }
-            StmtKind::ForRange { index, from, to, callback: true, body } => {
-                self.count_in_callback(*index, from, to, body, stmt.span);
-            }
+            StmtKind::Loop { copies, body } => self.forever(*copies, body),
+            StmtKind::ForRange { index, from, to, how, body } => match how {
+                Rounds::Plain { copies } => self.count(*index, from, to, *copies, body),
+                Rounds::Callback => self.count_in_callback(*index, from, to, body, stmt.span),
+            },
             StmtKind::ForMap { map, key, value, body } => {
                 self.each(*map, [*key, *value], body, stmt.span);
             }
@@ -156,15 +156,20 @@ impl<'c> Emitter<'_, 'c> {
     /// The jump back is a conditional one that is always taken: older kernels
     /// (seen on 5.10 and 6.1) refuse a loop that is closed by falling through,
     /// and LLVM lays out blocks so that an unconditional jump becomes that.
-    fn forever(&mut self, body: &[Stmt]) {
+    fn forever(&mut self, copies: u32, body: &[Stmt]) {
         let b = &self.shared.builder;
-        let [head, next, done] = ["loop", "next", "done"].map(|n| b.block(self.function.value, n));
+        let [head, done] = ["loop", "done"].map(|n| b.block(self.function.value, n));
         b.jump(head);
         b.continue_in(head);
-        self.hide_written(body);
-        self.round(body, Target::Blocks { next, done });
-        b.jump(next);
-        b.continue_in(next);
+        let ranges = self.ranges;
+        for _ in 0..copies {
+            self.ranges = ranges;
+            let next = b.block(self.function.value, "next");
+            self.hide_written(body);
+            self.round(body, Target::Blocks { next, done });
+            b.jump(next);
+            b.continue_in(next);
+        }
         let zero = b.hide(b.constant(0));
         b.branch(b.truth(zero), done, head);
         b.continue_in(done);
@@ -204,26 +209,32 @@ impl<'c> Emitter<'_, 'c> {
 
     /// A plain counting loop, with the check at its end; see
     /// [`Emitter::forever`].
-    fn count(&mut self, index: LocalId, from: &Expr, to: &Expr, body: &[Stmt]) {
+    fn count(&mut self, index: LocalId, from: &Expr, to: &Expr, copies: u32, body: &[Stmt]) {
         let b = &self.shared.builder;
         let from = self.word(from);
         let to = self.word(to);
         let counter = self.allocate_word("counter");
         b.store(counter, 8, from, 8);
-        let [round, next, done] =
-            ["round", "next", "done"].map(|n| b.block(self.function.value, n));
-        b.branch(self.less(from, to), round, done);
-        b.continue_in(round);
-        self.hide_written(body);
-        let at = b.hide(b.load(counter, 8, false, 8));
-        let place = self.local(index);
-        b.store(place, 8, at, 8);
-        self.round(body, Target::Blocks { next, done });
-        b.jump(next);
-        b.continue_in(next);
-        let following = b.binary(BinaryOp::Add, at, b.constant(1));
-        b.store(counter, 8, following, 8);
-        b.branch(self.less(following, to), round, done);
+        let [first, done] = ["round", "done"].map(|n| b.block(self.function.value, n));
+        b.branch(self.less(from, to), first, done);
+        let mut round = first;
+        let ranges = self.ranges;
+        for left in (0..copies).rev() {
+            self.ranges = ranges;
+            b.continue_in(round);
+            self.hide_written(body);
+            let at = b.hide(b.load(counter, 8, false, 8));
+            let place = self.local(index);
+            b.store(place, 8, at, 8);
+            let next = b.block(self.function.value, "next");
+            self.round(body, Target::Blocks { next, done });
+            b.jump(next);
+            b.continue_in(next);
+            let following = b.binary(BinaryOp::Add, at, b.constant(1));
+            b.store(counter, 8, following, 8);
+            round = if left == 0 { first } else { b.block(self.function.value, "round") };
+            b.branch(self.less(following, to), round, done);
+        }
         b.continue_in(done);
     }
 

@@ -203,6 +203,12 @@ impl Host {
         self.features.has(feature)
     }
 
+    /// Whether functions that the kernel verifies once may follow pointers that they get. It came
+    /// with longer keys (Linux 5.13), and to ask for it takes a program with types.
+    pub fn functions_take_pointers(&self) -> bool {
+        self.has(Feature::LargeKeys)
+    }
+
     /// A path of the machine as a path to open here.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

@@ -86,6 +86,10 @@ pub struct Lent {
     pub param: u32,
     pub ptr: PtrId,
     pub size: u32,
+    /// The kernel knows of it by its type only, and verifies the function once, whoever calls
+    /// it; the memory is 8-aligned words that may hold anything. Else it verifies the
+    /// function wherever it is called, with what is known there.
+    pub typed: bool,
 }
 
 /// Parameters of a function at most: the registers `r1` to `r5`.
@@ -242,6 +246,21 @@ pub struct Stmt {
     pub span: Span,
 }
 
+/// How a counting loop runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounds {
+    /// Through `bpf_loop`.
+    Callback,
+    /// As a plain loop whose trip count the verifier can see. The body stands `copies` times
+    /// in the code, one after the other.
+    Plain { copies: u32 },
+}
+
+impl Rounds {
+    /// A plain loop with one copy of its body.
+    pub const PLAIN: Rounds = Rounds::Plain { copies: 1 };
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum StmtKind {
     Set {
@@ -278,16 +297,17 @@ pub enum StmtKind {
         els: Vec<Stmt>,
     },
     /// Until `Break`; the verifier must be able to see that it ends.
+    /// The body stands `copies` times in the code, one after the other.
     Loop {
+        copies: u32,
         body: Vec<Stmt>,
     },
-    /// `for index in from..to` (signed). With `callback`, through `bpf_loop`;
-    /// without, as a plain loop whose trip count the verifier can see.
+    /// `for index in from..to` (signed).
     ForRange {
         index: LocalId,
         from: Expr,
         to: Expr,
-        callback: bool,
+        how: Rounds,
         body: Vec<Stmt>,
     },
     /// Through `bpf_for_each_map_elem`; binds pointers to key and value.
@@ -354,6 +374,8 @@ pub enum Expr {
         bits: u8,
         signed: bool,
     },
+    /// The value, of which the kernel's verifier knows nothing.
+    Unknown(Box<Expr>),
     /// Swaps the low `bits` (16, 32, 64) bits' bytes; the rest becomes zero.
     ByteSwap {
         value: Box<Expr>,

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use super::{
     Arg, Base, BinaryOp, Expr, Home, LocalId, Map, MapId, MapKind, Module, Place, Program,
-    ProgramKind, Rodata, RodataId, SlotId, Stmt, StmtKind,
+    ProgramKind, Rodata, RodataId, Rounds, SlotId, Stmt, StmtKind,
 };
 use crate::plan::Param;
 use crate::plan::portable::Part;
@@ -135,9 +135,12 @@ impl Printer<'_> {
             }
             StmtKind::Eval(value) => format!("eval {}", self.whole(value)),
             StmtKind::If { cond, .. } => format!("if {}", self.whole(cond)),
-            StmtKind::Loop { .. } => "loop".to_owned(),
-            StmtKind::ForRange { index, from, to, callback, .. } => {
-                let how = if *callback { " by callback" } else { "" };
+            StmtKind::Loop { copies, .. } => format!("loop{}", in_copies(*copies)),
+            StmtKind::ForRange { index, from, to, how, .. } => {
+                let how = match how {
+                    Rounds::Callback => " by callback".to_owned(),
+                    Rounds::Plain { copies } => in_copies(*copies),
+                };
                 let index = self.local(*index);
                 format!("for {index} in {}..{}{how}", self.expr(from), self.expr(to))
             }
@@ -209,6 +212,7 @@ impl Printer<'_> {
             Expr::Const(_)
             | Expr::Local(_)
             | Expr::Extend { .. }
+            | Expr::Unknown(_)
             | Expr::ByteSwap { .. }
             | Expr::Select { .. }
             | Expr::Load { .. }
@@ -233,6 +237,7 @@ impl Printer<'_> {
             Expr::Extend { value, bits, signed } => {
                 format!("{}{bits}({})", sign(*signed), self.whole(value))
             }
+            Expr::Unknown(value) => format!("unknown({})", self.whole(value)),
             Expr::ByteSwap { value, bits } => format!("swap{bits}({})", self.whole(value)),
             Expr::Select { cond, then, els } => {
                 let [cond, then, els] = [cond, then, els].map(|e| self.whole(e));
@@ -413,4 +418,8 @@ fn operator(op: BinaryOp) -> &'static str {
         BinaryOp::SGt => ">s",
         BinaryOp::SGe => ">=s",
     }
+}
+
+fn in_copies(copies: u32) -> String {
+    if copies > 1 { format!(" in {copies} copies") } else { String::new() }
 }

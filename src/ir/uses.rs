@@ -24,7 +24,7 @@ impl Stmt {
     pub fn blocks(&self) -> [&[Stmt]; 2] {
         match &self.kind {
             StmtKind::If { then, els, .. } => [then, els],
-            StmtKind::Loop { body }
+            StmtKind::Loop { body, .. }
             | StmtKind::ForRange { body, .. }
             | StmtKind::ForMap { body, .. }
             | StmtKind::Borrow { body, .. } => [body, &[]],
@@ -160,10 +160,11 @@ impl Stmt {
         }
     }
 
-    fn blocks_mut(&mut self) -> [&mut [Stmt]; 2] {
+    /// [`Stmt::blocks`], to be changed.
+    pub fn blocks_mut(&mut self) -> [&mut [Stmt]; 2] {
         match &mut self.kind {
             StmtKind::If { then, els, .. } => [then, els],
-            StmtKind::Loop { body }
+            StmtKind::Loop { body, .. }
             | StmtKind::ForRange { body, .. }
             | StmtKind::ForMap { body, .. }
             | StmtKind::Borrow { body, .. } => [body, &mut []],
@@ -215,7 +216,9 @@ impl Expr {
                 left.each_expr(each);
                 right.each_expr(each);
             }
-            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } => value.each_expr(each),
+            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } | Expr::Unknown(value) => {
+                value.each_expr(each);
+            }
             Expr::Select { cond, then, els } => {
                 cond.each_expr(each);
                 then.each_expr(each);
@@ -251,7 +254,9 @@ impl Expr {
                 left.uses(each);
                 right.uses(each);
             }
-            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } => value.uses(each),
+            Expr::Extend { value, .. } | Expr::ByteSwap { value, .. } | Expr::Unknown(value) => {
+                value.uses(each);
+            }
             Expr::Select { cond, then, els } => {
                 cond.uses(each);
                 then.uses(each);

@@ -9,7 +9,6 @@ use super::check::Checker;
 use super::tree::{Expr, ExprKind, ForeignId};
 use crate::diag::Diagnostic;
 use crate::host::btf::{Btf, Function};
-use crate::host::features::Feature;
 use crate::ir::{CType, Foreign, Origin, Prototype};
 use crate::parser::ast::{self, TypeTag};
 use crate::source::{Span, Spanned};
@@ -110,8 +109,7 @@ impl Checker<'_> {
         if value.is_error() {
             return None;
         }
-        // Both came with Linux 5.13.
-        if !self.host.has(Feature::LargeKeys) {
+        if !self.host.functions_take_pointers() {
             let d = Diagnostic::error(value.span, "this kernel lets no function follow a pointer")
                 .at(format!("passed as `{text}`"))
                 .note("functions of objects take addresses from Linux 5.13 on")

@@ -2,7 +2,7 @@
 //! machine that loads it ([`crate::probes::resolve`]).
 
 use crate::host::features::Feature;
-use crate::ir::{self, Expr, Helper, Module, StmtKind};
+use crate::ir::{self, Expr, Helper, Module, Rounds, StmtKind};
 use crate::parser::ast::{AttachPoint, Item};
 use crate::plan::portable::{Point, PointArgument};
 use crate::plan::{Attach, Plan};
@@ -127,7 +127,7 @@ fn features(module: &Module) -> Vec<Feature> {
         });
         stmt.each_stmt(&mut |stmt| match stmt.kind {
             StmtKind::ForMap { .. } => add(Some(Feature::ForEachMapElem)),
-            StmtKind::ForRange { callback: true, .. } => add(Some(Feature::Loop)),
+            StmtKind::ForRange { how: Rounds::Callback, .. } => add(Some(Feature::Loop)),
             StmtKind::Lookup { cpu: Some(_), .. } => add(Some(Feature::LookupPercpu)),
             _ => {}
         });

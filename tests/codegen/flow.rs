@@ -3,11 +3,13 @@
 use libbpf_rs::{MapCore, MapFlags};
 use rtrace::codegen::Cpu;
 use rtrace::ir::*;
+use rtrace::source::Span;
 
 use crate::case::*;
 
 fn range(index: LocalId, from: Expr, to: Expr, callback: bool, body: Vec<Stmt>) -> Stmt {
-    stmt(StmtKind::ForRange { index, from, to, callback, body })
+    let how = if callback { Rounds::Callback } else { Rounds::PLAIN };
+    stmt(StmtKind::ForRange { index, from, to, how, body })
 }
 
 fn stop() -> Stmt {
@@ -131,6 +133,7 @@ fn a_while_loop_ends() {
     let [n, sum] = ["n", "sum"].map(|n| case.local(n));
     case.body(vec![
         stmt(StmtKind::Loop {
+            copies: 1,
             body: vec![
                 when(binary(BinaryOp::SGe, local(n), constant(100)), vec![stop()], vec![]),
                 set(n, add(local(n), constant(1))),
@@ -391,6 +394,7 @@ fn many_locals() {
     let count = locals[7];
     body.push(set(count, constant(0)));
     body.push(stmt(StmtKind::Loop {
+        copies: 1,
         body: vec![
             when(binary(BinaryOp::SGe, local(count), constant(8)), vec![stop()], vec![]),
             set(count, add(local(count), constant(1))),
@@ -514,4 +518,44 @@ fn callbacks_that_need_much_stack() {
     ]);
     let sum: i64 = (0..COUNT).map(|n| 5 * (2 + n)).sum();
     assert_eq!(case.run(&[5]).words(), [sum, 2]);
+}
+
+/// A program and the function that it calls: neither takes too much, together they do.
+#[test]
+fn a_function_and_its_caller_that_need_much_stack() {
+    const SLOT: u32 = 272;
+    let read = |slot: SlotId, from: Expr| {
+        let size = Arg::Value(constant(SLOT.into()));
+        let args = vec![Arg::Address(Place::slot(slot)), size, Arg::Value(from)];
+        stmt(StmtKind::Eval(Expr::Call { helper: Helper::ProbeReadKernel, args }))
+    };
+    let last = |slot: SlotId| Expr::load(Place::slot(slot).at(SLOT - 8), 8, false);
+    let mut case = Case::new(2);
+    let slot = case.slot(SLOT, 8, Home::Stack);
+    let given = case.local("given");
+    case.body(vec![
+        read(slot, constant(0)),
+        store(Place::slot(slot).at(SLOT - 8), 8, argument(0)),
+        set(given, Expr::CallFunction { function: FunctionId(0), args: vec![argument(0)] }),
+        give(0, local(given)),
+        give(1, last(slot)),
+    ]);
+    let own = SlotId(0);
+    case.module.functions.push(Program {
+        name: "deep".into(),
+        kind: ProgramKind::Function { params: 1 },
+        section: String::new(),
+        locals: vec![Local { name: "p".into() }],
+        slots: vec![Slot { name: "own".into(), size: SLOT, align: 8, home: Home::Stack }],
+        ptrs: 0,
+        lent: vec![],
+        body: vec![
+            read(own, constant(0)),
+            store(Place::slot(own).at(SLOT - 8), 8, add(local(LocalId(0)), constant(1))),
+            stmt(StmtKind::Return(last(own))),
+        ],
+        result: 0,
+        span: Span::new(0, 0, 5),
+    });
+    assert_eq!(case.run(&[5]).words(), [6, 5]);
 }

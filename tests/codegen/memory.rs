@@ -297,7 +297,7 @@ fn events_arrive_and_get_lost() {
             index,
             from: constant(0),
             to: constant(3),
-            callback: false,
+            how: Rounds::PLAIN,
             body: vec![event(1496)],
         }),
         give(1, constant(1)),

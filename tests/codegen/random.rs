@@ -170,7 +170,14 @@ impl Generator {
         self.loops += 1;
         let body = [vec![out, step], self.block(depth, 3)].concat();
         self.loops -= 1;
-        when(constant(1), vec![set(count, constant(0)), stmt(StmtKind::Loop { body })], vec![])
+        when(
+            constant(1),
+            vec![
+                set(count, constant(0)),
+                stmt(StmtKind::Loop { copies: self.random.below(3) + 1, body }),
+            ],
+            vec![],
+        )
     }
 
     /// A block that may end in a way out.
@@ -200,7 +207,9 @@ impl Generator {
         let mut body = vec![set(self.random.pick(&self.locals.clone()), local(index))];
         body.extend(self.block(depth, 4));
         self.loops -= 1;
-        stmt(StmtKind::ForRange { index, from, to, callback, body })
+        let copies = self.random.below(3) + 1;
+        let how = if callback { Rounds::Callback } else { Rounds::Plain { copies } };
+        stmt(StmtKind::ForRange { index, from, to, how, body })
     }
 
     /// A place for an access, and the size of that access.
@@ -354,7 +363,7 @@ impl<'a> Interpreter<'a> {
                     }
                 }
             }
-            StmtKind::Loop { body } => loop {
+            StmtKind::Loop { body, .. } => loop {
                 match self.block(body) {
                     Flow::Next | Flow::Continue => {}
                     Flow::Break => break,

@@ -43,7 +43,7 @@ use std::collections::HashSet;
 
 use super::{
     Arg, Base, BinaryOp, Expr, ForeignId, Helper, Home, LocalId, MAX_PARAMETERS, Map, MapId,
-    MapKind, Module, Place, Program, ProgramKind, PtrId, Slot, Stmt, StmtKind,
+    MapKind, Module, Place, Program, ProgramKind, PtrId, Rounds, Slot, Stmt, StmtKind,
 };
 use crate::plan;
 
@@ -256,14 +256,14 @@ impl Checker<'_> {
                 self.block(then)?;
                 self.block(els)
             }
-            StmtKind::Loop { body } => self.inside(Inside::Loop, body),
-            StmtKind::ForRange { index, from, to, callback, body } => {
+            StmtKind::Loop { body, .. } => self.inside(Inside::Loop, body),
+            StmtKind::ForRange { index, from, to, how, body } => {
                 self.local(*index)?;
                 self.expr(from)?;
                 self.expr(to)?;
-                match callback {
-                    true => self.callback(body),
-                    false => self.inside(Inside::Loop, body),
+                match how {
+                    Rounds::Callback => self.callback(body),
+                    Rounds::Plain { .. } => self.inside(Inside::Loop, body),
                 }
             }
             StmtKind::ForMap { map, key, value, body } => {
@@ -408,6 +408,7 @@ impl Checker<'_> {
                 self.expr(value)?;
                 ensure(matches!(bits, 8 | 16 | 32), || format!("an extension from {bits} bits"))
             }
+            Expr::Unknown(value) => self.expr(value),
             Expr::ByteSwap { value, bits } => {
                 self.expr(value)?;
                 ensure(matches!(bits, 16 | 32 | 64), || format!("a byte swap of {bits} bits"))

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::host::arch::ARCHES;
-use crate::ir::{Base, FunctionId, Index, Local, Place, ProgramKind, Rodata, RodataId, SlotId};
+use crate::ir::{
+    Base, FunctionId, Index, Local, Place, ProgramKind, Rodata, RodataId, Rounds, SlotId,
+};
 use crate::source::Span;
 
 const SLOT: SlotId = SlotId(0);
@@ -79,7 +81,13 @@ fn each(map: MapId, body: Vec<StmtKind>) -> StmtKind {
 
 fn range(callback: bool, body: Vec<StmtKind>) -> StmtKind {
     let body = stmts(body);
-    StmtKind::ForRange { index: LocalId(0), from: WORD, to: WORD, callback, body }
+    StmtKind::ForRange {
+        index: LocalId(0),
+        from: WORD,
+        to: WORD,
+        how: if callback { Rounds::Callback } else { Rounds::PLAIN },
+        body,
+    }
 }
 
 fn place(base: Base, offset: u32) -> Place {

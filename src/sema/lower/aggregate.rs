@@ -2,7 +2,7 @@
 
 use super::map::ScriptMap;
 use super::{CheckedTree, Lower};
-use crate::ir::{BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};
+use crate::ir::{BinaryOp as B, Expr, Helper, Place, ProgramKind, Rounds, StmtKind};
 use crate::plan::Param;
 use crate::sema::tree::{self, ExprKind};
 use crate::types::{Aggregation, Series, Type};
@@ -377,7 +377,7 @@ impl Lower<'_> {
             index: cpu,
             from: Expr::Const(0),
             to,
-            callback: false,
+            how: Rounds::PLAIN,
             body,
         });
         match aggregation {

@@ -2,7 +2,7 @@
 
 use super::{Lower, Val};
 use crate::host::features::Feature;
-use crate::ir::{BinaryOp as B, Expr, Place, StmtKind};
+use crate::ir::{BinaryOp as B, Expr, Place, Rounds, StmtKind};
 use crate::sema::promote::promote;
 use crate::sema::tree;
 use crate::types::Type;
@@ -118,7 +118,7 @@ impl Lower<'_> {
                 }
                 l.emit(StmtKind::Break);
             });
-            self.emit(StmtKind::Loop { body });
+            self.emit(StmtKind::Loop { copies: 1, body });
             return Expr::Local(result);
         }
         let (x, y) = (&self.indexable(x), &self.indexable(y));
@@ -188,7 +188,7 @@ impl Lower<'_> {
             index: i,
             from: Expr::Const(0),
             to: Expr::Const(i64::from(size)),
-            callback,
+            how: if callback { Rounds::Callback } else { Rounds::PLAIN },
             body,
         });
     }

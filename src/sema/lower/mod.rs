@@ -16,6 +16,7 @@ mod map;
 mod memory;
 mod packet;
 mod program;
+mod rounds;
 mod scope;
 mod search;
 mod stack;
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     pub foreign: Vec<ir::Foreign>,
     /// Functions that unwind user stacks, by the limit of frames.
     pub unwinders: Vec<(u32, ir::FunctionId)>,
+    /// Functions that hash stacks, by the limit of frames.
+    pub hashers: Vec<(u32, ir::FunctionId)>,
     function_ids: HashMap<tree::FunctionId, ir::FunctionId>,
     /// What they take.
     function_params: HashMap<tree::FunctionId, Vec<Type>>,
@@ -200,6 +203,7 @@ pub(super) fn lower(
         functions: Vec::new(),
         foreign: std::mem::take(&mut checked.foreign),
         unwinders: Vec::new(),
+        hashers: Vec::new(),
         function_ids: HashMap::new(),
         function_params: HashMap::new(),
         function_depths: HashMap::new(),

@@ -24,7 +24,7 @@ pub(super) fn start<'a>(
     config: &'a Config,
 ) -> Lower<'a> {
     let linked = shared.foreign.iter().any(|f| f.origin == ir::Origin::Object);
-    let calls = linked || !shared.functions.is_empty();
+    let calls = linked || !shared.function_ids.is_empty() || !shared.unwinders.is_empty();
     let in_function = probe.instance.kind.params().is_some();
     Lower {
         shared,
@@ -74,10 +74,10 @@ pub(super) fn lower_function(
     let params: Vec<_> = (0..params).map(|n| l.local(&format!("param_{n}"))).collect();
     l.make_homes(&probe.vars);
     let mut lent = Vec::new();
-    let body = l.block(|l| {
+    let mut body = l.block(|l| {
         let mut borrow = |l: &mut Lower<'_>, param: usize, size| {
             let ptr = l.ptr();
-            lent.push(ir::Lent { param: super::index(param), ptr, size });
+            lent.push(ir::Lent { param: super::index(param), ptr, size, typed: false });
             Place::ptr(ptr)
         };
         for (var, (local, ty)) in params.iter().zip(&function.params).enumerate() {
@@ -100,6 +100,7 @@ pub(super) fn lower_function(
         l.tree_block(&probe.body);
     });
     l.check_size();
+    l.forget_between_rounds(&mut body);
     let (depth, about_tasks) = (l.deepest, l.about_tasks);
     let lowered = ir::Program {
         name: program_name(&format!("fn_{}", function.name)),
@@ -174,10 +175,11 @@ pub(super) fn lower(
 pub(super) fn finish(
     l: Lower<'_>,
     name: String,
-    body: Vec<ir::Stmt>,
+    mut body: Vec<ir::Stmt>,
     probe: &tree::Probe,
 ) -> (ir::Program, plan::Program) {
     let instance = &probe.instance;
+    l.forget_between_rounds(&mut body);
     let program = ir::Program {
         name: name.clone(),
         kind: instance.kind,

@@ -15,7 +15,7 @@ use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::{
-    self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, ProgramKind, StmtKind,
+    self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, ProgramKind, Rounds, StmtKind,
 };
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::plan::{self, Param};
@@ -140,7 +140,7 @@ impl Lower<'_> {
             });
         });
         let (from, to) = (Expr::Const(0), Expr::Const(LEVELS));
-        self.emit(StmtKind::ForRange { index, from, to, callback: false, body });
+        self.emit(StmtKind::ForRange { index, from, to, how: Rounds::PLAIN, body });
         Expr::Local(process)
     }
 }

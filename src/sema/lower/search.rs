@@ -3,7 +3,7 @@
 //! them; see [`Lower::bounded`].
 
 use super::Lower;
-use crate::ir::{Arg, Base, BinaryOp as B, Expr, Helper, Place, StmtKind};
+use crate::ir::{Arg, Base, BinaryOp as B, Expr, Helper, Place, Rounds, StmtKind};
 use crate::sema::tree;
 
 /// Rounds that one `bpf_loop` makes at most (`BPF_MAX_LOOPS`, kernel/bpf/verifier.c).
@@ -176,7 +176,7 @@ impl Lower<'_> {
             index: round,
             from: Expr::Const(0),
             to: Expr::Const(i64::from(rounds)),
-            callback: true,
+            how: Rounds::Callback,
             body,
         });
     }

@@ -8,9 +8,15 @@
 
 use super::Lower;
 use super::map::NO_PREALLOC;
+use super::program::start;
+use super::unwind::without_body;
 use crate::host::features::Feature;
-use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, StmtKind};
+use crate::ir::{
+    self, Arg, BinaryOp as B, Expr, FunctionId, Helper, MapId, MapKind, Place, ProgramKind, Rounds,
+    StmtKind,
+};
 use crate::plan::{self, Cause};
+use crate::source::Span;
 
 /// `BPF_F_USER_STACK` of linux/bpf.h.
 const USER_STACK: i64 = 1 << 8;
@@ -79,7 +85,14 @@ impl Lower<'_> {
                     let cut = Expr::binary(B::Eq, taken.clone(), all);
                     l.when(cut, |l| l.quiet_loss(Cause::StackCut { user, limit }, None));
                 }
-                l.hash_frames(&frames, limit, count, id);
+                match l.hasher(limit) {
+                    Some(function) => {
+                        l.calls(1);
+                        let args = vec![Expr::Address(frames.clone()), Expr::Local(count)];
+                        l.set(id, Expr::CallFunction { function, args });
+                    }
+                    None => l.hash_frames(&frames, limit, count, id),
+                }
                 l.keep_frames(&frames, limit, id, user);
             },
         );
@@ -104,9 +117,47 @@ impl Lower<'_> {
             index: i,
             from: Expr::Const(0),
             to: Expr::Const(i64::from(limit)),
-            callback: false,
+            how: Rounds::PLAIN,
             body,
         });
+    }
+
+    /// The function that hashes stacks of at most `limit` frames. The kernel verifies its rounds
+    /// once, instead of wherever a stack is taken, once more for each way there (3,800
+    /// instructions each time). Kernels that cannot have it get the rounds.
+    fn hasher(&mut self, limit: u32) -> Option<FunctionId> {
+        if !self.host.functions_take_pointers() {
+            return None;
+        }
+        if let Some(known) = self.shared.hashers.iter().find(|h| h.0 == limit) {
+            return Some(known.1);
+        }
+        let mut instance = crate::sema::function::instance();
+        instance.kind = ProgramKind::Function { params: 2 };
+        let probe = without_body(instance);
+        let mut l = start(self.shared, &probe, self.host, self.options, self.config);
+        let [_, count, id] = ["frames", "count", "stack"].map(|name| l.local(name));
+        let ptr = l.ptr();
+        let body = l.block(|l| {
+            l.hash_frames(&Place::ptr(ptr), limit, count, id);
+            l.emit(StmtKind::Return(Expr::Local(id)));
+        });
+        let function = ir::Program {
+            name: format!("rt_hash_{limit}"),
+            kind: probe.instance.kind,
+            section: String::new(),
+            locals: l.locals,
+            slots: l.slots,
+            ptrs: l.ptrs,
+            lent: vec![ir::Lent { param: 0, ptr, size: limit * 8, typed: true }],
+            body,
+            result: 0,
+            span: Span::default(),
+        };
+        let id = FunctionId(super::index(self.shared.functions.len()));
+        self.shared.functions.push(function);
+        self.shared.hashers.push((limit, id));
+        Some(id)
     }
 
     fn keep_frames(&mut self, frames: &Place, limit: u32, id: ir::LocalId, user: bool) {

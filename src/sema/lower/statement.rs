@@ -1,9 +1,10 @@
 //! Lowering of statements.
 
 use super::expr::convert;
+use super::rounds::FEW_ROUNDS;
 use super::{Home, Lower};
 use crate::host::features::Feature;
-use crate::ir::{BinaryOp as B, Expr, Place, StmtKind as S};
+use crate::ir::{BinaryOp as B, Expr, Place, Rounds, StmtKind as S};
 use crate::parser::ast::BinaryOp;
 use crate::plan::{Cause, MAX_ROUNDS};
 use crate::sema::tree::{self, StmtKind, Target};
@@ -77,7 +78,9 @@ impl Lower<'_> {
                 let index = self.local("round");
                 let body = self.repeated(|l| l.tree_block(body));
                 let to = Expr::Const(i64::try_from(*count).unwrap_or(0));
-                self.emit(S::ForRange { index, from: Expr::Const(0), to, callback: false, body });
+                let from = Expr::Const(0);
+                let copies = self.copies(Some((*count).into()), &body);
+                self.emit(S::ForRange { index, from, to, how: Rounds::Plain { copies }, body });
             }
             StmtKind::ForRange { var, from, to, body } => self.for_range(*var, from, to, body),
             StmtKind::ForMap { var, map, body } => self.for_map(*var, *map, body),
@@ -151,9 +154,9 @@ impl Lower<'_> {
         self.emit(match index {
             Some(index) => {
                 let (from, to) = (Expr::Const(0), Expr::Const(MAX_ROUNDS));
-                S::ForRange { index, from, to, callback: true, body }
+                S::ForRange { index, from, to, how: Rounds::Callback, body }
             }
-            None => S::Loop { body },
+            None => S::Loop { copies: self.copies(None, &body), body },
         });
     }
 
@@ -166,7 +169,7 @@ impl Lower<'_> {
     ) {
         let home = self.home(var).clone();
         let constant = from.constant().zip(to.constant()).map(|(a, b)| b - a);
-        let callback = constant.is_none_or(|n| n > 64);
+        let callback = constant.is_none_or(|n| n > FEW_ROUNDS);
         if callback && !self.host.has(Feature::Loop) && constant.is_none_or(|n| n > 4096) {
             let d = crate::diag::Diagnostic::error(self.span, "this kernel cannot run a loop of so many rounds")
                 .note("it lacks the helper `bpf_loop` (Linux 5.17); without it the verifier must see a constant bound")
@@ -202,7 +205,11 @@ impl Lower<'_> {
             l.tree_block(body);
         };
         let body = if callback { self.repeated_by_callback(round) } else { self.repeated(round) };
-        self.emit(S::ForRange { index, from, to, callback, body });
+        let how = match callback {
+            true => Rounds::Callback,
+            false => Rounds::Plain { copies: self.copies(constant, &body) },
+        };
+        self.emit(S::ForRange { index, from, to, how, body });
     }
 
     fn for_map(&mut self, var: tree::VarId, id: tree::MapId, body: &tree::Block) {

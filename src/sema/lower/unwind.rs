@@ -21,7 +21,7 @@ use crate::host::dwarf::frames::{
 use crate::host::features::Feature;
 use crate::ir::{
     self, Arg, BinaryOp as B, Expr, FunctionId, Helper, LocalId, MapId, MapKind, Place,
-    ProgramKind, StmtKind,
+    ProgramKind, Rounds, StmtKind,
 };
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::plan::unwind::{
@@ -151,7 +151,7 @@ fn unwinder(
     }
 }
 
-fn without_body(instance: probes::Instance) -> tree::Probe {
+pub(super) fn without_body(instance: probes::Instance) -> tree::Probe {
     let body = tree::Block { stmts: Vec::new(), value: None };
     tree::Probe { instance, vars: Vec::new(), predicate: None, body, span: Span::default() }
 }
@@ -448,7 +448,8 @@ impl Lower<'_> {
                 false => l.repeated(|l| l.unwind_frame(w, index, &frames, limit)),
             };
             let (from, to) = (Expr::Const(0), Expr::Const(i64::from(limit)));
-            l.emit(StmtKind::ForRange { index, from, to, callback, body });
+            let how = if callback { Rounds::Callback } else { Rounds::PLAIN };
+            l.emit(StmtKind::ForRange { index, from, to, how, body });
             // Where it ends too early, that is to be seen.
             let fails = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(FAILS));
             let unknown = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(UNKNOWN_CODE));
