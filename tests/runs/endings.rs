@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -47,6 +48,35 @@ fn signals_that_ask() {
         printed(&run.done().code(0));
         held.is_gone();
     }
+}
+
+/// Thousands of links, one by one, take many seconds. Who does not want to wait need not.
+#[test]
+fn a_slow_attach_that_is_interrupted() {
+    let _alone = alone();
+    let flags = ["-v", "--no-feature", "uprobe_multi"];
+    let mut command = rtrace(&flags, "uprobe:libc:* { @ = count(); }");
+    // Some functions of the library begin with data.
+    command.envs([("RTRACE_MAX_PROBES", "100000"), ("RTRACE_MISSING_PROBES", "ignore")]);
+    let run = Run::start_until(command, "attaching ");
+    let links = || {
+        let all = fs::read_dir(format!("/proc/{}/fd", run.pid())).map_or(0, Iterator::count);
+        all.saturating_sub(50)
+    };
+    let mut patience = Patience::new();
+    while links() < 200 {
+        patience.wait("it does not attach");
+    }
+    let held = Held::by(run.pid());
+    let asked = Instant::now();
+    run.signal(Signal::SIGINT);
+    let done = run.done().code(255);
+    let took = asked.elapsed();
+    assert!(done.err.contains("interrupted while attaching probes"), "{}", done.err);
+    assert!(!done.err.contains("Attached "), "it was over already: {}", done.err);
+    // A second, on a machine of its own.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    held.is_gone();
 }
 
 #[test]

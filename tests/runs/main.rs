@@ -111,11 +111,16 @@ fn rtrace(flags: &[&str], script: &str) -> Command {
 
 impl Run {
     /// Starts it and waits until everything is attached. Standard output stays unread.
-    fn start(mut command: Command) -> Run {
+    fn start(command: Command) -> Run {
+        Run::start_until(command, "Attached ")
+    }
+
+    /// Starts it and waits until standard error has a text.
+    fn start_until(mut command: Command, text: &str) -> Run {
         let mut child = command.spawn().unwrap();
         let mut errors = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
-        while !said.contains("Attached ") {
+        while !said.contains(text) {
             assert!(errors.read_line(&mut said).unwrap() > 0, "it ended: {said}");
         }
         let errors = thread::spawn(move || rest(errors, said));
