@@ -1,6 +1,8 @@
 //! Instructions of user binaries: where they begin, and which of them return. The only file that
 //! knows the disassembler.
 
+use std::collections::HashSet;
+
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use object::{Architecture, Object, ObjectSection};
 
@@ -26,6 +28,26 @@ impl Binary {
     pub fn is_instruction(&self, function: &ElfFunction, offset: u64) -> Option<bool> {
         let all = self.instructions(function, &|_| true).ok()?;
         Some(all.contains(&offset))
+    }
+
+    /// Of places in the file, those whose instruction the kernel takes for another one when a probe is
+    /// there, and so breaks the program.
+    ///
+    /// What it emulates, or steps over in a special way, it tells by the byte of the opcode
+    /// (`branch_setup_xol_ops`, `push_setup_xol_ops`, `arch_uprobe_analyze_insn`,
+    /// arch/x86/kernel/uprobes.c), also of instructions with a VEX or EVEX prefix, where the byte means
+    /// something else: to it, `vpbroadcastb` is a jump.
+    pub fn mistaken(&self, offsets: &mut dyn Iterator<Item = u64>) -> HashSet<u64> {
+        let Ok(elf) = self.parse() else { return HashSet::new() };
+        if elf.architecture() != Architecture::X86_64 {
+            return HashSet::new();
+        }
+        let bytes = self.bytes();
+        let is_mistaken = |offset: &u64| {
+            let from = usize::try_from(*offset).ok();
+            from.and_then(|from| bytes.get(from..)).is_some_and(is_mistaken)
+        };
+        offsets.filter(is_mistaken).collect()
     }
 
     /// Where the wanted instructions of a function begin.
@@ -62,6 +84,35 @@ impl Binary {
     }
 }
 
+fn is_mistaken(code: &[u8]) -> bool {
+    // Prefixes that may stand before VEX and EVEX: segments, and the size of addresses.
+    let before =
+        code.iter().take_while(|b| matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x65 | 0x67));
+    let code = code.get(before.count()..).unwrap_or_default();
+    let opcode = match code.first() {
+        Some(0xc5) => code.get(2),
+        Some(0xc4) => code.get(3),
+        Some(0x62) => code.get(4),
+        _ => None,
+    };
+    // push; jumps; nop; popf; calls, jumps and returns.
+    matches!(
+        opcode,
+        Some(
+            0x50..=0x57
+            | 0x70..=0x7f
+            | 0x90
+            | 0x9a
+            | 0x9d
+            | 0xc2
+            | 0xc3
+            | 0xca
+            | 0xcb
+            | 0xe8..=0xeb,
+        )
+    )
+}
+
 enum Instruction<'c> {
     X86(&'c iced_x86::Instruction),
     Arm64(&'c [u8]),
@@ -80,6 +131,23 @@ fn code<'e>(elf: &object::File<'e>, function: &ElfFunction) -> Option<&'e [u8]> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instructions_that_the_kernel_mistakes() {
+        // vpbroadcastb %esi, %ymm17; vzeroupper; vcmpeqps; with an address of 32 bits.
+        for code in [
+            &[0x62, 0xe2, 0x7d, 0x28, 0x7a, 0xce][..],
+            &[0xc5, 0xf8, 0x77],
+            &[0xc5, 0xf8, 0xc2, 0xc1, 0x00],
+            &[0x67, 0xc4, 0xe2, 0x7d, 0x78, 0x00],
+        ] {
+            assert!(is_mistaken(code), "{code:x?}");
+        }
+        // vmovd %esi, %xmm0; push; jp; cut off.
+        for code in [&[0xc5, 0xf9, 0x6e, 0xc6][..], &[0x55], &[0x7a, 0xce], &[0x62], &[]] {
+            assert!(!is_mistaken(code), "{code:x?}");
+        }
+    }
 
     fn own() -> Binary {
         Binary::open(&std::env::current_exe().unwrap()).unwrap()

@@ -271,6 +271,11 @@ impl Binary {
         })
     }
 
+    /// All of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The file that it was read from.
     pub(super) fn path(&self) -> &Path {
         &self.path

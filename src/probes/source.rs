@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::binaries::{Place, files, open};
 use super::text::{Part, number};
-use super::uprobe::{URETPROBE, instances};
+use super::uprobe::{URETPROBE, guarded, instances};
 use super::{Expanded, Request};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::host::dwarf::Line;
@@ -86,7 +86,10 @@ pub(super) fn expand_source(
             Box::new(Diagnostic::error(target.span, message).note(reason))
         })?;
         match places(request, &binary, &path, source) {
-            Ok(places) => found.push((binary, path, places)),
+            Ok(places) => {
+                let places = guarded(request, &binary, places, &source.file, diags)?;
+                found.push((binary, path, places));
+            }
             Err(unknown) => return request.missing(unknown, diags),
         }
     }

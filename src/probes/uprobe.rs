@@ -103,7 +103,12 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         };
         match places(request, &binary, &path, function, &wanted, diags)? {
             Ok(places) if places.is_empty() => {}
-            Ok(places) => found.push((binary, path, places)),
+            Ok(places) => {
+                let places = guarded(request, &binary, places, function, diags)?;
+                if !places.is_empty() {
+                    found.push((binary, path, places));
+                }
+            }
             Err(_) if !exact_file => {}
             Err(_) if request.elsewhere() => return Ok(vec![absent(request)]),
             Err(unknown) => return request.missing(unknown, diags),
@@ -125,6 +130,38 @@ fn expand(request: &Request<'_>, diags: &mut Diagnostics) -> Expanded {
         return Ok(Vec::new());
     }
     Ok(instances(request, found))
+}
+
+/// Places without those where a probe would break the program, which is told; or, if there are no
+/// others, an error.
+pub(super) fn guarded(
+    request: &Request<'_>,
+    binary: &Binary,
+    mut places: Vec<Place>,
+    part: &Part,
+    diags: &mut Diagnostics,
+) -> Result<Vec<Place>, Box<Diagnostic>> {
+    let mistaken = binary.mistaken(&mut places.iter().map(|place| place.offset));
+    if mistaken.is_empty() || request.options.unsafe_mode {
+        return Ok(places);
+    }
+    let is_mistaken = |place: &Place| mistaken.contains(&place.offset);
+    let names: Vec<&str> =
+        places.iter().filter(|p| is_mistaken(p)).map(|place| place.symbol.as_str()).collect();
+    let (count, all) = (names.len(), places.len());
+    let shown: Vec<String> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
+    let more = if count > 3 { format!(" and {} others", count - 3) } else { String::new() };
+    let note = "the kernel takes the instruction there, one of AVX, for another one, and programs that \
+                run it go wrong";
+    if count == all && !part.is_wildcard() {
+        let message = format!("a probe on `{}` would break programs", part.text);
+        let d = request.error_at(part, message).note(note);
+        return Err(Box::new(d.help("`--unsafe` probes it all the same")));
+    }
+    let message = format!("{count} of {all} functions are left out: {}{more}", shown.join(", "));
+    diags.push(Diagnostic::warning(Warning::MissingProbe, part.span, message).note(note));
+    places.retain(|place| !is_mistaken(place));
+    Ok(places)
 }
 
 /// Of a binary that only the machine has where the object runs.

@@ -119,6 +119,14 @@ __asm__(".pushsection .data.rt_lib, \"aw\"\n"
             TOP_NOTE("7702b", "counted", "rt_shapes_counter"));
 
 void rt_lib_shapes(unsigned long i);
+
+// Begins with an instruction (`vzeroupper`) that kernels take for a jump where a probe is on it.
+__asm__(".text\n"
+        ".globl rt_wide\n"
+        ".type rt_wide, @function\n"
+        "rt_wide: .byte 0xc5, 0xf8, 0x77\n"
+        "ret\n"
+        ".size rt_wide, . - rt_wide\n");
 #else
 static void rt_lib_shapes(unsigned long i) { (void)i; }
 #endif
