@@ -166,9 +166,14 @@ impl Symbols {
                 self.kept += missing.len();
                 self.kernel.extend(missing.into_iter().zip(found));
             }
-            // Nothing is remembered of a process that just exited.
             Place::User(pid) => {
-                if let Some(found) = self.user_symbols(pid, &missing) {
+                let found = self.user_symbols(pid, &missing);
+                let known = found.as_ref().is_some_and(|all| all.iter().all(Option::is_some));
+                if !known && !is_alive(pid) {
+                    // It exited while it was looked at.
+                    return self.prepare_dead(pid, &missing);
+                }
+                if let Some(found) = found {
                     self.kept += missing.len();
                     let known = self.processes.entry(pid).or_default();
                     known.symbols.extend(missing.into_iter().zip(found));
@@ -342,6 +347,11 @@ impl Symbols {
         })?;
         Some(answers.into_iter().map(symbol).collect())
     }
+}
+
+/// Whether a process has memory: one that exited is not alive any more, even if it is still there.
+fn is_alive(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}/exe")).is_ok()
 }
 
 fn symbol(answer: Symbolized<'_>) -> Option<Symbol> {
