@@ -288,6 +288,12 @@ impl<'a, 'c> Builder<'a, 'c> {
         self.assembly(self.hide_word, &[value.into()]).into_int_value()
     }
 
+    /// The same number, which the verifier does not know to be the same: what it learns of one
+    /// (`sync_linked_regs`, kernel/bpf/verifier.c) it does not take over to the other.
+    pub(super) fn copied(&self, value: Word<'c>) -> Word<'c> {
+        self.binary(BinaryOp::Or, value, self.hide(self.constant(0)))
+    }
+
     /// The same for a pointer: no arithmetic on it moves above its null check.
     pub(super) fn hide_pointer(&self, pointer: Pointer<'c>) -> Pointer<'c> {
         self.assembly(self.hide_pointer, &[pointer.into()]).into_pointer_value()

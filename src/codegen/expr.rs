@@ -17,7 +17,10 @@ impl<'c> Emitter<'_, 'c> {
             }
             Expr::Binary(op, left, right) => {
                 let sign = (op, &**right) == (&BinaryOp::LShr, &Expr::Const(63));
-                let (left, right) = (self.word(left), self.word(right));
+                let (left, right) = match is_comparison(*op) {
+                    true => (self.compared(left), self.compared(right)),
+                    false => (self.word(left), self.word(right)),
+                };
                 // LLVM would make a comparison of it, and a branch of that.
                 let left = if sign { b.hide(left) } else { left };
                 match op {
@@ -104,11 +107,25 @@ impl<'c> Emitter<'_, 'c> {
         if let Expr::Binary(op, left, right) = expr
             && is_comparison(*op)
         {
-            let (left, right) = (self.word(left), self.word(right));
+            let (left, right) = (self.compared(left), self.compared(right));
+            let b = &self.shared.builder;
             return b.compare(*op, left, right).expect("bug: it is a comparison");
         }
         let word = self.word(expr);
         b.truth(word)
+    }
+
+    /// A word to be compared. In a loop the verifier does not learn from that what the variable
+    /// holds, since it would follow each round once more for each outcome in those before.
+    fn compared(&mut self, expr: &Expr) -> Word<'c> {
+        let word = self.word(expr);
+        let learns = !self.function.loops.is_empty();
+        match expr {
+            Expr::Local(local) if learns && self.numbers().contains(local) => {
+                self.shared.builder.copied(word)
+            }
+            _ => word,
+        }
     }
 
     fn load(&mut self, from: &Place, size: u8, signed: bool) -> Word<'c> {

@@ -157,6 +157,13 @@ impl Frame {
         (self.numbers..self.size).step_by(8)
     }
 
+    /// The words of these locals, if callbacks only read them.
+    pub(super) fn read(&self, locals: &BTreeSet<LocalId>) -> impl Iterator<Item = u32> {
+        let before = self.numbers;
+        let places = self.locals.iter().filter(|(local, _)| locals.contains(local));
+        places.map(|(_, &at)| at).filter(move |&at| at < before)
+    }
+
     /// Where a slot lies, if it is shared.
     pub(super) fn slot(&self, slot: SlotId) -> Option<u32> {
         self.slots.get(&slot).copied()

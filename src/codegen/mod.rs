@@ -19,6 +19,7 @@ mod frame;
 mod helpers;
 mod map;
 mod memory;
+mod numbers;
 mod object;
 mod options;
 mod program;

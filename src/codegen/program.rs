@@ -8,6 +8,9 @@
 //! entry. That needs no atomic operation with a result, so every kernel can do
 //! it. A run that finds no free entry does nothing.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
 use inkwell::AddressSpace;
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
@@ -19,6 +22,7 @@ use super::builder::{Argument, Block, Builder, Effects, Pointer, Word};
 use super::debug::{Debug, Meta, Scope};
 use super::foreign::Declared;
 use super::frame::Frame;
+use super::numbers::numbers;
 use super::relocation::Relocations;
 use super::{Cpu, helpers};
 use crate::ir::{self, BinaryOp, Helper, Home, LocalId, ProgramKind, Stmt, Use};
@@ -64,6 +68,7 @@ pub(super) struct Emitter<'a, 'c> {
     /// Its place in the module, functions counted first.
     number: usize,
     pub(super) frame: Frame,
+    numbers: OnceCell<BTreeSet<LocalId>>,
     /// The function that is being filled: the program or a callback.
     pub(super) function: Function<'c>,
     /// Callbacks so far, and those of them for `bpf_loop`.
@@ -175,6 +180,7 @@ pub(super) fn emit(shared: &Shared<'_, '_>, number: usize, program: &ir::Program
         program,
         number,
         frame: Frame::of(program),
+        numbers: OnceCell::new(),
         function,
         callbacks: 0,
         nothing: None,
@@ -315,21 +321,28 @@ impl<'c> Emitter<'_, 'c> {
         self.function.frame = Some(frame);
     }
 
-    /// Makes the verifier forget what callbacks may change, without changing
-    /// it. Newer kernels follow callbacks by themselves; there it keeps the states apart
+    /// Makes the verifier forget what numbers callbacks may change, and what they read, without
+    /// changing any. Newer kernels follow callbacks by themselves; there it keeps the states apart
     /// that they go through from growing with everything that ran before (from 3 to 180
     /// thousand instructions, in an ordinary block on Linux 7.2).
     pub(super) fn forget(&self) {
-        if self.frame.changing().next().is_none() {
+        let words: Vec<u32> =
+            self.frame.changing().chain(self.frame.read(self.numbers())).collect();
+        if words.is_empty() {
             return;
         }
         let b = &self.shared.builder;
         let unknown = self.unknown_word();
-        for offset in self.frame.changing() {
+        for offset in words {
             let place = self.in_frame(offset);
             let mixed = b.binary(BinaryOp::Xor, b.load(place, 8, false, 8), unknown);
             b.store(place, 8, b.binary(BinaryOp::Xor, b.hide(mixed), unknown), 8);
         }
+    }
+
+    /// The locals that hold numbers.
+    pub(super) fn numbers(&self) -> &BTreeSet<LocalId> {
+        self.numbers.get_or_init(|| numbers(self.program))
     }
 
     /// The same word, of which the verifier knows nothing.

@@ -129,6 +129,8 @@ pub enum ProgramKind {
 pub struct Local {
     /// For `--emit ir` and debug info; need not be unique.
     pub name: String,
+    /// It holds nothing but numbers, though its value does not show that.
+    pub number: bool,
 }
 
 /// Memory that lives as long as one run of the program. Its contents are

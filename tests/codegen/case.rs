@@ -174,7 +174,7 @@ impl Case {
     }
 
     pub fn local(&mut self, name: &str) -> LocalId {
-        self.module.programs[0].locals.push(Local { name: name.into() });
+        self.module.programs[0].locals.push(Local { name: name.into(), number: false });
         LocalId(self.module.programs[0].locals.len() as u32 - 1)
     }
 

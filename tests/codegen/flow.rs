@@ -545,7 +545,7 @@ fn a_function_and_its_caller_that_need_much_stack() {
         name: "deep".into(),
         kind: ProgramKind::Function { params: 1 },
         section: String::new(),
-        locals: vec![Local { name: "p".into() }],
+        locals: vec![Local { name: "p".into(), number: false }],
         slots: vec![Slot { name: "own".into(), size: SLOT, align: 8, home: Home::Stack }],
         ptrs: 0,
         lent: vec![],

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::feed::feed;
 use super::live::{Machine, clean_environment};
@@ -55,11 +56,11 @@ const SHOWN: usize = 3;
 /// Those that were refused, with what was said.
 pub(crate) fn load_all(seeds: Range<u64>, machine: &Machine) -> Result<(), String> {
     let kernel = Kernel::of(machine)?;
-    judge(seeds.map(|seed| {
+    judge(seeds, |seed| {
         let text = script(seed, kernel);
         let outcome = finish(Command::new(rtrace()).args(["--dry-run", "-q", "-"]), &text);
-        (seed, text, outcome)
-    }))
+        (text, outcome)
+    })
 }
 
 /// Compiles the scripts of these seeds for a recorded machine: `SEED.bt` becomes `SEED.o` in a
@@ -69,15 +70,15 @@ pub(crate) fn load_all(seeds: Range<u64>, machine: &Machine) -> Result<(), Strin
 /// Those that were refused, with what was said.
 pub(crate) fn compile_all(seeds: Range<u64>, host: &Path, into: &Path) -> Result<(), String> {
     let kernel = Kernel::of(&Machine::at(host))?;
-    judge(seeds.map(|seed| {
+    judge(seeds, |seed| {
         let text = script(seed, kernel);
         let file = |extension: &str| into.join(format!("{seed}.{extension}"));
         let mut command = Command::new(rtrace());
         command.arg("--host").arg(host).args(["--emit", "obj", "-o"]).arg(file("o")).arg("-");
         let written = std::fs::write(file("bt"), &text).map_err(|why| why.to_string());
         let outcome = written.and_then(|()| finish(&mut command, &text));
-        (seed, text, outcome)
-    }))
+        (text, outcome)
+    })
 }
 
 /// Loads and attaches what [`compile_all`] has made of these seeds.
@@ -85,22 +86,39 @@ pub(crate) fn compile_all(seeds: Range<u64>, host: &Path, into: &Path) -> Result
 /// # Errors
 /// Those that were refused, with what was said.
 pub(crate) fn load_compiled(seeds: Range<u64>, from: &Path) -> Result<(), String> {
-    judge(seeds.map(|seed| {
+    judge(seeds, |seed| {
         let file = |extension: &str| from.join(format!("{seed}.{extension}"));
         let text = std::fs::read_to_string(file("bt")).unwrap_or_default();
         let mut command = Command::new(rtrace());
         command.args(["run", "--dry-run", "-q"]).arg(file("o"));
         let outcome = finish(&mut command, "");
-        (seed, text, outcome)
-    }))
+        (text, outcome)
+    })
 }
 
-/// Sums up what became of scripts, by their seeds.
-fn judge(scripts: impl Iterator<Item = (u64, String, Result<(), String>)>) -> Result<(), String> {
-    let (mut count, mut refused) = (0, Vec::new());
-    for (seed, text, outcome) in scripts {
-        count += 1;
-        let Err(why) = outcome else { continue };
+/// Threads that go through scripts: a kernel mostly waits while it attaches and detaches.
+const AT_ONCE: usize = 4;
+
+/// Sums up what becomes of the scripts of seeds: each is its text, and how it ended.
+fn judge<F>(seeds: Range<u64>, script: F) -> Result<(), String>
+where
+    F: Fn(u64) -> (String, Result<(), String>) + Sync,
+{
+    let count = seeds.clone().count();
+    let failed = |seed| match script(seed) {
+        (text, Err(why)) => Some((seed, text, why)),
+        (_, Ok(())) => None,
+    };
+    let left = Mutex::new(seeds);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(next).filter_map(failed).collect::<Vec<_>>();
+    let mut failures: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|t| t.join().expect("a thread of scripts panicked")).collect()
+    });
+    failures.sort_by_key(|f| f.0);
+    let mut refused = Vec::new();
+    for (seed, text, why) in failures {
         match std::env::var_os("RTRACE_KEEP") {
             Some(dir) => {
                 std::fs::write(Path::new(&dir).join(format!("{seed}.bt")), text).ok();

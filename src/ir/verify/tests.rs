@@ -29,7 +29,7 @@ fn module(body: Vec<StmtKind>) -> Module {
             name: "main".into(),
             kind: ProgramKind::PerfEvent,
             section: "perf_event".into(),
-            locals: vec![Local { name: "x".into() }],
+            locals: vec![Local { name: "x".into(), number: false }],
             slots: vec![
                 Slot { name: "small".into(), size: 8, align: 8, home: Home::Stack },
                 Slot {
@@ -399,7 +399,7 @@ fn function(name: &str, params: u32, body: Vec<StmtKind>) -> Program {
     function.name = name.into();
     function.section = String::new();
     function.kind = ProgramKind::Function { params };
-    function.locals = vec![Local { name: "x".into() }; params.max(1) as usize];
+    function.locals = vec![Local { name: "x".into(), number: false }; params.max(1) as usize];
     function
 }
 

@@ -526,6 +526,9 @@ impl Lower<'_> {
             l.read_word(&remote, &Type::UINT64)
         });
         self.context.insert(cached, local);
+        if let Some(known) = self.locals.get_mut(local.0 as usize) {
+            known.number = true;
+        }
         Expr::Local(local)
     }
 

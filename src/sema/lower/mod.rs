@@ -413,7 +413,7 @@ impl Lower<'_> {
 
     fn lasting(&mut self, name: &str) -> LocalId {
         let id = LocalId(index(self.locals.len()));
-        self.locals.push(ir::Local { name: name.to_string() });
+        self.locals.push(ir::Local { name: name.to_string(), number: false });
         id
     }
 
