@@ -626,6 +626,10 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
     let provider = query.provider.name;
     let (target, language, function) = match query.parts() {
         [] => (None, None, None),
+        // Of the program of `-p`.
+        [function] if query.pid.is_some() && !function.text.contains('/') => {
+            (None, None, Some(function))
+        }
         [target] => (Some(target), None, None),
         [target, function] => (Some(target), None, Some(function)),
         [target, language, function] => {
@@ -645,7 +649,7 @@ fn list(query: &Query<'_>) -> Result<Vec<Line>, String> {
             }
         };
         let accepts = |name: &str| match (function, language) {
-            (None, _) => query.accepts(&[name]),
+            (None, _) => target.is_some() || query.accepts(&[name]),
             (Some(f), _) if f.text.is_empty() => true,
             (Some(f), Some(language)) => {
                 LanguageName::new(language, &f.text).matches(name, &text::matches)

@@ -19,7 +19,7 @@ use super::load::{Loaded, cannot_attach, damaged};
 use super::perf::{self, Counter, FilePlace};
 use super::sys::{self, Kprobes, Scope};
 use crate::diag::{Diagnostic, Warning};
-use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Names, Plan};
+use crate::plan::{Attach, Cpus, Hook, Mechanism, MissingProbes, Names, Plan, Sample};
 
 /// What attaching depends on beside the plan.
 pub(super) struct Attaching<'a> {
@@ -609,6 +609,11 @@ fn explain(
                 "this machine does not have that counter; virtual machines often have none".into(),
             )
             .help("use a software event, such as `software:cpu-clock`")
+        }
+        Mechanism::Perf { sample: Sample::Frequency(rate), .. } if errno == libc::EINVAL => {
+            named(format!("the kernel does not sample {rate} times a second")).help(
+                "take a lower rate, or raise the sysctl `kernel.perf_event_max_sample_rate`",
+            )
         }
         Mechanism::Perf { .. } | Mechanism::Watchpoint { .. } if missing => {
             named("the process has ended".to_owned())
