@@ -611,9 +611,8 @@ fn explain(
             .help("use a software event, such as `software:cpu-clock`")
         }
         Mechanism::Perf { sample: Sample::Frequency(rate), .. } if errno == libc::EINVAL => {
-            named(format!("the kernel does not sample {rate} times a second")).help(
-                "take a lower rate, or raise the sysctl `kernel.perf_event_max_sample_rate`",
-            )
+            named(format!("the kernel does not sample {rate} times a second"))
+                .help("take a lower rate, or raise the sysctl `kernel.perf_event_max_sample_rate`")
         }
         Mechanism::Perf { .. } | Mechanism::Watchpoint { .. } if missing => {
             named("the process has ended".to_owned())
