@@ -142,6 +142,11 @@ fn emit(
         |module: &ir::Module| emit_as_is(module, plan, options, Part::WHOLE, FileType::Object);
     let mut relieved = spill::make_room(module);
     let mut result = compile(relieved.as_ref().unwrap_or(module));
+    if result.as_ref().is_err_and(|why| why == TOO_LONG) {
+        let relieved = relieved.get_or_insert_with(|| module.clone());
+        spill::without_copies(relieved);
+        result = compile(relieved);
+    }
     for step in 0..spill::STEPS {
         let crowded = match &result {
             Ok(elf) => depth::crowded(elf),
@@ -169,8 +174,18 @@ fn emit_as_is(
     let context = Context::create();
     let object = Object::new(&context, module, plan, options, part)?;
     object.optimise()?;
+    if object.longest() > LONG && spill::has_copies(module) {
+        return Err(TOO_LONG.to_owned());
+    }
     object.emit(file)
 }
+
+/// Instructions of LLVM that make a function long. Jumps of BPF reach 32,767 of its own, and LLVM
+/// does not survive one that has to go further.
+const LONG: usize = 18_000;
+
+/// A function is long, and has copies of loops' bodies.
+const TOO_LONG: &str = "copies make a function too long";
 
 impl Cpu {
     /// As LLVM calls it.

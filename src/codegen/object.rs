@@ -10,7 +10,7 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
 };
-use inkwell::values::GlobalValue;
+use inkwell::values::{FunctionValue, GlobalValue};
 use inkwell::{AddressSpace, OptimizationLevel};
 use llvm_sys::LLVMDiagnosticSeverity;
 use llvm_sys::prelude::LLVMDiagnosticInfoRef;
@@ -121,6 +121,14 @@ impl<'c> Object<'c> {
         let options = PassBuilderOptions::create();
         self.llvm.run_passes(PASSES, &self.machine, options).map_err(|e| e.to_string())?;
         check()
+    }
+
+    /// Instructions of the longest function.
+    pub(super) fn longest(&self) -> usize {
+        let count = |f: FunctionValue<'_>| {
+            f.get_basic_block_iter().map(|block| block.get_instructions().count()).sum()
+        };
+        self.llvm.get_functions().map(count).max().unwrap_or(0)
     }
 
     /// The module as LLVM's text.

@@ -39,6 +39,33 @@ pub(super) fn make_room(module: &Module) -> Option<Module> {
     Some(module)
 }
 
+/// Whether bodies of loops stand in the code more than once.
+pub(super) fn has_copies(module: &Module) -> bool {
+    fn any(block: &[Stmt]) -> bool {
+        let copies = |stmt: &Stmt| match stmt.kind {
+            StmtKind::Loop { copies, .. }
+            | StmtKind::ForRange { how: Rounds::Plain { copies }, .. } => copies > 1,
+            _ => false,
+        };
+        block.iter().any(|stmt| copies(stmt) || stmt.blocks().into_iter().any(any))
+    }
+    module.bodies().any(|program| any(&program.body))
+}
+
+/// Lets bodies of loops stand in the code once.
+pub(super) fn without_copies(module: &mut Module) {
+    let once = &mut |stmt: &mut Stmt| {
+        if let StmtKind::Loop { copies, .. }
+        | StmtKind::ForRange { how: Rounds::Plain { copies }, .. } = &mut stmt.kind
+        {
+            *copies = 1;
+        }
+    };
+    for program in module.bodies_mut() {
+        program.body.iter_mut().for_each(|stmt| stmt.each_stmt(once));
+    }
+}
+
 /// The functions that LLVM's errors say take more stack than one may.
 pub(super) fn too_large(errors: &str) -> Vec<String> {
     let lines = errors.lines().filter(|l| l.contains("stack limit"));

@@ -559,3 +559,18 @@ fn a_function_and_its_caller_that_need_much_stack() {
     });
     assert_eq!(case.run(&[5]).words(), [6, 5]);
 }
+
+/// Jumps reach 32,767 instructions, and LLVM ends the process if one must go further.
+#[test]
+fn copies_that_would_be_too_many() {
+    let mut case = Case::new(1);
+    let n = case.local("n");
+    let clock = || stmt(StmtKind::Eval(Expr::Call { helper: Helper::KtimeGetNs, args: vec![] }));
+    let mut body = vec![
+        when(binary(BinaryOp::SGe, local(n), constant(3)), vec![stop()], vec![]),
+        set(n, add(local(n), constant(1))),
+    ];
+    body.extend((0..100).map(|_| clock()));
+    case.body(vec![stmt(StmtKind::Loop { copies: 400, body }), give(0, local(n))]);
+    assert_eq!(case.run(&[]).words(), [3]);
+}

@@ -121,6 +121,8 @@ pub struct Lower<'a> {
     ptrs: u32,
     /// Loops of the script around the statement at hand.
     loops: u32,
+    /// Instructions, about, that copies of their bodies add.
+    copied: usize,
     out: Vec<Stmt>,
     pub(crate) span: Span,
     vars: Vec<Home>,

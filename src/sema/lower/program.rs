@@ -43,6 +43,7 @@ pub(super) fn start<'a>(
         temps: Vec::new(),
         ptrs: 0,
         loops: 0,
+        copied: 0,
         out: Vec::new(),
         span: probe.span,
         vars: Vec::new(),

@@ -18,8 +18,8 @@ use super::{Home, Lower};
 use crate::host::features::Feature;
 use crate::ir::{Expr, LocalId, Rounds, Stmt, StmtKind, Use, taken_over};
 
-/// Instructions of a loop with all of its copies, about. A jump back reaches 32,767.
-const MOST_INSTRUCTIONS: usize = 16_000;
+/// Instructions that the copies in a program add, about. A jump reaches 32,767.
+const MOST_INSTRUCTIONS: usize = 12_000;
 
 /// Rounds of a loop that is worth no callback.
 pub(super) const FEW_ROUNDS: i128 = 8;
@@ -29,13 +29,16 @@ const SOME_COPIES: usize = 8;
 
 impl Lower<'_> {
     /// How often the body of a plain loop of the script is to stand in the code.
-    pub(super) fn copies(&self, rounds: Option<i128>, body: &[Stmt]) -> u32 {
+    pub(super) fn copies(&mut self, rounds: Option<i128>, body: &[Stmt]) -> u32 {
         if !body.iter().any(|stmt| stmt.blocks().iter().any(|b| !b.is_empty())) {
             return 1;
         }
         let rounds = rounds.map_or(SOME_COPIES, |n| usize::try_from(n).unwrap_or(1));
-        let fit = MOST_INSTRUCTIONS / size(body).max(1);
-        super::index(rounds.min(fit).max(1))
+        let size = size(body).max(1);
+        let fit = MOST_INSTRUCTIONS.saturating_sub(self.copied) / size + 1;
+        let copies = rounds.min(fit).max(1);
+        self.copied += size * (copies - 1);
+        super::index(copies)
     }
 
     /// Makes variables unknown at the start of every round of the script's loops.

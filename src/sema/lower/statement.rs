@@ -151,13 +151,14 @@ impl Lower<'_> {
             l.tree_block(body);
         };
         let body = if callback { self.repeated_by_callback(round) } else { self.repeated(round) };
-        self.emit(match index {
+        let stmt = match index {
             Some(index) => {
                 let (from, to) = (Expr::Const(0), Expr::Const(MAX_ROUNDS));
                 S::ForRange { index, from, to, how: Rounds::Callback, body }
             }
             None => S::Loop { copies: self.copies(None, &body), body },
-        });
+        };
+        self.emit(stmt);
     }
 
     fn for_range(
