@@ -8,9 +8,10 @@
 //!   that did not help a few times in a row, as those of other rounds never do. The ways
 //!   through a body then multiply with every round. So the body stands in the code more than
 //!   once: each copy has states of its own.
-//! - Those of the time before `bpf_loop` hold two states for different if a variable on the stack is a known number in one
-//!   of them and any number in the other. What a round hands on, to the next or to what comes
-//!   after the loop, is therefore made unknown to them, unless it decides how often a loop runs.
+//! - Those of the time before `bpf_loop` hold two states for different if a variable on the
+//!   stack is a known number in one of them and any number in the other. What a round hands on,
+//!   to the next or to what comes after the loop, is therefore made unknown to them, unless it
+//!   decides how often a loop runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
