@@ -440,8 +440,8 @@ pub(crate) fn is_in_namespace(host: &Host) -> bool {
 /// Ids by `bpf_get_ns_current_pid_tgid`, if the tool is not in the initial
 /// namespace: `struct bpf_pidns_info { u32 pid; u32 tgid; }`.
 fn namespace_ids(l: &mut Lower<'_>) -> Option<Place> {
-    let differs = is_in_namespace(l.host) && l.host.has(Feature::NsPidTgid);
-    if !(l.options.portable || differs) {
+    let here = || is_in_namespace(l.host) && l.host.has(Feature::NsPidTgid);
+    if !(l.options.portable || here()) {
         return None;
     }
     let place = l.temp("ids", 8);

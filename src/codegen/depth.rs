@@ -5,7 +5,7 @@
 //! functions that they call, each rounded up (`check_max_stack_depth`,
 //! kernel/bpf/verifier.c). What they take in the end stands in the object only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind};
 
@@ -24,7 +24,7 @@ type At = (usize, u64);
 struct Function {
     name: String,
     stack: u32,
-    calls: Vec<At>,
+    calls: BTreeSet<At>,
 }
 
 /// The functions of all chains of calls that take too much stack. None if the
@@ -83,7 +83,7 @@ fn functions(elf: &[u8]) -> Option<BTreeMap<At, Function>> {
             let distance = i64::from(insn.imm).checked_add(1)?.checked_mul(8)?;
             insn.is_local_call().then_some((here, at.checked_add_signed(distance)?))
         });
-        let mut calls: Vec<At> = near.collect();
+        let mut calls: BTreeSet<At> = near.collect();
         for (offset, relocation) in section.relocations() {
             let Some(within) = offset.checked_sub(start).filter(|o| *o < symbol.size()) else {
                 continue;
@@ -153,22 +153,11 @@ impl Insn {
         let [opcode, registers, offset @ .., i0, i1, i2, i3] = *word.first_chunk::<8>()?;
         let (low, high) = (registers & 15, registers >> 4);
         let imm = [i0, i1, i2, i3];
-        Some(match big {
-            true => Insn {
-                opcode,
-                dst: high,
-                src: low,
-                offset: i16::from_be_bytes(offset),
-                imm: i32::from_be_bytes(imm),
-            },
-            false => Insn {
-                opcode,
-                dst: low,
-                src: high,
-                offset: i16::from_le_bytes(offset),
-                imm: i32::from_le_bytes(imm),
-            },
-        })
+        let (dst, src, offset, imm) = match big {
+            true => (high, low, i16::from_be_bytes(offset), i32::from_be_bytes(imm)),
+            false => (low, high, i16::from_le_bytes(offset), i32::from_le_bytes(imm)),
+        };
+        Some(Insn { opcode, dst, src, offset, imm })
     }
 
     fn is_local_call(&self) -> bool {

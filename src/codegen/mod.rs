@@ -174,7 +174,7 @@ fn emit_as_is(
     let context = Context::create();
     let object = Object::new(&context, module, plan, options, part)?;
     object.optimise()?;
-    if object.longest() > LONG && spill::has_copies(module) {
+    if spill::has_copies(module) && object.longest() > LONG {
         return Err(TOO_LONG.to_owned());
     }
     object.emit(file)

@@ -14,19 +14,18 @@ pub(super) fn numbers(program: &Program) -> BTreeSet<LocalId> {
         values_of(stmt, &mut values);
     }
     let mut numbers: BTreeSet<LocalId> = (0..).map(LocalId).take(program.locals.len()).collect();
+    let known = |local: &LocalId| program.locals.get(local.0 as usize).is_some_and(|l| l.number);
+    values.retain(|(local, _)| !known(local));
     loop {
-        let known =
-            |local: &LocalId| program.locals.get(local.0 as usize).is_some_and(|l| l.number);
-        let mut pointers = values
-            .iter()
-            .filter(|(local, value)| !known(local) && may_be_pointer(value, program, &numbers))
-            .map(|(local, _)| *local)
-            .collect::<BTreeSet<_>>();
-        pointers.retain(|local| numbers.contains(local));
-        if pointers.is_empty() {
+        let before = numbers.len();
+        for (local, value) in &values {
+            if may_be_pointer(value, program, &numbers) {
+                numbers.remove(local);
+            }
+        }
+        if numbers.len() == before {
             return numbers;
         }
-        numbers.retain(|local| !pointers.contains(local));
     }
 }
 

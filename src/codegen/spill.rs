@@ -2,9 +2,9 @@
 //!
 //! Values that are alive at the same time take registers and then stack, 512
 //! bytes of it. Only LLVM knows how much that is in the end (and `depth`, with
-//! what the program calls). If it is too much, the program is rewritten, step by step: its slots move from the stack
-//! to scratch memory, then its variables do. That costs a little time per run,
-//! in programs that hardly anyone writes.
+//! what the program calls). If it is too much, the program is rewritten, step
+//! by step: its slots move from the stack to scratch memory, then its variables
+//! do. That costs a little time per run, in programs that hardly anyone writes.
 
 use std::collections::BTreeSet;
 
@@ -42,12 +42,8 @@ pub(super) fn make_room(module: &Module) -> Option<Module> {
 /// Whether bodies of loops stand in the code more than once.
 pub(super) fn has_copies(module: &Module) -> bool {
     fn any(block: &[Stmt]) -> bool {
-        let copies = |stmt: &Stmt| match stmt.kind {
-            StmtKind::Loop { copies, .. }
-            | StmtKind::ForRange { how: Rounds::Plain { copies }, .. } => copies > 1,
-            _ => false,
-        };
-        block.iter().any(|stmt| copies(stmt) || stmt.blocks().into_iter().any(any))
+        let copied = |stmt: &Stmt| stmt.copies().is_some_and(|n| n > 1);
+        block.iter().any(|stmt| copied(stmt) || stmt.blocks().into_iter().any(any))
     }
     module.bodies().any(|program| any(&program.body))
 }
@@ -148,10 +144,7 @@ fn move_locals(program: &mut Program) {
 fn loops(block: &[Stmt], inside: bool, stay: &mut BTreeSet<LocalId>) {
     for stmt in block {
         let counts = matches!(stmt.kind, StmtKind::ForRange { .. });
-        let plain = matches!(
-            stmt.kind,
-            StmtKind::Loop { .. } | StmtKind::ForRange { how: Rounds::Plain { .. }, .. }
-        );
+        let plain = stmt.copies().is_some();
         stmt.uses(&mut |used| {
             if let Use::Write(local) = used
                 && (inside || counts)

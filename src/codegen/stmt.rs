@@ -1,7 +1,5 @@
 //! Statements.
 
-use std::collections::BTreeSet;
-
 use inkwell::module::Linkage;
 
 use super::builder::{Argument, Pointer, Word};
@@ -10,7 +8,7 @@ use super::frame::returns;
 use super::helpers;
 use super::program::{Emitter, Exit, Function, Shared, Target};
 use crate::ir::{
-    self, BinaryOp, Expr, Kfunc, LocalId, MapId, Place, PtrId, Rounds, Stmt, StmtKind, Use,
+    self, BinaryOp, Expr, Kfunc, LocalId, MapId, Place, PtrId, Rounds, Stmt, StmtKind,
 };
 use crate::plan::MAX_ROUNDS;
 use crate::source::Span;
@@ -187,18 +185,8 @@ impl<'c> Emitter<'_, 'c> {
     /// bits. The verifier then could not see that the loop ends, and BPF has
     /// no 128-bit multiplication.
     fn hide_written(&mut self, body: &[Stmt]) {
-        let taken_over = ir::taken_over(body);
-        let mut written = BTreeSet::new();
-        for stmt in body {
-            stmt.all_uses(&mut |used| {
-                if let Use::Write(local) = used {
-                    written.insert(local);
-                }
-            });
-        }
         // What a round sets before it reads does not come from the round before.
-        written.retain(|local| taken_over.contains(local));
-        for local in written {
+        for local in ir::written(body).intersection(&ir::taken_over(body)).copied() {
             if self.frame.local(local).is_none() {
                 let place = self.local(local);
                 let b = &self.shared.builder;

@@ -37,7 +37,7 @@ impl Binary {
     /// (`branch_setup_xol_ops`, `push_setup_xol_ops`, `arch_uprobe_analyze_insn`,
     /// arch/x86/kernel/uprobes.c), also of instructions with a VEX or EVEX prefix, where the byte means
     /// something else: to it, `vpbroadcastb` is a jump.
-    pub fn mistaken(&self, offsets: &mut dyn Iterator<Item = u64>) -> HashSet<u64> {
+    pub fn mistaken(&self, offsets: impl Iterator<Item = u64>) -> HashSet<u64> {
         let Ok(elf) = self.parse() else { return HashSet::new() };
         if elf.architecture() != Architecture::X86_64 {
             return HashSet::new();

@@ -17,7 +17,7 @@ pub use foreign::{CType, Foreign, Origin, Prototype};
 pub use helper::{Helper, HelperInfo, Kfunc};
 pub use print::print;
 pub use relocation::{Fact, Relocation, Root, Shape, Step, Tag};
-pub use uses::{Use, taken_over};
+pub use uses::{Use, taken_over, written};
 
 use crate::plan;
 use crate::source::Span;
@@ -261,6 +261,11 @@ pub enum Rounds {
 impl Rounds {
     /// A plain loop with one copy of its body.
     pub const PLAIN: Rounds = Rounds::Plain { copies: 1 };
+
+    /// Through `bpf_loop` or as a plain loop.
+    pub const fn by(callback: bool) -> Rounds {
+        if callback { Rounds::Callback } else { Rounds::PLAIN }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Arg, Base, Expr, LocalId, MapId, Place, PtrId, RodataId, SlotId, Stmt, StmtKind};
+use super::{
+    Arg, Base, Expr, LocalId, MapId, Place, PtrId, RodataId, Rounds, SlotId, Stmt, StmtKind,
+};
 
 /// One use, by the statement itself or in its expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,15 @@ impl Stmt {
             | StmtKind::Break
             | StmtKind::Continue
             | StmtKind::Return(_) => [&[], &[]],
+        }
+    }
+
+    /// How often the body of a plain loop stands in the code; of anything else, nothing.
+    pub fn copies(&self) -> Option<u32> {
+        match self.kind {
+            StmtKind::Loop { copies, .. }
+            | StmtKind::ForRange { how: Rounds::Plain { copies }, .. } => Some(copies),
+            _ => None,
         }
     }
 
@@ -282,6 +293,19 @@ impl Expr {
             }
         }
     }
+}
+
+/// Locals that a block writes.
+pub fn written(block: &[Stmt]) -> BTreeSet<LocalId> {
+    let mut written = BTreeSet::new();
+    for stmt in block {
+        stmt.all_uses(&mut |used| {
+            if let Use::Write(local) = used {
+                written.insert(local);
+            }
+        });
+    }
+    written
 }
 
 /// Locals that a block may read before it writes them: what it takes over from

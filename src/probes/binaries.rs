@@ -32,6 +32,17 @@ pub(super) struct Place {
     pub(super) distance: u64,
 }
 
+/// Places by binary.
+pub(super) type Places = Vec<(PathBuf, Vec<Place>)>;
+
+/// Adds a place to those of its binary.
+pub(super) fn add(places: &mut Places, path: PathBuf, place: Place) {
+    match places.iter_mut().find(|(known, _)| *known == path) {
+        Some((_, of_it)) => of_it.push(place),
+        None => places.push((path, vec![place])),
+    }
+}
+
 /// The executable of `-p`.
 pub(super) fn own_executable(request: &Request<'_>) -> Result<PathBuf, Box<Diagnostic>> {
     let pid = request.options.pid.unwrap_or(0);
@@ -133,11 +144,7 @@ pub(super) struct Linked {
 }
 
 /// Links to places, by binary.
-pub(super) fn link(
-    request: &Request<'_>,
-    binaries: Vec<(PathBuf, Vec<Place>)>,
-    ret: bool,
-) -> Linked {
+pub(super) fn link(request: &Request<'_>, binaries: Places, ret: bool) -> Linked {
     let host = request.host;
     let whole_process = request.options.pid.is_none() || host.has(Feature::UprobeMultiPid);
     let multi = host.has(Feature::UprobeMulti) && whole_process;

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::binaries::{Place, files, in_root, link, listed_files, open, own_executable};
+use super::binaries::{
+    self, Place, Places, files, in_root, link, listed_files, open, own_executable,
+};
 use super::group::{self, Match};
 use super::keep;
 use super::kprobe;
@@ -141,8 +143,11 @@ pub(super) fn guarded(
     part: &Part,
     diags: &mut Diagnostics,
 ) -> Result<Vec<Place>, Box<Diagnostic>> {
-    let mistaken = binary.mistaken(&mut places.iter().map(|place| place.offset));
-    if mistaken.is_empty() || request.options.unsafe_mode {
+    if request.options.unsafe_mode {
+        return Ok(places);
+    }
+    let mistaken = binary.mistaken(places.iter().map(|place| place.offset));
+    if mistaken.is_empty() {
         return Ok(places);
     }
     let is_mistaken = |place: &Place| mistaken.contains(&place.offset);
@@ -492,14 +497,11 @@ pub(super) fn instances(request: &Request<'_>, found: Vec<Found>) -> Vec<Instanc
             false => vec![group],
         };
         for group in groups {
-            let mut binaries: Vec<(PathBuf, Vec<Place>)> = Vec::new();
+            let mut places = Places::new();
             for Match { target: (path, place), .. } in group {
-                match binaries.iter_mut().find(|(p, _)| *p == path) {
-                    Some((_, places)) => places.push(place),
-                    None => binaries.push((path, vec![place])),
-                }
+                binaries::add(&mut places, path, place);
             }
-            instances.extend(linked(request, binaries, &args, 0));
+            instances.extend(linked(request, places, &args, 0));
         }
     }
     instances
@@ -514,9 +516,6 @@ fn knows_function(request: &Request<'_>) -> bool {
     request.host.has(Feature::FuncIp) && request.host.has(Feature::UprobeMulti)
 }
 
-/// Places by binary.
-type Places = Vec<(PathBuf, Vec<Place>)>;
-
 /// Places where functions return, by how far behind the start of the function they are, if the block
 /// wants to know the function: a program for each then.
 fn by_distance(request: &Request<'_>, binaries: Places) -> Vec<(u64, Places)> {
@@ -526,11 +525,7 @@ fn by_distance(request: &Request<'_>, binaries: Places) -> Vec<(u64, Places)> {
     let mut found: BTreeMap<u64, Places> = BTreeMap::new();
     for (path, places) in binaries {
         for place in places {
-            let binaries = found.entry(place.distance).or_default();
-            match binaries.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, places)) => places.push(place),
-                None => binaries.push((path.clone(), vec![place])),
-            }
+            binaries::add(found.entry(place.distance).or_default(), path.clone(), place);
         }
     }
     found.into_iter().collect()

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::binaries::{self, Place};
+use super::binaries::{self, Place, Places};
 use super::kprobe;
 use super::list::{Line, Query};
 use super::operand;
@@ -191,7 +191,7 @@ fn instances(request: &Request<'_>, group: Vec<Copy>) -> Vec<Instance> {
         stacks: true,
         ..Context::none(request.provider, Space::User)
     };
-    let mut by_file: Vec<(PathBuf, Vec<Place>)> = Vec::new();
+    let mut by_file = Places::new();
     for Copy { path, marker, .. } in group {
         let place = Place {
             name: full_name(&path, &marker),
@@ -201,10 +201,7 @@ fn instances(request: &Request<'_>, group: Vec<Copy>) -> Vec<Instance> {
             counter: marker.counter,
             distance: 0,
         };
-        match by_file.iter_mut().find(|(p, _)| *p == path) {
-            Some((_, places)) => places.push(place),
-            None => by_file.push((path, vec![place])),
-        }
+        binaries::add(&mut by_file, path, place);
     }
     let linked = binaries::link(request, by_file, false);
     let section = if linked.multi { "uprobe.multi" } else { "uprobe" };

@@ -8,8 +8,7 @@ use rtrace::source::Span;
 use crate::case::*;
 
 fn range(index: LocalId, from: Expr, to: Expr, callback: bool, body: Vec<Stmt>) -> Stmt {
-    let how = if callback { Rounds::Callback } else { Rounds::PLAIN };
-    stmt(StmtKind::ForRange { index, from, to, how, body })
+    stmt(StmtKind::ForRange { index, from, to, how: Rounds::by(callback), body })
 }
 
 fn stop() -> Stmt {

@@ -81,13 +81,7 @@ fn each(map: MapId, body: Vec<StmtKind>) -> StmtKind {
 
 fn range(callback: bool, body: Vec<StmtKind>) -> StmtKind {
     let body = stmts(body);
-    StmtKind::ForRange {
-        index: LocalId(0),
-        from: WORD,
-        to: WORD,
-        how: if callback { Rounds::Callback } else { Rounds::PLAIN },
-        body,
-    }
+    StmtKind::ForRange { index: LocalId(0), from: WORD, to: WORD, how: Rounds::by(callback), body }
 }
 
 fn place(base: Base, offset: u32) -> Place {

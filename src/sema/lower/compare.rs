@@ -188,7 +188,7 @@ impl Lower<'_> {
             index: i,
             from: Expr::Const(0),
             to: Expr::Const(i64::from(size)),
-            how: if callback { Rounds::Callback } else { Rounds::PLAIN },
+            how: Rounds::by(callback),
             body,
         });
     }

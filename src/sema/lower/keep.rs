@@ -4,7 +4,7 @@
 //! where the return address is, the function, and for user code the thread. What is not taken
 //! (since a thread ended inside a function) gives way to what is newer.
 
-use super::program::{finish, start};
+use super::program::{finish, start, without_body};
 use super::{Lower, Shared, index};
 use crate::config::Config;
 use crate::host::Host;
@@ -75,13 +75,7 @@ pub(super) fn prepare(
     };
     let map = shared.kept_map(probe, keeper);
     let instance = Instance { section, attach, keeper: None, ..probe.instance.clone() };
-    let entry = tree::Probe {
-        instance,
-        vars: Vec::new(),
-        predicate: None,
-        body: tree::Block { stmts: Vec::new(), value: None },
-        span: probe.span,
-    };
+    let entry = tree::Probe { span: probe.span, ..without_body(instance) };
     let mut l = start(shared, &entry, host, options, config);
     let body = l.block(|l| {
         l.scope_filter();

@@ -122,7 +122,7 @@ pub struct Lower<'a> {
     /// Loops of the script around the statement at hand.
     loops: u32,
     /// Instructions, about, that copies of their bodies add.
-    copied: usize,
+    copies_size: usize,
     out: Vec<Stmt>,
     pub(crate) span: Span,
     vars: Vec<Home>,

@@ -10,9 +10,10 @@ use crate::host::arch::Sign;
 use crate::ir::verify::SCRATCH;
 use crate::ir::{self, BinaryOp as B, Expr, Place, ProgramKind, StmtKind};
 use crate::plan;
-use crate::probes::{Compat, Syscalls};
+use crate::probes::{Compat, Instance, Syscalls};
 use crate::sema::Options;
 use crate::sema::tree;
+use crate::source::Span;
 use crate::types::{Space, Type};
 
 /// A program of which nothing is lowered yet.
@@ -43,7 +44,7 @@ pub(super) fn start<'a>(
         temps: Vec::new(),
         ptrs: 0,
         loops: 0,
-        copied: 0,
+        copies_size: 0,
         out: Vec::new(),
         span: probe.span,
         vars: Vec::new(),
@@ -58,6 +59,44 @@ pub(super) fn start<'a>(
         about_tasks: None,
         discarded: false,
     }
+}
+
+/// Adds a function that is not the script's: `make` gives its body, and what of its parameters,
+/// its first locals, is memory of its callers.
+pub(super) fn add_function(
+    shared: &mut Shared,
+    host: &Host,
+    options: &Options,
+    config: &Config,
+    name: String,
+    params: u32,
+    make: impl FnOnce(&mut Lower<'_>) -> (Vec<ir::Stmt>, Vec<ir::Lent>),
+) -> ir::FunctionId {
+    let kind = ProgramKind::Function { params };
+    let probe = without_body(Instance { kind, ..crate::sema::function::instance() });
+    let mut l = start(shared, &probe, host, options, config);
+    let (body, lent) = make(&mut l);
+    let function = ir::Program {
+        name,
+        kind,
+        section: String::new(),
+        locals: l.locals,
+        slots: l.slots,
+        ptrs: l.ptrs,
+        lent,
+        body,
+        result: 0,
+        span: probe.span,
+    };
+    let id = ir::FunctionId(super::index(shared.functions.len()));
+    shared.functions.push(function);
+    id
+}
+
+/// A probe of ours, to be lowered by hand.
+pub(super) fn without_body(instance: Instance) -> tree::Probe {
+    let body = tree::Block { stmts: Vec::new(), value: None };
+    tree::Probe { instance, vars: Vec::new(), predicate: None, body, span: Span::default() }
 }
 
 /// Lowers a function of the script; also gives how many calls it makes inside

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Home, Lower};
 use crate::host::features::Feature;
-use crate::ir::{Expr, LocalId, Rounds, Stmt, StmtKind, Use, taken_over};
+use crate::ir::{Expr, LocalId, Rounds, Stmt, StmtKind, Use, taken_over, written};
 
 /// Instructions that the copies in a program add, about. A jump reaches 32,767.
 const MOST_INSTRUCTIONS: usize = 12_000;
@@ -36,9 +36,9 @@ impl Lower<'_> {
         }
         let rounds = rounds.map_or(SOME_COPIES, |n| usize::try_from(n).unwrap_or(1));
         let size = size(body).max(1);
-        let fit = MOST_INSTRUCTIONS.saturating_sub(self.copied) / size + 1;
+        let fit = MOST_INSTRUCTIONS.saturating_sub(self.copies_size) / size + 1;
         let copies = rounds.min(fit).max(1);
-        self.copied += size * (copies - 1);
+        self.copies_size += size * (copies - 1);
         super::index(copies)
     }
 
@@ -71,11 +71,7 @@ fn size(block: &[Stmt]) -> usize {
             StmtKind::Event { .. } | StmtKind::Lookup { .. } => 12,
             _ => 0,
         };
-        let copies = match stmt.kind {
-            StmtKind::Loop { copies, .. }
-            | StmtKind::ForRange { how: Rounds::Plain { copies }, .. } => copies as usize,
-            _ => 1,
-        };
+        let copies = stmt.copies().unwrap_or(1) as usize;
         let inside: usize = stmt.blocks().into_iter().map(size).sum();
         own + 2 + copies.saturating_mul(inside)
     };
@@ -107,16 +103,9 @@ fn insert(block: &mut [Stmt], may: &BTreeSet<LocalId>, all: &BTreeMap<LocalId, u
             }
             continue;
         };
-        let mut written = BTreeSet::new();
-        for stmt in body.iter() {
-            stmt.all_uses(&mut |used| {
-                if let Use::Write(local) = used {
-                    written.insert(local);
-                }
-            });
-        }
         let (handed_on, inside) = (taken_over(body), reads(body));
         let lives = |l: &LocalId| handed_on.contains(l) || all.get(l) > inside.get(l);
+        let written = written(body);
         let forgotten = written.iter().filter(|l| may.contains(l) && lives(l));
         let forget = |&local: &LocalId| {
             let value = Expr::Unknown(Box::new(Expr::Local(local)));

@@ -7,7 +7,7 @@
 
 use super::Lower;
 use super::map::NO_PREALLOC;
-use super::program::{finish, start};
+use super::program::{finish, start, without_body};
 use super::{Remote, Shared, index};
 use crate::builtins::is_in_namespace;
 use crate::config::Config;
@@ -20,7 +20,7 @@ use crate::ir::{
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::plan::{self, Param};
 use crate::probes::{self, Needs};
-use crate::sema::{Options, tree};
+use crate::sema::Options;
 use crate::source::Span;
 use crate::types::{Space, StructRef, Type};
 
@@ -253,13 +253,7 @@ pub(super) fn follow(
         // It is none of the script's probes.
         link.probes.clear();
     }
-    let probe = tree::Probe {
-        instance,
-        vars: Vec::new(),
-        predicate: None,
-        body: tree::Block { stmts: Vec::new(), value: None },
-        span: Span::default(),
-    };
+    let probe = without_body(instance);
     let mut l = start(shared, &probe, host, options, config);
     let body = l.block(|l| {
         let map = l.shared.scope_map(l.host);

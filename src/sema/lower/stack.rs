@@ -8,15 +8,12 @@
 
 use super::Lower;
 use super::map::NO_PREALLOC;
-use super::program::start;
-use super::unwind::without_body;
+use super::program::add_function;
 use crate::host::features::Feature;
 use crate::ir::{
-    self, Arg, BinaryOp as B, Expr, FunctionId, Helper, MapId, MapKind, Place, ProgramKind, Rounds,
-    StmtKind,
+    self, Arg, BinaryOp as B, Expr, FunctionId, Helper, MapId, MapKind, Place, Rounds, StmtKind,
 };
 use crate::plan::{self, Cause};
-use crate::source::Span;
 
 /// `BPF_F_USER_STACK` of linux/bpf.h.
 const USER_STACK: i64 = 1 << 8;
@@ -132,30 +129,17 @@ impl Lower<'_> {
         if let Some(known) = self.shared.hashers.iter().find(|h| h.0 == limit) {
             return Some(known.1);
         }
-        let mut instance = crate::sema::function::instance();
-        instance.kind = ProgramKind::Function { params: 2 };
-        let probe = without_body(instance);
-        let mut l = start(self.shared, &probe, self.host, self.options, self.config);
-        let [_, count, id] = ["frames", "count", "stack"].map(|name| l.local(name));
-        let ptr = l.ptr();
-        let body = l.block(|l| {
-            l.hash_frames(&Place::ptr(ptr), limit, count, id);
-            l.emit(StmtKind::Return(Expr::Local(id)));
+        let (host, options, config) = (self.host, self.options, self.config);
+        let name = format!("rt_hash_{limit}");
+        let id = add_function(self.shared, host, options, config, name, 2, |l| {
+            let [_, count, id] = ["frames", "count", "stack"].map(|name| l.local(name));
+            let ptr = l.ptr();
+            let body = l.block(|l| {
+                l.hash_frames(&Place::ptr(ptr), limit, count, id);
+                l.emit(StmtKind::Return(Expr::Local(id)));
+            });
+            (body, vec![ir::Lent { param: 0, ptr, size: limit * 8, typed: true }])
         });
-        let function = ir::Program {
-            name: format!("rt_hash_{limit}"),
-            kind: probe.instance.kind,
-            section: String::new(),
-            locals: l.locals,
-            slots: l.slots,
-            ptrs: l.ptrs,
-            lent: vec![ir::Lent { param: 0, ptr, size: limit * 8, typed: true }],
-            body,
-            result: 0,
-            span: Span::default(),
-        };
-        let id = FunctionId(super::index(self.shared.functions.len()));
-        self.shared.functions.push(function);
         self.shared.hashers.push((limit, id));
         Some(id)
     }

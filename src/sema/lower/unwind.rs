@@ -7,7 +7,7 @@
 //! stacks, whose low bits are the number of frames and what went wrong.
 
 use super::map::NO_PREALLOC;
-use super::program::start;
+use super::program::{add_function, start, without_body};
 use super::scope::Tasks;
 use super::stack::Taken;
 use super::{Lower, Remote, Shared, index};
@@ -20,8 +20,8 @@ use crate::host::dwarf::frames::{
 };
 use crate::host::features::Feature;
 use crate::ir::{
-    self, Arg, BinaryOp as B, Expr, FunctionId, Helper, LocalId, MapId, MapKind, Place,
-    ProgramKind, Rounds, StmtKind,
+    self, Arg, BinaryOp as B, Expr, Helper, LocalId, MapId, MapKind, Place, ProgramKind, Rounds,
+    StmtKind,
 };
 use crate::parser::ast::{AttachPoint, TypeTag};
 use crate::plan::unwind::{
@@ -29,7 +29,7 @@ use crate::plan::unwind::{
 };
 use crate::plan::{self, Action, Cause, Unwound};
 use crate::probes::{self, Needs};
-use crate::sema::{Options, tree};
+use crate::sema::Options;
 use crate::source::Span;
 use crate::types::{Space, Type};
 
@@ -113,47 +113,17 @@ pub(super) fn prepare(
         return Vec::new();
     }
     for limit in limits {
-        let function = unwinder(shared, *limit, host, options, config);
-        shared.unwinders.push((*limit, FunctionId(index(shared.functions.len()))));
-        shared.functions.push(function);
+        let name = format!("rt_unwind_{limit}");
+        let function = add_function(shared, host, options, config, name, 3, |l| {
+            let [ip, sp, bp] = ["ip", "sp", "bp"].map(|name| l.local(name));
+            let [count, hash, back, how, space, code] =
+                ["count", "hash", "back", "how", "space", "code"].map(|name| l.local(name));
+            let words = Words { ip, sp, bp, count, hash, back, how, space, code };
+            (l.block(|l| l.unwind(&words, *limit)), Vec::new())
+        });
+        shared.unwinders.push((*limit, function));
     }
     keep_up(shared, host, options, config)
-}
-
-/// The function that unwinds at most `limit` frames.
-fn unwinder(
-    shared: &mut Shared,
-    limit: u32,
-    host: &Host,
-    options: &Options,
-    config: &Config,
-) -> ir::Program {
-    let mut instance = crate::sema::function::instance();
-    instance.kind = ProgramKind::Function { params: 3 };
-    let probe = without_body(instance);
-    let mut l = start(shared, &probe, host, options, config);
-    let [ip, sp, bp] = ["ip", "sp", "bp"].map(|name| l.local(name));
-    let [count, hash, back, how, space, code] =
-        ["count", "hash", "back", "how", "space", "code"].map(|name| l.local(name));
-    let words = Words { ip, sp, bp, count, hash, back, how, space, code };
-    let body = l.block(|l| l.unwind(&words, limit));
-    ir::Program {
-        name: format!("rt_unwind_{limit}"),
-        kind: probe.instance.kind,
-        section: String::new(),
-        locals: l.locals,
-        slots: l.slots,
-        ptrs: l.ptrs,
-        body,
-        lent: Vec::new(),
-        result: 0,
-        span: Span::default(),
-    }
-}
-
-pub(super) fn without_body(instance: probes::Instance) -> tree::Probe {
-    let body = tree::Block { stmts: Vec::new(), value: None };
-    tree::Probe { instance, vars: Vec::new(), predicate: None, body, span: Span::default() }
 }
 
 /// The programs that keep up with processes: a copy of a known one is known, too; one that runs
@@ -448,8 +418,7 @@ impl Lower<'_> {
                 false => l.repeated(|l| l.unwind_frame(w, index, &frames, limit)),
             };
             let (from, to) = (Expr::Const(0), Expr::Const(i64::from(limit)));
-            let how = if callback { Rounds::Callback } else { Rounds::PLAIN };
-            l.emit(StmtKind::ForRange { index, from, to, how, body });
+            l.emit(StmtKind::ForRange { index, from, to, how: Rounds::by(callback), body });
             // Where it ends too early, that is to be seen.
             let fails = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(FAILS));
             let unknown = Expr::binary(B::Eq, Expr::Local(w.how), Expr::Const(UNKNOWN_CODE));
