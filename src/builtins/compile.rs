@@ -125,7 +125,7 @@ pub(super) const ROWS: &[Builtin] = &[
         args: (1, 1),
         check: |c, call| match c.literal_text(call, 0) {
             Some(name) => {
-                let allowed = c.host.features().kfunc(&name, c.instance.kind);
+                let allowed = c.host.kfunc(&name, c.instance.kind);
                 tree::Expr::new(ExprKind::Int(i128::from(allowed)), Type::Bool, call.span)
             }
             None => tree::Expr::error(call.span),

@@ -320,7 +320,7 @@ fn check_comm_of(c: &mut Checker<'_>, call: &Call<'_>) -> tree::Expr {
         let text = b"[unknown]".to_vec();
         return tree::Expr::new(ExprKind::Str(text), Type::Str(COMM_OF), call.span);
     }
-    if !c.host.features().kfunc(name, c.instance.kind) {
+    if !c.host.kfunc(name, c.instance.kind) {
         let reason = format!(
             "the kernel does not let such programs call `{name}`; \
              use it in a probe such as `fentry` or `rawtracepoint`"

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Failed, Outcome, USAGE, fail, failed, messages};
 use crate::builtins;
 use crate::cli;
 use crate::diag::{self, Diagnostic};
 use crate::host::Host;
-use crate::host::features::Features;
 use crate::object::Object;
 use crate::plan::Plan;
 use crate::probes;
@@ -238,17 +237,5 @@ pub(super) fn seen() -> Host {
 
 /// The machine that we run on.
 pub(super) fn live(root: &Path) -> Host {
-    let root: PathBuf = root.to_owned();
-    let host = Host::at(&root);
-    host.with_features(live_features(root)).with_bpf_functions(runtime::bpf_functions::live)
-}
-
-fn live_features(root: PathBuf) -> Features {
-    features::live(move |name| {
-        let host = Host::at(&root);
-        host.btf().ok().and_then(|b| b.function(name)).and_then(|f| match f.id {
-            crate::types::TypeId::Btf { module: 0, id } => Some(id),
-            _ => None,
-        })
-    })
+    Host::at(root).with_features(features::live()).with_bpf_functions(runtime::bpf_functions::live)
 }

@@ -1,5 +1,6 @@
 //! The pipelines, each on one screen: run, build, list, emit.
 
+mod list;
 mod load;
 mod lsp;
 #[cfg_attr(not(feature = "bpf"), path = "absent.rs")]
@@ -7,15 +8,14 @@ mod machine;
 mod messages;
 mod needs;
 mod objects;
+mod options;
 mod pages;
 mod stages;
 mod tool;
 mod tools;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::builtins;
@@ -24,26 +24,25 @@ use crate::cli::{
     Pinned, Run, Running, Script, Stage,
 };
 use crate::codegen;
-use crate::diag::{self, Diagnostic, Diagnostics, Warning};
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::flame;
-use crate::guard;
 use crate::help;
 use crate::host::Host;
-use crate::host::cgroup::Cgroup;
 use crate::host::features::Feature;
 use crate::info;
 use crate::ir;
 use crate::lexer;
 use crate::parser;
-use crate::parser::ast::{AttachPoint, Item};
-use crate::plan::Mode;
-use crate::probes::{self, ListOptions};
-use crate::sema::{self, Checked, Scope};
+use crate::sema::{self, Checked};
 use crate::source::{FileId, Source, Sources};
 
+use list::list;
 use load::{Loaded, Search, load};
 use machine::{Look, Setup, execute, live};
 use messages::shown;
+use options::{
+    Named, cgroup, host, known_features, options, parameters, pid, pids, process_ids, unattached,
+};
 pub use tool::tool;
 
 /// Exit status of wrong use and wrong scripts.
@@ -363,73 +362,6 @@ fn format(cli: &Cli) -> Outcome {
     }
 }
 
-/// `-l`: probes by pattern, or those of a script.
-fn list(cli: &Cli) -> Outcome {
-    let host = host(cli);
-    let mut params = cli.script.args.clone();
-    let script = match (&cli.script.program, params.first()) {
-        (Some(_), _) => true,
-        (None, Some(first)) => Path::new(first).is_file(),
-        (None, None) => false,
-    };
-    if script {
-        let (source, params) = read(&cli.script)?;
-        let (mut sources, file) = sources(source);
-        let Loaded { script: tree, mut diags, .. } =
-            load(&mut sources, file, &Search::of(&cli.includes));
-        let options = options(cli, params)?;
-        if !diags.has_errors() {
-            let (names, found) = sema::expand_names(&tree, &host, &options);
-            diags.append(found);
-            let points = tree.items.iter().filter_map(|item| match item {
-                Item::Probe(probe) => Some(&probe.attach_points),
-                _ => None,
-            });
-            let points: Vec<&AttachPoint> = points.flatten().collect();
-            let asked = ListOptions { verbose: true, pid: options.pid };
-            let details = match cli.verbose {
-                true => probes::details(&host, &points, &options.params, asked),
-                false => HashMap::new(),
-            };
-            for name in names {
-                let name = probes::written(&name);
-                let more = details.get(&name).into_iter().flatten();
-                let more: String = more.map(|d| format!("{}{d}\n", probes::INDENT)).collect();
-                say(&listed(cli, &format!("{name}\n{more}")))?;
-            }
-        }
-        return shown(&diags, &sources).map(|()| 0);
-    }
-    if params.len() > 1 {
-        return Err(fail("`-l` takes one pattern; quote it, so that the shell leaves it alone"));
-    }
-    let pattern = params.pop();
-    let options = ListOptions { verbose: cli.verbose, pid: pids(cli)?.first().copied() };
-    let mut diags = Diagnostics::default();
-    if let Some(pattern) = pattern.as_deref().filter(|p| p.contains('.') && !p.contains([':', '*']))
-    {
-        let message = format!("there is no file `{pattern}`");
-        let d = Diagnostic::global(message).weaken(Warning::MissingProbe);
-        diags.push(d.note("it is taken as a pattern for names"));
-    }
-    let mut told = Ok(0);
-    probes::list_each(&host, pattern.as_deref(), options, &mut diags, &mut |lines| {
-        told = say(&listed(cli, &(lines.join("\n") + "\n")));
-        told.is_ok()
-    });
-    told?;
-    shown(&diags, &Sources::default()).map(|()| 0)
-}
-
-/// Names of probes as a terminal may have them: symbols of binaries are anybody's.
-fn listed<'t>(cli: &Cli, text: &'t str) -> Cow<'t, str> {
-    if io::stdout().is_terminal() && !cli.style.raw {
-        guard::text(text)
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
 /// `--emit`: a stage's result, for reading.
 fn emit(cli: &Cli, stage: Stage) -> Outcome {
     let bytes = stage_bytes(cli, stage)?;
@@ -615,150 +547,6 @@ fn sources(source: Source) -> (Sources, FileId) {
     let mut sources = Sources::default();
     let file = sources.add(source);
     (sources, file)
-}
-
-/// The options of a script that is checked or stored, and not attached.
-fn unattached(params: Vec<String>, more: &[String], unsafe_mode: bool) -> sema::Options {
-    let (params, named) = parameters(params, more);
-    let environment = environment();
-    sema::Options { params, named, unsafe_mode, environment, ..sema::Options::default() }
-}
-
-fn options(cli: &Cli, params: Vec<String>) -> Result<sema::Options, Failed> {
-    let pids = pids(cli)?;
-    if !pids.is_empty() && cli.command.is_some() {
-        return Err(fail("`-p` and `-c` exclude each other"));
-    }
-    if cli.follow && pids.is_empty() && cli.command.is_none() {
-        return Err(fail("`--follow` needs processes to start from: give `-p` or `-c`"));
-    }
-    let scope = Scope {
-        processes: pids.len() > 1,
-        follow: cli.follow,
-        cgroup: cli.cgroup.is_some() || cli.container.is_some(),
-    };
-    let alone = !scope.processes && !scope.follow;
-    let (params, named) = parameters(params, &cli.script.more);
-    Ok(sema::Options {
-        params,
-        named,
-        unsafe_mode: cli.unsafe_mode,
-        verbose_warnings: cli.warnings,
-        pid: pids.first().copied().filter(|_| alone),
-        scope,
-        has_child: cli.command.is_some(),
-        no_feature: cli.no_feature.clone(),
-        environment: environment(),
-        probe_filter: cli.probe_filter.clone(),
-        stamped: cli.style.format == cli::OutputFormat::Perfetto,
-        mode: match (cli.test, cli.bench, cli.mode) {
-            (true, ..) | (_, _, Some(cli::Mode::Test)) => Mode::Test,
-            (_, true, _) | (_, _, Some(cli::Mode::Bench)) => Mode::Bench,
-            (
-                false,
-                false,
-                None | Some(cli::Mode::Format | cli::Mode::Codegen | cli::Mode::CompilerBench),
-            ) => Mode::Trace,
-        },
-        ..sema::Options::default()
-    })
-}
-
-/// Named parameters: what they are called, and the value if there is one.
-type Named = Vec<(String, Option<String>)>;
-
-/// Positional and named parameters. Named ones stand behind `--`.
-fn parameters(mut positional: Vec<String>, more: &[String]) -> (Vec<String>, Named) {
-    let mut named = Named::new();
-    for text in more {
-        match text.strip_prefix("--") {
-            Some(option) => named.push(match option.split_once('=') {
-                Some((name, value)) => (name.to_string(), Some(value.to_string())),
-                None => (option.to_string(), None),
-            }),
-            None => positional.push(text.clone()),
-        }
-    }
-    (positional, named)
-}
-
-fn environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .collect()
-}
-
-/// Largest process id (`PID_MAX_LIMIT` of linux/threads.h).
-const MAX_PID: u32 = 0x40_0000;
-
-/// The processes of `-p`, each once.
-fn pids(cli: &Cli) -> Result<Vec<u32>, Failed> {
-    process_ids(&cli.pid)
-}
-
-/// Process ids as the command line has them, each once.
-fn process_ids(texts: &[String]) -> Result<Vec<u32>, Failed> {
-    let mut pids = Vec::new();
-    for text in texts {
-        if let Some(pid) = pid(Some(text))?.filter(|pid| !pids.contains(pid)) {
-            pids.push(pid);
-        }
-    }
-    Ok(pids)
-}
-
-/// The cgroup of `--cgroup` or `--container`.
-fn cgroup(cli: &Cli, host: &Host) -> Result<Option<Cgroup>, Failed> {
-    let found = match (&cli.cgroup, &cli.container) {
-        (Some(path), _) => host.cgroup(path),
-        (None, Some(start)) => host.container(start),
-        (None, None) => return Ok(None),
-    };
-    found.map(Some).map_err(fail)
-}
-
-fn pid(text: Option<&str>) -> Result<Option<u32>, Failed> {
-    let Some(text) = text else { return Ok(None) };
-    match text.parse::<u32>() {
-        Ok(pid) if (1..=MAX_PID).contains(&pid) => Ok(Some(pid)),
-        _ => Err(fail(format!("`{text}` is no process id"))),
-    }
-}
-
-/// `--no-feature` knows features of the kernel, and ways to attach.
-fn known_features(cli: &Cli) -> Result<(), Failed> {
-    let names: Vec<&str> =
-        Feature::ALL.iter().map(|f| f.info().name).chain(probes::WAYS.iter().copied()).collect();
-    match cli.no_feature.iter().find(|name| !names.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(unknown) => {
-            let d = Diagnostic::global(format!("there is no feature `{unknown}`"));
-            let d = match diag::nearest(unknown, names) {
-                Some(near) => d.help(format!("did you mean `{near}`?")),
-                None => d.help("`rtrace --info` lists the features"),
-            };
-            Err(failed(d, USAGE))
-        }
-    }
-}
-
-/// The traced machine: this one, or a recorded one.
-fn host(cli: &Cli) -> Host {
-    let mut host = match &cli.host {
-        Some(dir) => Host::at(dir),
-        None => live(Path::new("/")),
-    };
-    if let Some(file) = &cli.traceable_functions {
-        host = host.with_traceable_functions(file);
-    }
-    if !cli.no_feature.is_empty() {
-        let hidden: Vec<Feature> = cli.no_feature.iter().filter_map(|n| Feature::find(n)).collect();
-        host = host.hiding(&hidden);
-        if cli.no_feature.iter().any(|name| name == probes::BY_ADDRESS) {
-            host = host.without_addresses();
-        }
-    }
-    host
 }
 
 fn shows(cli: &Cli, stage: DebugStage) -> bool {

@@ -10,8 +10,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::Host;
 use super::btf::Btf;
 use crate::ir::ProgramKind;
+use crate::parser::ast::TypeTag;
+use crate::types::Type;
 
 /// Something that a kernel may or may not be able to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,6 +96,11 @@ pub enum Feature {
     UprobeMultiPid,
     /// fentry and fexit: BTF and trampolines.
     Fentry,
+    /// Programs on raw tracepoints are not preempted. Where they are, the kernel skips a program
+    /// that another thread has not left yet on that CPU.
+    NopreemptTracepoints,
+    /// The same of programs on trampolines.
+    NopreemptTrampolines,
     /// BPF iterators.
     Iter,
     /// Hardware breakpoints as perf events.
@@ -122,7 +130,7 @@ pub struct FeatureInfo {
 
 impl Feature {
     /// Every feature, in the order of their declaration.
-    pub const ALL: [Feature; 40] = [
+    pub const ALL: [Feature; 42] = [
         Feature::DPath,
         Feature::KtimeTai,
         Feature::KtimeBoot,
@@ -160,6 +168,8 @@ impl Feature {
         Feature::UprobeMulti,
         Feature::UprobeMultiPid,
         Feature::Fentry,
+        Feature::NopreemptTracepoints,
+        Feature::NopreemptTrampolines,
         Feature::Iter,
         Feature::Watchpoint,
         Feature::Tcx,
@@ -206,6 +216,10 @@ impl Feature {
             Feature::UprobeMulti => ("uprobe_multi", ProbeType, "6.6"),
             Feature::UprobeMultiPid => ("uprobe_multi_pid", ProbeType, "6.10"),
             Feature::Fentry => ("fentry", ProbeType, "5.5"),
+            // Linux 7.0 took it away.
+            Feature::NopreemptTracepoints => ("nopreempt_tracepoints", Kernel, "4.17"),
+            // A matter of how the kernel is configured and started.
+            Feature::NopreemptTrampolines => ("nopreempt_trampolines", Kernel, "5.5"),
             Feature::Iter => ("iter", ProbeType, "5.8"),
             Feature::Watchpoint => ("watchpoint", ProbeType, "4.9"),
             Feature::Tcx => ("tcx", ProbeType, "6.6"),
@@ -215,7 +229,7 @@ impl Feature {
 
     /// Whether the types of a kernel show that it has the feature: its helper, its kind of
     /// link, or what came with it. For those who cannot ask the kernel.
-    pub(super) fn is_in(self, btf: &Btf) -> bool {
+    pub fn is_in(self, btf: &Btf) -> bool {
         let constant = |name: &str| btf.find_enum_constant(name).is_some();
         let function = |name: &str| btf.function(name).is_some();
         let helper = |name: &str| constant(&format!("BPF_FUNC_{name}"));
@@ -259,6 +273,19 @@ impl Feature {
             Feature::Fentry => {
                 function("bpf_trampoline_link_prog") && function("register_ftrace_direct")
             }
+            // Callbacks under SRCU, and of the kind that is not slower than preemption off: the two
+            // were in no kernel before that together.
+            Feature::NopreemptTracepoints => {
+                let fast = || match btf.find_type(Some(TypeTag::Struct), "srcu_data") {
+                    Some(Type::Struct(data)) => {
+                        btf.member_at(data.id, "srcu_reader_flavor").is_some()
+                    }
+                    _ => false,
+                };
+                !(btf.has_percpu_variable("tracepoint_srcu_srcu_data") && fast())
+            }
+            // Types do not tell.
+            Feature::NopreemptTrampolines => false,
             Feature::Iter => constant("BPF_TRACE_ITER"),
             Feature::Watchpoint => function("register_user_hw_breakpoint"),
             Feature::Tcx => constant("BPF_TCX_INGRESS"),
@@ -280,7 +307,7 @@ impl fmt::Display for Feature {
 /// The features of one machine. Each is asked for at most once.
 pub struct Features {
     known: [OnceLock<bool>; Feature::ALL.len()],
-    probe: Box<dyn Fn(Feature) -> bool + Send + Sync>,
+    probe: Box<Probe>,
     kfuncs: Box<Kfuncs>,
 }
 
@@ -290,16 +317,19 @@ pub fn release(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Says whether a machine has a feature.
+type Probe = dyn Fn(&Host, Feature) -> bool + Send + Sync;
+
 /// Says whether programs of a kind may call a function of the kernel.
-type Kfuncs = dyn Fn(&str, ProgramKind) -> bool + Send + Sync;
+type Kfuncs = dyn Fn(&Host, &str, ProgramKind) -> bool + Send + Sync;
 
 impl Features {
     /// Features that `probe` answers for.
-    pub fn new(probe: impl Fn(Feature) -> bool + Send + Sync + 'static) -> Features {
+    pub fn new(probe: impl Fn(&Host, Feature) -> bool + Send + Sync + 'static) -> Features {
         Features {
             known: [const { OnceLock::new() }; Feature::ALL.len()],
             probe: Box::new(probe),
-            kfuncs: Box::new(|_, _| false),
+            kfuncs: Box::new(|_, _, _| false),
         }
     }
 
@@ -307,26 +337,26 @@ impl Features {
     #[must_use]
     pub fn with_kfuncs(
         self,
-        kfuncs: impl Fn(&str, ProgramKind) -> bool + Send + Sync + 'static,
+        kfuncs: impl Fn(&Host, &str, ProgramKind) -> bool + Send + Sync + 'static,
     ) -> Features {
         // An answer costs a program that the kernel looks at, and every round of the check asks.
         let answers = Mutex::new(HashMap::new());
-        let kfuncs = move |name: &str, kind| {
+        let kfuncs = move |host: &Host, name: &str, kind| {
             let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-            *answers.entry((name.to_owned(), kind)).or_insert_with(|| kfuncs(name, kind))
+            *answers.entry((name.to_owned(), kind)).or_insert_with(|| kfuncs(host, name, kind))
         };
         Features { kfuncs: Box::new(kfuncs), ..self }
     }
 
     /// Whether programs of a kind may call a function of the kernel.
-    pub fn kfunc(&self, name: &str, kind: ProgramKind) -> bool {
-        (self.kfuncs)(name, kind)
+    pub(super) fn kfunc(&self, host: &Host, name: &str, kind: ProgramKind) -> bool {
+        (self.kfuncs)(host, name, kind)
     }
 
     /// The features of a recorded machine: these, and no others.
     pub fn recorded(present: impl IntoIterator<Item = Feature>) -> Features {
         let present: Vec<Feature> = present.into_iter().collect();
-        Features::new(move |feature| present.contains(&feature))
+        Features::new(move |_, feature| present.contains(&feature))
     }
 
     /// The features that objects may rely on which are for all kernels from one on. Where there is
@@ -340,7 +370,7 @@ impl Features {
             Feature::SocketCookie,
             Feature::Tcx,
         ];
-        Features::new(move |feature| {
+        Features::new(move |_, feature| {
             let since = release(feature.info().since);
             ONLY_WAY.contains(&feature) || since.is_some_and(|since| since <= oldest)
         })
@@ -350,14 +380,14 @@ impl Features {
     #[must_use]
     pub fn without(self, feature: Feature) -> Features {
         let Features { known, probe, kfuncs } = self;
-        let rest = Features { known, probe, kfuncs: Box::new(|_, _| false) };
-        Features { kfuncs, ..Features::new(move |f| f != feature && rest.has(f)) }
+        let rest = Features { known, probe, kfuncs: Box::new(|_, _, _| false) };
+        Features { kfuncs, ..Features::new(move |host, f| f != feature && rest.has(host, f)) }
     }
 
     /// Whether the machine has a feature.
-    pub fn has(&self, feature: Feature) -> bool {
+    pub(super) fn has(&self, host: &Host, feature: Feature) -> bool {
         match self.known.get(feature as usize) {
-            Some(cell) => *cell.get_or_init(|| (self.probe)(feature)),
+            Some(cell) => *cell.get_or_init(|| (self.probe)(host, feature)),
             None => false,
         }
     }
@@ -373,6 +403,7 @@ impl fmt::Debug for Features {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -386,20 +417,22 @@ mod tests {
     #[test]
     fn a_feature_is_probed_once() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let features = Features::new(|f| {
+        let host = Host::at(Path::new("/nonexistent"));
+        let features = Features::new(|_, f| {
             ASKED.fetch_add(1, Ordering::Relaxed);
             f == Feature::Loop
         });
-        assert!(features.has(Feature::Loop) && features.has(Feature::Loop));
-        assert!(!features.has(Feature::Fentry));
+        assert!(features.has(&host, Feature::Loop) && features.has(&host, Feature::Loop));
+        assert!(!features.has(&host, Feature::Fentry));
         assert_eq!(ASKED.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn features_can_be_taken_away() {
         let features = Features::recorded([Feature::KprobeMulti, Feature::Kprobe]);
-        let features = features.without(Feature::KprobeMulti);
-        assert!(!features.has(Feature::KprobeMulti));
-        assert!(features.has(Feature::Kprobe));
+        let host = Host::at(Path::new("/nonexistent")).with_features(features);
+        let host = host.hiding(&[Feature::KprobeMulti]);
+        assert!(!host.has(Feature::KprobeMulti));
+        assert!(host.has(Feature::Kprobe));
     }
 }

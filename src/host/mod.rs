@@ -193,14 +193,14 @@ impl Host {
         Host { traceable_file: Some(file.to_owned()), traceable: OnceLock::new(), ..self }
     }
 
-    /// What its BPF can do.
-    pub fn features(&self) -> &Features {
-        &self.features
-    }
-
     /// Whether it has a feature.
     pub fn has(&self, feature: Feature) -> bool {
-        self.features.has(feature)
+        self.features.has(self, feature)
+    }
+
+    /// Whether programs of a kind may call a function of its kernel.
+    pub fn kfunc(&self, name: &str, kind: ProgramKind) -> bool {
+        self.features.kfunc(self, name, kind)
     }
 
     /// Whether functions that the kernel verifies once may follow pointers that they get. It came
@@ -233,7 +233,7 @@ impl Host {
         self.root == Path::new("/")
     }
 
-    fn read(&self, path: &str) -> Result<String, String> {
+    pub fn read(&self, path: &str) -> Result<String, String> {
         let bytes = fs::read(self.path(path)).map_err(|e| format!("`{path}`: {e}"))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -545,8 +545,8 @@ impl Host {
 
 /// Functions of the kernel that a recorded machine lists as `kfunc:NAME`; they
 /// are for tracing programs.
-fn recorded_kfuncs(names: Vec<String>) -> impl Fn(&str, ProgramKind) -> bool + Send + Sync {
-    move |name, kind| {
+fn recorded_kfuncs(names: Vec<String>) -> impl Fn(&Host, &str, ProgramKind) -> bool + Send + Sync {
+    move |_, name, kind| {
         let tracing = [ProgramKind::Trampoline, ProgramKind::BtfTracepoint, ProgramKind::Iter]
             .contains(&kind);
         tracing && names.iter().any(|n| n.strip_prefix("kfunc:") == Some(name))

@@ -59,6 +59,9 @@ pub fn stack_table_limit(name: &str) -> Option<u16> {
 
 const STACK_TABLES: &str = "rt_stacks_";
 
+/// How the names of programs begin that serve rtrace itself, at what happens to processes.
+pub const SERVICE: &str = "rt_at_";
+
 /// Names of the maps by which programs unwind user stacks; the run side fills the first three
 /// ([`unwind`]).
 ///
@@ -329,6 +332,9 @@ impl Mechanism {
             | Mechanism::BpfTrampoline { exit: false, .. } => "trampoline (fentry)",
             Mechanism::Trampoline { exit: true, .. }
             | Mechanism::BpfTrampoline { exit: true, .. } => "trampoline (fexit)",
+            Mechanism::Tracepoint { category, .. } if category == "raw_syscalls" => {
+                "perf tracepoint (raw_syscalls)"
+            }
             Mechanism::Tracepoint { .. } => "perf tracepoint",
             Mechanism::RawTracepoint { btf: true, .. } => "raw tracepoint (tp_btf)",
             Mechanism::RawTracepoint { btf: false, .. } => "raw tracepoint",

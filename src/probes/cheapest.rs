@@ -10,6 +10,9 @@
 //! It also makes kretprobes reliable on kernels before `kprobe.multi`, which
 //! drop calls in silence if too many have not returned yet (`maxactive`,
 //! kernel/kprobes.c): there, the few functions of a pattern get one each, too.
+//!
+//! Where the kernel preempts programs on trampolines, it skips calls of other threads on that CPU
+//! meanwhile: they stay kprobes, which keep preemption off, but for those kretprobes.
 //! `--no-feature fentry` does without all of this.
 
 use std::cell::LazyCell;
@@ -77,7 +80,11 @@ fn with_trampolines<K: Copy + Eq>(
     if !candidates || !host.has(Feature::Fentry) || options.unsafe_mode {
         return list;
     }
-    let list: Vec<(K, Instance)> = match host.has(Feature::KprobeMulti) {
+    let (multi, steady) = (host.has(Feature::KprobeMulti), host.has(Feature::NopreemptTrampolines));
+    if multi && !steady {
+        return list;
+    }
+    let list: Vec<(K, Instance)> = match multi {
         true => list,
         false => list
             .into_iter()
@@ -92,7 +99,10 @@ fn with_trampolines<K: Copy + Eq>(
     let instead: Vec<Option<Instance>> = list
         .iter()
         .map(|(key, instance)| {
-            kprobe(instance)?;
+            let (.., ret) = kprobe(instance)?;
+            if !ret && !steady {
+                return None;
+            }
             let needs = needs(*key);
             // One program in a session is cheaper than many on trampolines.
             let kept = kept_arguments(instance, &needs) && !host.has(Feature::KprobeSession);

@@ -40,8 +40,9 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
         let keepers = instance.keeper.as_mut().and_then(Keeper::links_mut);
         for all in keepers.into_iter().chain([&mut instance.attach]) {
             let links = std::mem::take(all);
+            let calls = instance.syscalls.is_some();
             for link in links {
-                let same = all.iter_mut().find_map(|known| extend(known, &link));
+                let same = all.iter_mut().find_map(|known| extend(known, &link, calls));
                 if same.is_none() {
                     all.push(link);
                 }
@@ -56,26 +57,19 @@ pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instanc
 
 /// Whether one program can be that of both.
 fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
-    let attaches_often = match a.kind {
-        ProgramKind::Kprobe | ProgramKind::Uprobe | ProgramKind::Tracepoint => true,
-        // All of them are about one raw tracepoint.
-        ProgramKind::BtfTracepoint => match (&a.syscalls, &b.syscalls) {
-            (Some(x), Some(y)) => {
-                let distinct = |n: &(u32, u32)| x.numbers.iter().all(|other| other.0 != n.0);
-                x.enter == y.enter
-                    && x.number == y.number
-                    && x.compat == y.compat
-                    && y.numbers.iter().all(distinct)
-            }
-            _ => false,
-        },
-        ProgramKind::PerfEvent
-        | ProgramKind::Special
-        | ProgramKind::Trampoline
-        | ProgramKind::RawTracepoint
-        | ProgramKind::Iter
-        | ProgramKind::Packet
-        | ProgramKind::Function { .. } => false,
+    let attaches_often = match (&a.syscalls, &b.syscalls) {
+        // All of them are about one tracepoint.
+        (Some(x), Some(y)) => {
+            let distinct = |n: &(u32, u32)| x.numbers.iter().all(|other| other.0 != n.0);
+            x.enter == y.enter
+                && x.number == y.number
+                && x.compat == y.compat
+                && y.numbers.iter().all(distinct)
+        }
+        (None, None) => {
+            matches!(a.kind, ProgramKind::Kprobe | ProgramKind::Uprobe | ProgramKind::Tracepoint)
+        }
+        _ => false,
     };
     // A program that keeps arguments must learn which function it is for to be that of several; and what
     // it keeps of a call is taken once.
@@ -127,8 +121,9 @@ fn section(instance: &Instance) -> String {
     }
 }
 
-/// Takes the places of another link into one, if a link can have both.
-fn extend(known: &mut Attach, other: &Attach) -> Option<()> {
+/// Takes the places of another link into one, if a link can have both. `calls`: they are those of
+/// system calls that the program tells apart by itself.
+fn extend(known: &mut Attach, other: &Attach, calls: bool) -> Option<()> {
     match (&mut known.mechanism, &other.mechanism) {
         (
             Mechanism::UprobeMulti { path, symbols, offsets, counters, ret },
@@ -151,10 +146,7 @@ fn extend(known: &mut Attach, other: &Attach) -> Option<()> {
         (Mechanism::KprobeSession { functions }, Mechanism::KprobeSession { functions: more }) => {
             functions.extend(more.iter())
         }
-        (
-            Mechanism::RawTracepoint { event, btf: true },
-            Mechanism::RawTracepoint { event: same, btf: true },
-        ) if event == same => {}
+        (known, other) if calls && known == other => {}
         _ => return None,
     }
     known.probes.extend(other.probes.iter());

@@ -112,7 +112,7 @@ pub struct Options {
     pub pid: Option<u32>,
     pub missing_probes: MissingProbes,
     /// What `--no-feature` hides; besides features of the kernel, here
-    /// `raw_syscalls`: tracepoints of system calls through one raw tracepoint.
+    /// `raw_syscalls`: tracepoints of system calls through one of all of them.
     pub no_feature: Vec<String>,
     /// For an object that is matched with the machine when it is loaded.
     pub portable: bool,
@@ -238,7 +238,14 @@ fn nothing_matches(point: &AttachPoint, message: &str, options: &Options, diags:
 }
 
 /// Ways to attach that `--no-feature` switches off, beside what kernels may lack.
-pub const WAYS: &[&str] = &["raw_syscalls", BY_ADDRESS, TYPED];
+pub const WAYS: &[&str] = &[RAW_SYSCALLS, BY_RECORD, BY_ADDRESS, TYPED];
+
+/// System calls are traced by a tracepoint of all of them.
+const RAW_SYSCALLS: &str = "raw_syscalls";
+
+/// Where programs on raw tracepoints can be preempted, those on system calls are on the perf event
+/// of all of them.
+const BY_RECORD: &str = "raw_syscalls_event";
 
 /// Links to very many kernel functions give the kernel their addresses, not their names.
 pub const BY_ADDRESS: &str = "attach_by_address";
@@ -383,7 +390,7 @@ pub struct Instance {
     pub context: Context,
     /// Links; every probe name in them is a full name.
     pub attach: Vec<plan::Attach>,
-    /// For programs on `raw_syscalls`-like raw tracepoints: which system calls.
+    /// For programs on all system calls: which ones are meant.
     pub syscalls: Option<Syscalls>,
     /// The program that keeps arguments for this one.
     pub keeper: Option<Keeper>,

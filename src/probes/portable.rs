@@ -82,9 +82,9 @@ impl Resolver<'_> {
         let Some(first) = points.first() else { return Vec::new() };
         let needs = first.needs.clone();
         let built = program.attach.first().map(|a| a.mechanism.clone());
-        // Calls that the program does not tell apart by itself.
-        let alone = matches!(built, Some(Mechanism::Tracepoint { .. }));
-        self.options.no_feature = if alone { vec!["raw_syscalls".to_owned()] } else { Vec::new() };
+        // System calls are traced as the program was built to.
+        self.options.no_feature =
+            built.as_ref().map(super::tracepoint::as_built).unwrap_or_default();
         let mut instances = self.instances(&points, &needs, self.host);
         let same = |i: &Instance| {
             i.attach.iter().all(|a| built.as_ref().is_none_or(|b| alike(b, &a.mechanism)))

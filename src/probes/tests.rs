@@ -144,6 +144,55 @@ fn arguments_of_system_calls_are_registers() {
 }
 
 #[test]
+fn arguments_of_system_calls_are_in_a_record_where_programs_are_preempted() {
+    let host = without(&[Feature::NopreemptTracepoints]);
+    let one = |text: &str, field: &str, options: &Options| {
+        let mut list = run(&host, text, &fields(&[field]), options).unwrap();
+        assert_eq!(list.len(), 1, "{text}");
+        list.remove(0)
+    };
+    let openat = one("tracepoint:syscalls:sys_enter_openat", "filename", &options());
+    assert_eq!((openat.kind, openat.context.result), (ProgramKind::Tracepoint, 1));
+    assert_eq!(openat.section, "tracepoint/raw_syscalls/sys_enter");
+    assert_eq!(
+        shown(&openat.context.args),
+        [
+            "__syscall_nr int32 Context { offset: 8, size: 8 }",
+            "dfd int64 Context { offset: 16, size: 8 }",
+            "filename int8 * Context { offset: 24, size: 8 }",
+            "flags int64 Context { offset: 32, size: 8 }",
+            "mode uint64 Context { offset: 40, size: 8 }",
+        ]
+    );
+    let event = |name: &str| plan::Mechanism::Tracepoint {
+        category: "raw_syscalls".into(),
+        event: name.into(),
+    };
+    assert_eq!(openat.attach[0].mechanism, event("sys_enter"));
+
+    let exit = one("tracepoint:syscalls:sys_exit_read", "ret", &options());
+    assert_eq!(exit.attach[0].mechanism, event("sys_exit"));
+    assert_eq!(shown(&exit.context.args)[1], "ret int64 Context { offset: 16, size: 8 }");
+    assert_eq!(exit.syscalls.unwrap().number, Access::Context { offset: 8, size: 8 });
+
+    let escape = Options { no_feature: vec!["raw_syscalls_event".into()], ..options() };
+    let exit = one("tracepoint:syscalls:sys_exit_read", "ret", &escape);
+    assert_eq!(exit.kind, ProgramKind::BtfTracepoint);
+}
+
+#[test]
+fn system_calls_in_a_record_share_one_event() {
+    let host = without(&[Feature::NopreemptTracepoints]);
+    let names = ["tracepoint:syscalls:sys_enter_read", "tracepoint:syscalls:sys_enter_write"];
+    let list = names.map(|n| run(&host, n, &named(), &options()).unwrap());
+    let joined = join(list.concat(), &named(), &host);
+    assert_eq!(joined.len(), 1);
+    assert_eq!(joined[0].attach.len(), 1);
+    assert_eq!(joined[0].attach[0].probes.iter().collect::<Vec<_>>(), names);
+    assert_eq!(joined[0].syscalls.as_ref().unwrap().numbers, [(0, 0), (1, 1)]);
+}
+
+#[test]
 fn calls_with_the_same_argument_elsewhere_are_apart() {
     // fd is the first argument of both; buf the second; count the third.
     let same = of("tracepoint:syscalls:sys_enter_*", &fields(&["fd"]));

@@ -4,13 +4,16 @@
 //! costs its entry and exit path twice as much as a raw tracepoint does, and
 //! its removal a grace period each. All system calls of an attach point become
 //! one program on the raw tracepoint `sys_enter` (`sys_exit`) that tells calls
-//! apart by their numbers.
+//! apart by their numbers. Where such programs can be preempted, calls of other
+//! threads would be lost meanwhile: there, the program is on the perf event
+//! `raw_syscalls`, during which preemption is off.
 
 use super::group::{self, Match};
 use super::list::{Line, Query};
 use super::text::Part;
 use super::{
-    Access, Argument, Compat, Context, Expanded, Instance, Provider, Request, Side, Syscalls,
+    Access, Argument, BY_RECORD, Compat, Context, Expanded, Instance, Provider, RAW_SYSCALLS,
+    Request, Side, Syscalls,
 };
 use crate::diag::{self, Diagnostic, Diagnostics};
 use crate::host::Host;
@@ -32,6 +35,9 @@ pub(super) static TRACEPOINT: Provider = Provider {
     expand,
     list,
 };
+
+/// What a program on a perf event returns: at 0, the kernel drops the record for perf's own buffer.
+const PASS_ON: i64 = 1;
 
 /// Fields of system call records start here (struct syscall_trace_enter); what
 /// is before them is the number of the call.
@@ -124,17 +130,34 @@ fn unknown(host: &Host, tracefs: &Tracefs, category: &Part, name: &Part) -> Diag
 struct Lookup<'a> {
     request: &'a Request<'a>,
     tracefs: &'a Tracefs,
-    /// How to trace system calls by raw tracepoints; absent until needed.
+    /// How to trace all system calls at once; absent until needed.
     raw: Option<Option<Raw>>,
 }
 
-/// What raw tracepoints of system calls need to know about the kernel.
+/// How all system calls are traced at once.
 #[derive(Debug, Clone, Copy)]
 struct Raw {
     compat: Compat,
-    /// Offset in `struct pt_regs` of the number of the call.
-    number: u32,
+    by: By,
 }
+
+/// What tells about each system call.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// The raw tracepoint, and the registers that it points to: the number of the call is at this
+    /// offset in `struct pt_regs`.
+    Registers { number: u32 },
+    /// The record of the perf event (include/trace/events/syscalls.h): the number, and either all six
+    /// arguments or what the call returned.
+    Record,
+}
+
+/// The category of the perf events of all system calls.
+const ALL_CALLS: &str = "raw_syscalls";
+
+/// Where records of [`By::Record`] have the number, and what follows it.
+const RECORD_NUMBER: u32 = 8;
+const RECORD_REST: u32 = 16;
 
 /// A system call to be told apart by its number.
 struct Call {
@@ -187,7 +210,7 @@ impl Lookup<'_> {
         Ok(instances)
     }
 
-    /// How to trace an event by the raw tracepoint of all system calls: whether
+    /// How to trace an event with all system calls: whether
     /// it is on entry, and the number of its call. `None` if it is no system
     /// call, or a field is used that only its own record has.
     fn call(&mut self, event: &Event, fields: &[Field]) -> Option<(bool, Raw, u32)> {
@@ -203,7 +226,7 @@ impl Lookup<'_> {
         if fields.iter().any(elsewhere) {
             return None;
         }
-        let raw = (*self.raw.get_or_insert_with(|| Raw::of(self.request)))?;
+        let raw = (*self.raw.get_or_insert_with(|| Raw::of(self.request, self.tracefs)))?;
         Some((entering.is_some(), raw, number))
     }
 
@@ -214,18 +237,28 @@ impl Lookup<'_> {
         let mut numbers: Vec<(u32, u32)> = targets.iter().map(|c| c.number).zip(0..).collect();
         numbers.sort_unstable();
         let event = if enter { "sys_enter" } else { "sys_exit" };
-        let number = match enter {
-            true => Access::Context { offset: 8, size: 8 },
-            false => Access::SyscallRegister { offset: raw.number },
-        };
-        let mechanism = Mechanism::RawTracepoint { event: event.into(), btf: true };
         let names: Names = targets.into_iter().map(|c| c.name).collect();
-        Instance {
+        let (kind, section, mechanism, result) = match raw.by {
             // What lies in the registers can be loaded directly only by a program
             // that knows the type of what points to them.
-            kind: ProgramKind::BtfTracepoint,
-            section: format!("tp_btf/{event}"),
-            context: Context { args, ..context(self.request.provider, Space::User) },
+            By::Registers { .. } => (
+                ProgramKind::BtfTracepoint,
+                format!("tp_btf/{event}"),
+                Mechanism::RawTracepoint { event: event.into(), btf: true },
+                0,
+            ),
+            By::Record => (
+                ProgramKind::Tracepoint,
+                format!("tracepoint/{ALL_CALLS}/{event}"),
+                Mechanism::Tracepoint { category: ALL_CALLS.into(), event: event.into() },
+                PASS_ON,
+            ),
+        };
+        let number = raw.number(enter);
+        Instance {
+            kind,
+            section,
+            context: Context { args, result, ..context(self.request.provider, Space::User) },
             attach: vec![self.request.attach(names, mechanism)],
             syscalls: Some(Syscalls { enter, numbers, number, compat: raw.compat }),
             keeper: None,
@@ -261,8 +294,7 @@ impl Lookup<'_> {
         Instance {
             kind,
             section: if raw { "raw_tp".into() } else { section },
-            // The kernel drops a record for perf's own buffer if this is 0.
-            context: Context { args, result: 1, ..context(self.request.provider, space) },
+            context: Context { args, result: PASS_ON, ..context(self.request.provider, space) },
             attach,
             syscalls: None,
             keeper: None,
@@ -304,17 +336,19 @@ impl Lookup<'_> {
         let argument = |field: &Field| {
             let access = if field.place != Place::Inline {
                 return None;
-            } else if field.name == NUMBER_FIELD && enter {
-                Access::Context { offset: 8, size: 8 }
             } else if field.name == NUMBER_FIELD {
-                Access::SyscallRegister { offset: raw.number }
-            } else if enter {
-                let index = field.offset.checked_sub(SYSCALL_FIELDS)? / 8;
-                let register = arch.syscall_arguments.get(index as usize)?;
-                Access::SyscallRegister { offset: arch.register(register)? }
+                raw.number(enter)
             } else {
-                // The only field is what the call returned.
-                Access::Context { offset: 8, size: 8 }
+                // At the exit, the only other field is what the call returned.
+                let index = field.offset.checked_sub(SYSCALL_FIELDS)? / 8;
+                match raw.by {
+                    By::Record => Access::Context { offset: RECORD_REST + 8 * index, size: 8 },
+                    By::Registers { .. } if enter => {
+                        let register = arch.syscall_arguments.get(index as usize)?;
+                        Access::SyscallRegister { offset: arch.register(register)? }
+                    }
+                    By::Registers { .. } => Access::Context { offset: 8, size: 8 },
+                }
             };
             let ty = self.convert(field, Space::User);
             Some(Argument { name: field.name.clone(), ty, access })
@@ -325,14 +359,49 @@ impl Lookup<'_> {
 
 impl Raw {
     /// What the kernel's types say; without them, perf events do.
-    fn of(request: &Request<'_>) -> Option<Raw> {
-        if request.without_feature("raw_syscalls") {
+    fn of(request: &Request<'_>, tracefs: &Tracefs) -> Option<Raw> {
+        if request.without_feature(RAW_SYSCALLS) {
             return None;
         }
-        let btf = request.host.btf().ok()?;
-        let arch = request.host.arch();
-        Some(Raw { compat: compat(btf, arch)?, number: number_register(btf, arch)? })
+        let Request { host, .. } = request;
+        let btf = host.btf().ok()?;
+        let arch = host.arch();
+        let compat = compat(btf, arch)?;
+        let skips = !host.has(Feature::NopreemptTracepoints)
+            || request.without_feature(Feature::NopreemptTracepoints.info().name);
+        let by_record = skips
+            && !request.without_feature(BY_RECORD)
+            && tracefs.absent().is_none()
+            && tracefs.has_event(host, ALL_CALLS, "sys_enter");
+        let by = match by_record {
+            true => By::Record,
+            false => By::Registers { number: number_register(btf, arch)? },
+        };
+        Some(Raw { compat, by })
     }
+
+    /// The number of the system call.
+    fn number(self, enter: bool) -> Access {
+        match self.by {
+            By::Record => Access::Context { offset: RECORD_NUMBER, size: 8 },
+            By::Registers { .. } if enter => Access::Context { offset: 8, size: 8 },
+            By::Registers { number } => Access::SyscallRegister { offset: number },
+        }
+    }
+}
+
+/// What has to be done without so that attach points lead to the mechanism again that a program was
+/// built for.
+pub(super) fn as_built(mechanism: &Mechanism) -> Vec<String> {
+    let without = match mechanism {
+        Mechanism::Tracepoint { category, .. } if category == ALL_CALLS => {
+            Feature::NopreemptTracepoints.info().name
+        }
+        Mechanism::Tracepoint { .. } => RAW_SYSCALLS,
+        Mechanism::RawTracepoint { .. } => BY_RECORD,
+        _ => return Vec::new(),
+    };
+    vec![without.to_owned()]
 }
 
 /// Where the kernel marks 32-bit system calls: `TS_COMPAT` in

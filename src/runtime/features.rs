@@ -8,32 +8,33 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
 
 use libbpf_sys as c;
 
 use super::sys;
+use crate::host::Host;
 use crate::host::features::{Feature, Features};
 use crate::ir::ProgramKind;
+use crate::types::TypeId;
 
-/// The features of the running kernel. `find_function` gives the BTF id of a
-/// kernel function by name; it is asked only about fentry and iterators.
-pub fn live(find_function: impl Fn(&str) -> Option<u32> + Send + Sync + 'static) -> Features {
-    let find = Arc::new(find_function);
-    let again = Arc::clone(&find);
-    Features::new(move |feature| probe(feature, &*find))
-        .with_kfuncs(move |name, kind| kfunc_allowed(name, kind, &*again))
+/// The features of the running kernel.
+pub fn live() -> Features {
+    Features::new(probe).with_kfuncs(kfunc_allowed)
+}
+
+/// The BTF id of a kernel function.
+fn find_function(host: &Host, name: &str) -> Option<u32> {
+    match host.btf().ok()?.function(name)?.id {
+        TypeId::Btf { module: 0, id } => Some(id),
+        _ => None,
+    }
 }
 
 /// Whether programs of a kind may call a function of the kernel.
-fn kfunc_allowed(
-    name: &str,
-    kind: ProgramKind,
-    find_function: &dyn Fn(&str) -> Option<u32>,
-) -> bool {
-    let Some(id) = find_function(name) else { return false };
+fn kfunc_allowed(host: &Host, name: &str, kind: ProgramKind) -> bool {
+    let Some(id) = find_function(host, name) else { return false };
     let tracing = |attach| {
-        let target = traced_function(find_function).unwrap_or(0);
+        let target = traced_function(host).unwrap_or(0);
         (c::BPF_PROG_TYPE_TRACING, attach, target)
     };
     let (kind, attach, target) = match kind {
@@ -67,7 +68,7 @@ fn kfunc_allowed(
     }
 }
 
-fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool {
+fn probe(host: &Host, feature: Feature) -> bool {
     match feature {
         Feature::DPath => helper_exists(c::BPF_FUNC_d_path),
         Feature::KtimeTai => helper_exists(c::BPF_FUNC_ktime_get_tai_ns),
@@ -87,7 +88,7 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         // Known to every kernel, but built in only where errors can be injected.
         Feature::OverrideReturn => helper_allowed(c::BPF_FUNC_override_return),
         Feature::ProbeWriteUser => helper_allowed(c::BPF_FUNC_probe_write_user),
-        Feature::SocketCookie => traced_function(find_function)
+        Feature::SocketCookie => traced_function(host)
             .is_some_and(|id| tracing_allows(c::BPF_FUNC_get_socket_cookie, id)),
         Feature::LargePrograms => {
             let mut program = vec![Insn::mov(0, 0); 5000];
@@ -104,11 +105,13 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
         Feature::LargeKeys => hash_map_exists(520),
         Feature::DynamicMaps => dynamic_maps(),
         // int bpf_modify_return_test(int a, int *b)
-        Feature::ScalarPointers => find_function("bpf_modify_return_test").is_some_and(|id| {
-            let second = Insn { code: 0x79, registers: 0x10, offset: 8, imm: 0 };
-            let program = [second, Insn::mov(0, 0), Insn::EXIT];
-            load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_FENTRY, id, &program).is_ok()
-        }),
+        Feature::ScalarPointers => {
+            find_function(host, "bpf_modify_return_test").is_some_and(|id| {
+                let second = Insn { code: 0x79, registers: 0x10, offset: 8, imm: 0 };
+                let program = [second, Insn::mov(0, 0), Insn::EXIT];
+                load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_FENTRY, id, &program).is_ok()
+            })
+        }
         // if w0 == 0 goto +0: a 32-bit jump. Atomic fetch-and-add came
         // later, so that is what is asked for.
         Feature::CpuV3 => {
@@ -141,14 +144,16 @@ fn probe(feature: Feature, find_function: &dyn Fn(&str) -> Option<u32>) -> bool 
             uprobe_multi(None) == Some(libc::EBADF)
                 && uprobe_multi(Some(u32::MAX)) == Some(libc::EINVAL)
         }
-        Feature::Fentry => traced_function(find_function).is_some_and(trampoline),
+        Feature::Fentry => traced_function(host).is_some_and(trampoline),
+        Feature::NopreemptTracepoints => host.btf().is_ok_and(|btf| feature.is_in(btf)),
+        Feature::NopreemptTrampolines => !preemption(host).unwrap_or(true),
         Feature::Tcx => load(c::BPF_PROG_TYPE_SCHED_CLS, 0, 0, &NOTHING).is_ok_and(|program| {
             // No device has this number; kernels without such links do not look for it.
             let made = sys::packet_link(program.as_fd(), i32::MAX, c::BPF_TCX_INGRESS, 0);
             made.is_err_and(|e| e.raw_os_error() == Some(libc::ENODEV))
         }),
         Feature::Watchpoint => Path::new("/sys/bus/event_source/devices/breakpoint").exists(),
-        Feature::Iter => find_function("bpf_iter_task").is_some_and(|id| {
+        Feature::Iter => find_function(host, "bpf_iter_task").is_some_and(|id| {
             load(c::BPF_PROG_TYPE_TRACING, c::BPF_TRACE_ITER, id, &NOTHING).is_ok()
         }),
     }
@@ -277,8 +282,8 @@ fn load_with_log(
 }
 
 /// The BTF id of a function that every kernel with BTF has.
-fn traced_function(find_function: &dyn Fn(&str) -> Option<u32>) -> Option<u32> {
-    find_function("bpf_fentry_test1").or_else(|| find_function("vfs_fsync"))
+fn traced_function(host: &Host) -> Option<u32> {
+    ["bpf_fentry_test1", "vfs_fsync"].into_iter().find_map(|name| find_function(host, name))
 }
 
 /// What the verifier says to a program that only calls a helper.
@@ -352,6 +357,24 @@ fn uprobe_multi(pid: Option<u32>) -> Option<i32> {
     errno(sys::uprobe_multi(program.as_fd(), c"/", places, pid, false))
 }
 
+/// Whether the kernel preempts its own code; nothing if it cannot be found out.
+///
+/// The kernel's name says how it was built (`UTS_VERSION`, init/Makefile); if that can be changed
+/// when it starts, a file has the choices, the one that is taken in parentheses
+/// (`sched_dynamic_show`, kernel/sched/debug.c).
+fn preemption(host: &Host) -> Option<bool> {
+    let built = host.read("/proc/sys/kernel/version").ok()?;
+    if !built.contains("PREEMPT") {
+        return Some(false);
+    }
+    if !built.contains("PREEMPT_DYNAMIC") {
+        return Some(true);
+    }
+    let choices = host.read("/sys/kernel/debug/sched/preempt").ok()?;
+    let taken = choices.split_whitespace().find_map(|c| c.strip_prefix('(')?.strip_suffix(')'))?;
+    Some(!["none", "voluntary"].contains(&taken))
+}
+
 /// Whether a kernel function can be traced by a trampoline; on some kernels
 /// and architectures the program loads and cannot be attached.
 fn trampoline(btf_id: u32) -> bool {
@@ -372,9 +395,9 @@ mod tests {
 
     #[test]
     fn the_running_kernel_answers_consistently() {
-        let features = live(|_| None);
+        let features = Host::at(Path::new("/")).with_features(live());
         // What rtrace requires of every kernel.
-        assert!(features.has(Feature::RingBuffer), "{features:?}");
+        assert!(features.has(Feature::RingBuffer));
         assert!(features.has(Feature::CpuV3));
         assert!(features.has(Feature::KtimeBoot));
         // Each implies the other.

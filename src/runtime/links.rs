@@ -72,10 +72,10 @@ impl Links {
     }
 
     /// What kprobes did not run for, as far as the kernel tells (from 6.7 on).
-    pub(super) fn missed(&self) -> Vec<(Span, Shortfall, u64)> {
+    pub(super) fn missed(&self) -> Vec<(Option<Span>, Shortfall, u64)> {
         let here = |fd: RawFd| self.slow.iter().find(|link| link.as_raw_fd() == fd);
         let count = |fd| here(fd).map_or(0, |link| sys::missed(link.as_fd()));
-        self.counting.iter().map(|&(span, fd)| (span, Shortfall::Nested, count(fd))).collect()
+        self.counting.iter().map(|&(span, fd)| (Some(span), Shortfall::Nested, count(fd))).collect()
     }
 
     /// Adds a program on a uprobe or tracepoint.

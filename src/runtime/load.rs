@@ -110,15 +110,23 @@ impl Loaded {
     /// What the kernel kept from programs: it does not run one while it still
     /// runs on the same CPU (`recursion_misses`, linux/bpf.h), which happens
     /// where one interrupts itself, or is preempted on newer kernels.
-    pub(super) fn missed(&self) -> Vec<(Span, Shortfall, u64)> {
+    pub(super) fn missed(&self) -> Vec<(Option<Span>, Shortfall, u64)> {
         let programs = self.programs();
         let count =
             |name: &str| programs.get(OsStr::new(name)).map(|p| recursion_misses(p.as_fd()));
-        // What programs miss that serve others, these count themselves.
-        let own = |p: &&plan::Program| p.attach.iter().any(|a| !a.probes.is_empty());
-        let own = self.plan.programs.iter().filter(own);
-        let all = own.filter_map(|p| Some((p.span, count(&p.name)?)));
-        all.map(|(span, count)| (span, Shortfall::Busy, count)).collect()
+        let about = |program: &plan::Program| {
+            if program.name.starts_with(plan::SERVICE) {
+                return Some((None, Shortfall::Processes));
+            }
+            // What other programs miss that serve probes, these count themselves.
+            let own = program.attach.iter().any(|a| !a.probes.is_empty());
+            own.then_some((Some(program.span), Shortfall::Busy))
+        };
+        let missed = |program: &plan::Program| {
+            let (span, what) = about(program)?;
+            Some((span, what, count(&program.name)?))
+        };
+        self.plan.programs.iter().filter_map(missed).collect()
     }
 
     /// The programs that are in the kernel, by name.

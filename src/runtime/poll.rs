@@ -416,9 +416,9 @@ impl<'s, 'o> Events<'s, 'o> {
     }
 
     /// Takes into account what the kernel kept from probes.
-    pub(super) fn missed(&mut self, missed: &[(Span, Shortfall, u64)]) {
+    pub(super) fn missed(&mut self, missed: &[(Option<Span>, Shortfall, u64)]) {
         for (span, shortfall, count) in missed {
-            self.losses.ledger.add(Some(*span), *shortfall, *count);
+            self.losses.ledger.add(*span, *shortfall, *count);
         }
     }
 

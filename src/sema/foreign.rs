@@ -57,7 +57,7 @@ impl Checker<'_> {
                 let kernel = self.host.btf().ok()?;
                 let found = kernel.function(&name.node)?;
                 let prototype = kernel.prototype(&name.node);
-                if !self.host.features().kfunc(&name.node, self.instance.kind) {
+                if !self.host.kfunc(&name.node, self.instance.kind) {
                     let message = format!("`{}` cannot be called here", name.node);
                     let d = Diagnostic::error(name.span, message)
                         .note("it is a function of the kernel, which does not let such programs call it")

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rtrace::host::Host;
-use rtrace::host::features::{Feature, Features};
+use rtrace::host::features::Feature;
 use rtrace::plan::{Attach, Cpus, Mechanism, MissingProbes, Plan, Sample};
 use rtrace::runtime::features;
-use rtrace::types::TypeId;
 
 use crate::compile::{compile, directory};
 use crate::plans::{attach, many, plan};
@@ -150,17 +149,9 @@ fn same<T: PartialEq + std::fmt::Debug>(got: &T, wanted: &T, context: &str) -> R
 }
 
 /// The running kernel; asked once.
-fn kernel() -> &'static Features {
-    static FEATURES: OnceLock<Features> = OnceLock::new();
-    FEATURES.get_or_init(|| {
-        features::live(|name| {
-            let host = Host::at(Path::new("/"));
-            match host.btf().ok()?.function_in("vmlinux", name)?.id {
-                TypeId::Btf { id, .. } => Some(id),
-                TypeId::Script(_) | TypeId::User(_) => None,
-            }
-        })
-    })
+fn kernel() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host::at(Path::new("/")).with_features(features::live()))
 }
 
 fn uprobe_at(symbol: &str) -> Mechanism {

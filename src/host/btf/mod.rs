@@ -181,6 +181,19 @@ impl Btf {
         self.function_at(self.find(Kinds::of(Kind::Func), name)?)
     }
 
+    /// Whether the kernel itself has a variable of that name for each CPU. They are listed in the
+    /// only section that is described, the last of its types.
+    pub fn has_percpu_variable(&self, name: &str) -> bool {
+        let raw = &self.base;
+        let Some(section) = raw.last(Kind::DataSec).and_then(|id| raw.entry(id)) else {
+            return false;
+        };
+        // struct btf_var_secinfo: type, offset, size.
+        let variables =
+            (0..section.vlen as usize).filter_map(|n| raw.entry(raw.word(&section, 3 * n)?));
+        variables.into_iter().any(|v| raw.string(v.name) == Some(name))
+    }
+
     /// A function of one module (`vmlinux` for the kernel itself).
     pub fn function_in(&self, module: &str, name: &str) -> Option<Function> {
         let (module, raw) = self.table(module)?;

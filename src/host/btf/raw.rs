@@ -341,6 +341,16 @@ impl Raw {
         self.all().filter_map(move |(id, head)| kinds.has(kind_of(head)).then_some(id))
     }
 
+    /// The last type of a kind.
+    pub(super) fn last(&self, kind: Kind) -> Option<u32> {
+        (0..self.offsets.len()).rev().find_map(|chunk| {
+            let at = *self.offsets.get(chunk)? as usize;
+            let first = self.first_id + chunk as u32 * STRIDE;
+            let types = (first..).zip(self.walk(at).take(STRIDE as usize));
+            types.filter(|(_, (_, head))| kind_of(head) == kind).last().map(|(id, _)| id)
+        })
+    }
+
     /// The first type of these kinds with this name. Looks at every type: about
     /// as long as it takes to make an index of names only for a few of them.
     pub(super) fn find(&self, base: Option<&Raw>, kinds: Kinds, name: &str) -> Option<u32> {

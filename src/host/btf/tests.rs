@@ -65,6 +65,10 @@ fn sample() -> Vec<u8> {
     w.put("", 13 << 24 | 2, 3, &[p, 12, n, 11]); // 13
     w.put("frob", 12 << 24, 13, &[]); // 14
     w.put("loop", 8 << 24, 15, &[]); // 15: a typedef of itself
+    w.put("current", 14 << 24, 12, &[0]); // 16: variables
+    w.put("counts", 14 << 24, 3, &[0]); // 17
+    w.put(".data..percpu", 15 << 24 | 2, 16, &[16, 0, 8, 17, 8, 8]); // 18
+    w.put("", 17 << 24, 14, &[u32::MAX]); // 19: a tag
     w.bytes()
 }
 
@@ -108,6 +112,13 @@ fn functions_enums_and_text() {
         "struct pair {\n\tint a: 3;\n\tint b: 7;\n\tunion {\n\t\tchar *name;\n\t\tlong id;\n\t};\n\
          \tchar text[8];\n\tint grid[2][3];\n}"
     );
+}
+
+#[test]
+fn variables_of_each_cpu() {
+    let btf = Btf::from_bytes(sample()).unwrap();
+    assert!(btf.has_percpu_variable("current") && btf.has_percpu_variable("counts"));
+    assert!(!btf.has_percpu_variable("count") && !btf.has_percpu_variable("pair"));
 }
 
 #[test]

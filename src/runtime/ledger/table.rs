@@ -36,6 +36,8 @@ pub struct Row {
 pub enum Shortfall {
     /// Runs that the kernel left out since the program was running on the CPU.
     Busy,
+    /// The same of the programs that keep up with processes (`--follow`, `dw_ustack`).
+    Processes,
     /// Runs that a kprobe left out since another one was being handled.
     Nested,
     /// Packets without room in their buffer.
@@ -183,6 +185,11 @@ impl Shortfall {
             Shortfall::Busy => {
                 let message = "runs: the probe was still running on the CPU".to_owned();
                 ("probe_busy", message, None)
+            }
+            Shortfall::Processes => {
+                let message =
+                    "processes that came or went unseen: the CPU was busy with another".to_owned();
+                ("processes_missed", message, None)
             }
             Shortfall::Nested => {
                 let message = "runs: the CPU was in another kprobe".to_owned();

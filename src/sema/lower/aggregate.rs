@@ -3,7 +3,8 @@
 use super::map::ScriptMap;
 use super::{CheckedTree, Lower};
 use crate::ir::{BinaryOp as B, Expr, Helper, Place, ProgramKind, Rounds, StmtKind};
-use crate::plan::Param;
+use crate::plan::{Mechanism, Param};
+use crate::probes::Instance;
 use crate::sema::tree::{self, ExprKind};
 use crate::types::{Aggregation, Series, Type};
 
@@ -29,6 +30,12 @@ pub(crate) enum Atomic {
     No,
 }
 
+/// Whether an instance is at tracepoints of single system calls.
+fn of_one_call(instance: &Instance) -> bool {
+    let one = |m: &Mechanism| matches!(m, Mechanism::Tracepoint { category, .. } if category == "syscalls");
+    instance.attach.iter().any(|link| one(&link.mechanism))
+}
+
 /// Says for each map whether its aggregation must be updated atomically.
 pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
     let mut writers: Vec<Vec<usize>> = vec![Vec::new(); checked.maps.len()];
@@ -43,6 +50,8 @@ pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
             | ProgramKind::Iter
             | ProgramKind::Packet
             | ProgramKind::Function { .. } => usize::MAX,
+            // Those of one system call have `prog->active`, too, since Linux 7.
+            ProgramKind::Tracepoint if of_one_call(&probe.instance) => number + 1,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
             ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {
                 number + 1

@@ -2,14 +2,12 @@
 
 use super::{Home, Lower, Remote, Val};
 use crate::builtins::{Lowered, Lowering};
-use crate::host::features::Feature;
 use crate::ir::{self, Arg, BinaryOp as B, Expr, Helper, Place, StmtKind};
 use crate::parser::ast::BinaryOp;
 use crate::plan::Cause;
-use crate::probes::{Access, Operand, Source};
 use crate::sema::operator::divides_signed;
 use crate::sema::tree::{self, ExprKind, Target};
-use crate::types::{Bits, Space, Type};
+use crate::types::{Bits, Type};
 
 impl Lower<'_> {
     /// A scalar as a word, extended according to the expression's type.
@@ -101,7 +99,7 @@ impl Lower<'_> {
     }
 
     /// A word that the kernel copied `to` a place, without what the verifier knows about it.
-    fn copied(&mut self, to: Place, from: Place) -> Expr {
+    pub(super) fn copied(&mut self, to: Place, from: Place) -> Expr {
         let args = vec![
             Arg::Address(to.clone()),
             Arg::Value(Expr::Const(8)),
@@ -373,165 +371,6 @@ impl Lower<'_> {
         }
     }
 
-    /// A value of the program's context.
-    fn context_value(&mut self, access: Access, ty: &Type) -> Val {
-        match access {
-            Access::Context { offset, size: 8 } if self.must_copy(ty) => {
-                Val::Word(self.context_copy(offset))
-            }
-            Access::Number { offset } => {
-                let word = self.context_copy(offset);
-                Val::Word(convert(word, &Type::UINT64, ty))
-            }
-            Access::Context { offset, size } if ty.is_scalar() => {
-                let word = self.context_word(offset, size, ty.is_signed());
-                Val::Word(convert(word, &Type::int(cut_size(size), ty.is_signed()), ty))
-            }
-            Access::Context { offset, .. } => Val::Memory(Place::context(offset)),
-            Access::DataLocation { offset, relative } => {
-                let word = self.context_word(offset, 4, false);
-                let distance = Expr::binary(B::And, word, Expr::Const(0xffff));
-                let start = if relative { offset + 4 } else { 0 };
-                let base = Expr::Address(Place::context(0));
-                let address = Expr::binary(B::Add, base, distance);
-                let address = Expr::binary(B::Add, address, Expr::Const(i64::from(start)));
-                Val::Word(address)
-            }
-            Access::SyscallRegister { offset } => {
-                let word = self.syscall_register(offset);
-                Val::Word(convert(word, &Type::UINT64, ty))
-            }
-            Access::Kept { word } => {
-                let local = self.kept.get(word as usize);
-                let local = local.expect("bug: the keeper keeps what the block uses");
-                Val::Word(convert(Expr::Local(*local), &Type::UINT64, ty))
-            }
-            Access::Returned => {
-                let local = self.at_start("retval", |l| {
-                    let slot = l.temp("retval", 8);
-                    l.emit(StmtKind::Zero { to: slot.clone(), size: 8 });
-                    let args = vec![Arg::Context, Arg::Address(slot.clone())];
-                    let call = l.call(Helper::GetFuncRet, args);
-                    l.emit(StmtKind::Eval(call));
-                    Expr::load(slot, 8, false)
-                });
-                Val::Word(convert(Expr::Local(local), &Type::UINT64, ty))
-            }
-            Access::Packet { header, packet } => {
-                let word = self.header(header, packet);
-                Val::Word(convert(word, &Type::UINT64, ty))
-            }
-            Access::Operand(operand) => Val::Word(self.operand(operand)),
-        }
-    }
-
-    /// An argument of a marker, extended to a word; fetched once, at the start of
-    /// the program.
-    fn operand(&mut self, operand: Operand) -> Expr {
-        let ty = Type::Int { size: operand.size, signed: operand.signed, space: Space::User };
-        let (base, index, distance) = match operand.source {
-            Source::Constant(n) => return extend(Expr::Const(n), operand.size, operand.signed),
-            Source::Register { offset, shift } => {
-                let word = self.context_word(offset, 8, false);
-                let word = match shift {
-                    0 => word,
-                    shift => Expr::binary(B::LShr, word, Expr::Const(i64::from(shift))),
-                };
-                return extend(word, operand.size, operand.signed);
-            }
-            Source::Memory { base, index, distance } => (base, index, distance),
-        };
-        if let Some((_, local)) = self.operands.iter().find(|(o, _)| *o == operand) {
-            return Expr::Local(*local);
-        }
-        let mut address = Expr::Const(distance);
-        if let Some(base) = base {
-            let base = self.context_word(base, 8, false);
-            address = Expr::binary(B::Add, base, address);
-        }
-        if let Some(index) = index {
-            let word = self.context_word(index.offset, 8, false);
-            let word = extend(word, index.bits / 8, index.signed);
-            let word = Expr::binary(B::Shl, word, Expr::Const(i64::from(index.shift)));
-            address = Expr::binary(B::Add, address, word);
-        }
-        let remote = Remote { base: address, offset: 0, space: Space::User };
-        let local = self.at_start("argument", |l| l.read_word(&remote, &ty));
-        self.operands.push((operand, local));
-        Expr::Local(local)
-    }
-
-    /// A scalar of the context.
-    pub(crate) fn context_access(&mut self, access: Access, ty: &Type) -> Expr {
-        match self.context_value(access, ty) {
-            Val::Word(word) => word,
-            _ => unreachable!("bug: a scalar is a word"),
-        }
-    }
-
-    /// A word of the context, loaded once at the start of the program.
-    pub(crate) fn context_word(&mut self, offset: u32, size: u32, signed: bool) -> Expr {
-        if let Some(local) = self.context.get(&(offset, size)) {
-            return Self::resign(Expr::Local(*local), size, signed);
-        }
-        let local = self.at_start(&format!("ctx_{offset}"), |_| {
-            Expr::load(Place::context(offset), cut_size(size), false)
-        });
-        self.context.insert((offset, size), local);
-        Self::resign(Expr::Local(local), size, signed)
-    }
-
-    /// Whether the kernel would not let a program load an argument of that type
-    /// directly: a pointer to something else than a struct.
-    fn must_copy(&self, ty: &Type) -> bool {
-        let typed = [ir::ProgramKind::Trampoline, ir::ProgramKind::BtfTracepoint];
-        let Type::Ptr { to, .. } = ty else { return false };
-        typed.contains(&self.kind())
-            && !matches!(**to, Type::Struct(_) | Type::Void)
-            && !self.host.has(Feature::ScalarPointers)
-    }
-
-    /// A word of the context, read as memory that has no type.
-    fn context_copy(&mut self, offset: u32) -> Expr {
-        // Beside the word itself, which the verifier may know to be a pointer.
-        let cached = (0x2_0000 + offset, 8);
-        if let Some(local) = self.context.get(&cached) {
-            return Expr::Local(*local);
-        }
-        let local = self.at_start(&format!("ctx_{offset}"), |l| {
-            let slot = l.temp("argument", 8);
-            l.copied(slot, Place::context(offset))
-        });
-        self.context.insert(cached, local);
-        Expr::Local(local)
-    }
-
-    fn resign(word: Expr, size: u32, signed: bool) -> Expr {
-        if signed && size < 8 { extend(word, cut_size(size), true) } else { word }
-    }
-
-    /// A register of the system call, through the pointer in context word 0.
-    pub(crate) fn syscall_register(&mut self, offset: u32) -> Expr {
-        // Keyed beside context words; no context is that large.
-        let cached = (0x1_0000 + offset, 8);
-        if let Some(local) = self.context.get(&cached) {
-            return Expr::Local(*local);
-        }
-        let regs = self.context_word(0, 8, false);
-        let local = self.at_start(&format!("reg_{offset}"), |l| {
-            if l.kind() == ir::ProgramKind::BtfTracepoint {
-                return Expr::LoadTyped { pointer: Box::new(regs), offset, size: 8, signed: false };
-            }
-            let remote = Remote { base: regs, offset, space: Space::Kernel };
-            l.read_word(&remote, &Type::UINT64)
-        });
-        self.context.insert(cached, local);
-        if let Some(known) = self.locals.get_mut(local.0 as usize) {
-            known.number = true;
-        }
-        Expr::Local(local)
-    }
-
     fn binary(
         &mut self,
         op: BinaryOp,
@@ -792,140 +631,6 @@ impl Lower<'_> {
                 if prefix { Expr::binary(B::Add, old, Expr::Const(step)) } else { old }
             }
         }
-    }
-
-    // Memory behind pointers.
-
-    /// The address of a remote value.
-    pub(crate) fn address(remote: &Remote) -> Expr {
-        match remote.offset {
-            0 => remote.base.clone(),
-            n => Expr::binary(B::Add, remote.base.clone(), Expr::Const(i64::from(n))),
-        }
-    }
-
-    /// Reads a scalar by a helper; zero if that fails.
-    pub(crate) fn read_word(&mut self, remote: &Remote, ty: &Type) -> Expr {
-        let slot = self.temp("read", 8);
-        let size = ty.size().clamp(1, 8);
-        self.read(remote, &slot, size);
-        let word = Expr::load(slot, cut_size(size), ty.is_signed());
-        self.spill("word", word)
-    }
-
-    /// Reads bytes by a helper; zeroes if that fails.
-    pub(crate) fn read(&mut self, remote: &Remote, to: &Place, size: u32) {
-        let helper = match remote.space {
-            Space::User => Helper::ProbeReadUser,
-            Space::Kernel | Space::None => Helper::ProbeReadKernel,
-        };
-        let args = vec![
-            Arg::Address(to.clone()),
-            Arg::Value(Expr::Const(i64::from(size))),
-            Arg::Value(Self::address(remote)),
-        ];
-        self.checked_call(helper, args);
-    }
-
-    /// A length cut to `most`.
-    pub(crate) fn clamp(&mut self, length: Expr, most: u32) -> Expr {
-        let most = Expr::Const(i64::from(most));
-        if let (Expr::Const(n), Expr::Const(m)) = (&length, &most) {
-            return Expr::Const((*n).clamp(0, *m));
-        }
-        // A negative length is a very large one, as upstream has it.
-        let fits = Expr::binary(B::ULt, length.clone(), most.clone());
-        let cut =
-            Expr::Select { cond: Box::new(fits), then: Box::new(length), els: Box::new(most) };
-        self.spill("length", cut)
-    }
-
-    /// Calls a helper for its effect; its failures are counted, and with `-k`
-    /// they are warnings.
-    pub(crate) fn checked_call(&mut self, helper: Helper, args: Vec<Arg>) {
-        self.checked_result(helper, args);
-    }
-
-    /// The same, and what the helper returned.
-    pub(crate) fn checked_result(&mut self, helper: Helper, args: Vec<Arg>) -> Expr {
-        let call = self.call(helper, args);
-        let result = self.spill("error", call);
-        if self.counts_quietly() {
-            let failed = Expr::binary(B::SLt, result.clone(), Expr::Const(0));
-            self.when(failed, |l| l.helper_failed(helper, &result));
-        }
-        result
-    }
-
-    /// Whether to count what is for the table at the end only: not if nobody will read it,
-    /// and not where the verifier walks through every round of a loop (before Linux 5.17),
-    /// since it keeps at most 8192 branches in mind.
-    fn counts_quietly(&self) -> bool {
-        let walked = self.loops > 0 && !self.host.has(Feature::Loop);
-        self.options.verbose_warnings || !(walked || self.unread())
-    }
-
-    /// Counts that a helper failed, with what it returned.
-    fn helper_failed(&mut self, helper: Helper, result: &Expr) {
-        let cause = Cause::Helper { name: helper.info().name.to_string() };
-        match self.options.verbose_warnings {
-            true => self.loss(cause, Some(result.clone())),
-            false => self.quiet_loss(cause, Some(result.clone())),
-        }
-    }
-
-    /// Reads the string at an address into `room` bytes, its NUL included. A failure
-    /// is counted, and so is a string that is longer; with `marked` that one has no NUL
-    /// at its end, by which the user side knows that it was cut.
-    pub(crate) fn read_text(
-        &mut self,
-        space: Space,
-        from: Expr,
-        to: &Place,
-        room: u32,
-        marked: bool,
-    ) {
-        let (read_text, read) = match space {
-            Space::User => (Helper::ProbeReadUserStr, Helper::ProbeReadUser),
-            Space::Kernel | Space::None => (Helper::ProbeReadKernelStr, Helper::ProbeReadKernel),
-        };
-        let from = self.spill("from", from);
-        let args = vec![
-            Arg::Address(to.clone()),
-            Arg::size(Expr::Const(i64::from(room)), room),
-            Arg::Value(from.clone()),
-        ];
-        let call = self.call(read_text, args);
-        let result = self.spill("error", call);
-        if !marked && !self.counts_quietly() {
-            return;
-        }
-        // One comparison where all goes well: errors are negative.
-        let odd = Expr::binary(B::ULe, Expr::Const(i64::from(room)), result.clone());
-        self.when(odd, |l| {
-            let failed = Expr::binary(B::SLt, result.clone(), Expr::Const(0));
-            l.either(
-                failed,
-                |l| l.helper_failed(read_text, &result),
-                |l| {
-                    // The helper puts its NUL even where it cuts. What the string has there
-                    // tells: a NUL too where it just fits.
-                    let last = match marked {
-                        true => to.at(room - 1),
-                        false => l.temp("last", 8),
-                    };
-                    let args = vec![
-                        Arg::Address(last.clone()),
-                        Arg::Value(Expr::Const(1)),
-                        Arg::Value(Expr::binary(B::Add, from, Expr::Const(i64::from(room) - 1))),
-                    ];
-                    let call = l.call(read, args);
-                    l.emit(StmtKind::Eval(call));
-                    let cut = Expr::binary(B::Ne, Expr::load(last, 1, false), Expr::Const(0));
-                    l.when(cut, |l| l.quiet_loss(Cause::StringCut { room }, None));
-                },
-            );
-        });
     }
 }
 

@@ -9,7 +9,7 @@
 //! object again whenever the file's buffer is full.) A pinned iterator is read
 //! by others, when rtrace is gone: there the file gets the text itself.
 
-use super::scope::Tasks;
+use super::processes::Tasks;
 use super::{Lower, Remote};
 use crate::diag::Diagnostic;
 use crate::ir::{Arg, BinaryOp as B, Expr, Helper, Place, ProgramKind, StmtKind};

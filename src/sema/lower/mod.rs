@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod compare;
+mod context;
 mod event;
 mod expr;
 mod iterate;
@@ -15,7 +16,9 @@ pub(crate) mod kernel;
 mod map;
 mod memory;
 mod packet;
+mod processes;
 mod program;
+mod read;
 mod rounds;
 mod scope;
 mod search;

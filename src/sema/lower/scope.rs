@@ -5,24 +5,19 @@
 //! and which a program of ours keeps up to date where descendants belong to it: on every fork, the
 //! child is added if its parent is there, and taken out (as a number that was used before) if not.
 
-use super::Lower;
 use super::map::NO_PREALLOC;
-use super::program::{finish, start, without_body};
-use super::{Remote, Shared, index};
-use crate::builtins::is_in_namespace;
+use super::processes::{self, Moment, Tasks};
+use super::{Lower, Shared, index};
 use crate::config::Config;
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::diag::Diagnostic;
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::{
-    self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, ProgramKind, Rounds, StmtKind,
+    self, Arg, BinaryOp as B, Expr, Helper, MapId, MapKind, Place, ProgramKind, StmtKind,
 };
-use crate::parser::ast::{AttachPoint, TypeTag};
-use crate::plan::{self, Param};
-use crate::probes::{self, Needs};
+use crate::plan::{self, Param, SERVICE};
 use crate::sema::Options;
-use crate::source::Span;
-use crate::types::{Space, StructRef, Type};
+use crate::types::Type;
 
 /// From so many functions of a program on, it waits until all are attached.
 const VERY_MANY: usize = 2000;
@@ -105,95 +100,6 @@ impl Lower<'_> {
         });
         self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing: vec![] });
     }
-
-    /// The process id of a task, as the tool's pid namespace counts; 0 if it has none there.
-    pub(super) fn process_of(&mut self, task: Expr, tasks: &Tasks) -> Expr {
-        let word = Type::UINT64;
-        let half = Type::int(4, false);
-        let read = |l: &mut Self, base: Expr, offset: u32, ty: &Type, name: &str| {
-            let value = l.read_word(&Remote { base, offset, space: Space::Kernel }, ty);
-            l.spill(name, value)
-        };
-        let Some(numbers) = tasks.numbers.as_ref().filter(|_| is_in_namespace(self.host)) else {
-            return read(self, task, tasks.tgid, &half, "process");
-        };
-        let leader = read(self, task, numbers.leader, &word, "leader");
-        let pid = read(self, leader, numbers.pid, &word, "pid");
-        let levels = read(self, pid.clone(), numbers.level, &half, "levels");
-        let wanted = self.shared.param(Param::PidNamespaceInode);
-        let process = self.local("process");
-        self.set(process, Expr::Const(0));
-        let index = self.local("level");
-        let body = self.repeated(|l| {
-            let beyond = Expr::binary(B::SLt, levels, Expr::Local(index));
-            l.when(beyond, |l| l.emit(StmtKind::Break));
-            let distance = Expr::binary(B::Mul, Expr::Local(index), Expr::Const(numbers.size));
-            let number = Expr::binary(B::Add, pid, distance);
-            let number = l.spill("number", number);
-            let space = read(l, number.clone(), numbers.list + numbers.space, &word, "space");
-            let inode = read(l, space, numbers.inode, &half, "inode");
-            let same = Expr::binary(B::Eq, inode, wanted);
-            l.when(same, |l| {
-                let found = read(l, number, numbers.list + numbers.number, &half, "found");
-                l.set(process, found);
-                l.emit(StmtKind::Break);
-            });
-        });
-        let (from, to) = (Expr::Const(0), Expr::Const(LEVELS));
-        self.emit(StmtKind::ForRange { index, from, to, how: Rounds::PLAIN, body });
-        Expr::Local(process)
-    }
-}
-
-/// Where tasks have the numbers of their processes.
-pub(super) struct Tasks {
-    /// In the initial pid namespace (`struct task_struct`).
-    tgid: u32,
-    /// In others, if the kernel describes that.
-    numbers: Option<Numbers>,
-}
-
-/// The way from a task to its numbers in pid namespaces: a `struct upid` for each of them.
-struct Numbers {
-    leader: u32,
-    pid: u32,
-    level: u32,
-    list: u32,
-    number: u32,
-    space: u32,
-    inode: u32,
-    /// Of a `struct upid`.
-    size: i64,
-}
-
-/// Most pid namespaces inside of each other, with the initial one (`MAX_PID_NS_LEVEL`).
-const LEVELS: i64 = 33;
-
-impl Tasks {
-    /// As the kernel describes its types.
-    pub(super) fn of(host: &Host) -> Option<Tasks> {
-        let btf = host.btf().ok()?;
-        let find = |name: &str| match btf.find_type(Some(TypeTag::Struct), name) {
-            Some(Type::Struct(found)) => Some(found),
-            _ => None,
-        };
-        let at = |of: &StructRef, path: &str| Some(btf.member_at(of.id, path)?.0);
-        let task = find("task_struct")?;
-        let numbers = || {
-            let (pid, upid) = (find("pid")?, find("upid")?);
-            Some(Numbers {
-                leader: at(&task, "group_leader")?,
-                pid: at(&task, "thread_pid")?,
-                level: at(&pid, "level")?,
-                list: at(&pid, "numbers")?,
-                number: at(&upid, "nr")?,
-                space: at(&upid, "ns")?,
-                inode: at(&find("pid_namespace")?, "ns.inum")?,
-                size: i64::from(upid.size),
-            })
-        };
-        Some(Tasks { tgid: at(&task, "tgid")?, numbers: numbers() })
-    }
 }
 
 impl Shared {
@@ -238,45 +144,40 @@ pub(super) fn follow(
     options: &Options,
     config: &Config,
 ) -> Option<(ir::Program, plan::Program)> {
-    let text = "rawtracepoint:sched_process_fork".to_owned();
-    let point = AttachPoint { label: None, text, span: Span::default() };
-    let expansion = crate::sema::expansion(options, config);
-    let mut ignored = Diagnostics::default();
-    let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
-    let (Some(mut instance), Some(tasks)) = (found.ok().and_then(|mut l| l.pop()), Tasks::of(host))
-    else {
+    let program = Tasks::of(host).and_then(|tasks| {
+        let name = format!("{SERVICE}follow");
+        processes::at(shared, host, options, config, Moment::Fork, name, |l| {
+            l.keep_scope(&tasks);
+        })
+    });
+    if program.is_none() {
         let d = Diagnostic::global("descendants cannot be followed on this kernel");
         shared.diags.push(d.note("it does not describe its types (CONFIG_DEBUG_INFO_BTF)"));
-        return None;
-    };
-    for link in &mut instance.attach {
-        // It is none of the script's probes.
-        link.probes.clear();
     }
-    let probe = without_body(instance);
-    let mut l = start(shared, &probe, host, options, config);
-    let body = l.block(|l| {
-        let map = l.shared.scope_map(l.host);
-        let (parent, child) = (l.context_word(0, 8, false), l.context_word(8, 8, false));
-        let (parent, child) = (l.process_of(parent, &tasks), l.process_of(child, &tasks));
-        let (key, new, member) = (l.temp("parent", 4), l.temp("child", 4), l.temp("member", 4));
-        l.store(&key, 4, parent);
-        l.store(&new, 4, child);
-        l.store(&member, 4, Expr::Const(1));
-        let value = l.ptr();
+    program
+}
+
+impl Lower<'_> {
+    /// On a fork: the child belongs to the scope if its parent does.
+    fn keep_scope(&mut self, tasks: &Tasks) {
+        let map = self.shared.scope_map(self.host);
+        let (parent, child) = self.parent_and_child(tasks);
+        let (key, new) = (self.temp("parent", 4), self.temp("child", 4));
+        let member = self.temp("member", 4);
+        self.store(&key, 4, parent);
+        self.store(&new, 4, child);
+        self.store(&member, 4, Expr::Const(1));
+        let value = self.ptr();
         let place = |place: &ir::Place| Arg::Address(place.clone());
-        let found = l.block(|l| {
+        let found = self.block(|l| {
             let args = vec![Arg::Map(map), place(&new), place(&member), Arg::Value(Expr::Const(0))];
             let added = l.call(Helper::MapUpdateElem, args);
             l.emit(StmtKind::Eval(added));
         });
-        let missing = l.block(|l| {
+        let missing = self.block(|l| {
             let removed = l.call(Helper::MapDeleteElem, vec![Arg::Map(map), place(&new)]);
             l.emit(StmtKind::Eval(removed));
         });
-        l.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
-    });
-    let mut stmts = std::mem::take(&mut l.prologue);
-    stmts.extend(body);
-    Some(finish(l, "rt_follow".to_owned(), stmts, &probe))
+        self.emit(StmtKind::Lookup { map, key, cpu: None, value, found, missing });
+    }
 }

@@ -7,8 +7,8 @@
 //! stacks, whose low bits are the number of frames and what went wrong.
 
 use super::map::NO_PREALLOC;
-use super::program::{add_function, start, without_body};
-use super::scope::Tasks;
+use super::processes::{self, Moment, Tasks};
+use super::program::add_function;
 use super::stack::Taken;
 use super::{Lower, Remote, Shared, index};
 use crate::config::Config;
@@ -23,14 +23,12 @@ use crate::ir::{
     self, Arg, BinaryOp as B, Expr, Helper, LocalId, MapId, MapKind, Place, ProgramKind, Rounds,
     StmtKind,
 };
-use crate::parser::ast::{AttachPoint, TypeTag};
+use crate::parser::ast::TypeTag;
 use crate::plan::unwind::{
     FAILED, PAGE_ROWS, PAGE_ROWS_BITS, PROCESS, RANGE, RANGE_KEY, RANGE_KEY_BITS, ROW, WANTED,
 };
-use crate::plan::{self, Action, Cause, Unwound};
-use crate::probes::{self, Needs};
+use crate::plan::{self, Action, Cause, SERVICE, Unwound};
 use crate::sema::Options;
-use crate::source::Span;
 use crate::types::{Space, Type};
 
 /// Frames that a kernel without `bpf_loop` can go through: its verifier follows each.
@@ -146,35 +144,23 @@ fn keep_up(
         l.forget_process(&key);
     };
     let mut programs = Vec::new();
-    let mut add = |event: &str, name: &str, body: &mut dyn FnMut(&mut Lower<'_>)| {
-        let text = format!("rawtracepoint:{event}");
-        let point = AttachPoint { label: None, text, span: Span::default() };
-        let expansion = crate::sema::expansion(options, config);
-        let mut ignored = crate::diag::Diagnostics::default();
-        let found = probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored);
-        let Some(mut instance) = found.ok().and_then(|mut list| list.pop()) else {
+    let mut add = |moment: Moment, name: &str, body: &mut dyn FnMut(&mut Lower<'_>)| {
+        let name = format!("{SERVICE}unwind_{name}");
+        let program = processes::at(shared, host, options, config, moment, name, body);
+        if program.is_none() {
             let d = Diagnostic::global("user stacks cannot be unwound on this kernel");
-            shared.diags.push(d.note(format!("it has no raw tracepoint `{event}`")));
-            return;
-        };
-        for link in &mut instance.attach {
-            // It is none of the script's probes.
-            link.probes.clear();
+            let note = "it has no raw tracepoints about what happens to processes";
+            shared.diags.push(d.note(note));
         }
-        let probe = without_body(instance);
-        let mut l = start(shared, &probe, host, options, config);
-        let mut stmts = l.block(|l| body(l));
-        let mut all = std::mem::take(&mut l.prologue);
-        all.append(&mut stmts);
-        programs.push(super::program::finish(l, name.to_owned(), all, &probe));
+        programs.extend(program);
     };
-    add("sched_process_exec", "rt_unwind_exec", &mut |l| forget(l));
-    add("sched_process_exit", "rt_unwind_exit", &mut |l| {
+    add(Moment::Exec, "exec", &mut |l| forget(l));
+    add(Moment::Exit, "exit", &mut |l| {
         leader(l);
         forget(l);
     });
     if let Some(tasks) = Tasks::of(host) {
-        add("sched_process_fork", "rt_unwind_fork", &mut |l| l.copy_process(&tasks));
+        add(Moment::Fork, "fork", &mut |l| l.copy_process(&tasks));
     }
     programs
 }
@@ -359,8 +345,7 @@ impl Lower<'_> {
 
     /// On a fork: the child has its parent's addresses; or, if the child is a thread, its own.
     fn copy_process(&mut self, tasks: &Tasks) {
-        let (parent, child) = (self.context_word(0, 8, false), self.context_word(8, 8, false));
-        let (parent, child) = (self.process_of(parent, tasks), self.process_of(child, tasks));
+        let (parent, child) = self.parent_and_child(tasks);
         self.leave(Expr::binary(B::Eq, parent.clone(), child.clone()));
         let (key, new) = (self.temp("parent", 4), self.temp("child", 4));
         self.store(&key, 4, parent);
