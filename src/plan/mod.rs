@@ -315,6 +315,16 @@ impl Mechanism {
         }
     }
 
+    /// The provider for much the same whose programs no kernel preempts, if those may be preempted.
+    pub fn not_preempted(&self) -> Option<&'static str> {
+        match self {
+            Mechanism::Trampoline { exit: false, .. } => Some("kprobe"),
+            Mechanism::Trampoline { exit: true, .. } => Some("kretprobe"),
+            Mechanism::RawTracepoint { .. } => Some("tracepoint"),
+            _ => None,
+        }
+    }
+
     /// How the kernel attaches, as `-v` tells; nothing for what is run rather than attached.
     pub fn way(&self) -> Option<&'static str> {
         Some(match self {

@@ -119,8 +119,9 @@ impl Loaded {
                 return Some((None, Shortfall::Processes));
             }
             // What other programs miss that serve probes, these count themselves.
-            let own = program.attach.iter().any(|a| !a.probes.is_empty());
-            own.then_some((Some(program.span), Shortfall::Busy))
+            let own = program.attach.iter().find(|a| !a.probes.is_empty())?;
+            let instead = own.mechanism.not_preempted();
+            Some((Some(program.span), Shortfall::Busy { instead }))
         };
         let missed = |program: &plan::Program| {
             let (span, what) = about(program)?;

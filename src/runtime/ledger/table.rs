@@ -34,8 +34,9 @@ pub struct Row {
 /// What is lost on the user side, or told by the kernel when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortfall {
-    /// Runs that the kernel left out since the program was running on the CPU.
-    Busy,
+    /// Runs that the kernel left out since the program was running on the CPU. The provider whose
+    /// programs are not preempted, if there is one for the same.
+    Busy { instead: Option<&'static str> },
     /// The same of the programs that keep up with processes (`--follow`, `dw_ustack`).
     Processes,
     /// Runs that a kprobe left out since another one was being handled.
@@ -182,9 +183,10 @@ impl Place {
 impl Shortfall {
     fn row(self, span: Option<Span>, count: u64) -> Row {
         let (cause, message, help) = match self {
-            Shortfall::Busy => {
+            Shortfall::Busy { instead } => {
                 let message = "runs: the probe was still running on the CPU".to_owned();
-                ("probe_busy", message, None)
+                let help = |name| format!("if the kernel preempted it, `{name}` loses none");
+                ("probe_busy", message, instead.map(help))
             }
             Shortfall::Processes => {
                 let message =
@@ -326,8 +328,8 @@ mod tests {
         let mut ledger = Ledger::of(&plan(script));
         ledger.add(None, Shortfall::Packets, 2);
         ledger.add(Some(b), Shortfall::Nested, 1);
-        ledger.add(Some(a), Shortfall::Busy, 3);
-        ledger.add(Some(a), Shortfall::Busy, 4);
+        ledger.add(Some(a), Shortfall::Busy { instead: None }, 3);
+        ledger.add(Some(a), Shortfall::Busy { instead: None }, 4);
         ledger.add(Some(a), Shortfall::Nested, 0);
         let rows: Vec<_> =
             ledger.table(SIZES).into_iter().map(|r| (r.span, r.cause, r.count)).collect();
