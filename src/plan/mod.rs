@@ -301,6 +301,13 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
+/// Whether some of the links of two programs are to the same tracepoint, which takes a program only
+/// once.
+pub fn share_event(a: &[Attach], b: &[Attach]) -> bool {
+    let event = |link: &Attach| matches!(link.mechanism, Mechanism::Tracepoint { .. });
+    a.iter().filter(|x| event(x)).any(|x| b.iter().any(|y| x.mechanism == y.mechanism))
+}
+
 impl Mechanism {
     /// Whether the run side runs the program itself.
     pub fn is_run(&self) -> bool {

@@ -12,7 +12,8 @@
 //! kernel/kprobes.c): there, the few functions of a pattern get one each, too.
 //!
 //! Where the kernel preempts programs on trampolines, it skips calls of other threads on that CPU
-//! meanwhile: they stay kprobes, which keep preemption off, but for those kretprobes.
+//! meanwhile: there, kprobes stay what they are, since they keep preemption off, and a kretprobe is
+//! a `kprobe.multi` link (on kernels without that, a trampoline nevertheless).
 //! `--no-feature fentry` does without all of this.
 
 use std::cell::LazyCell;
@@ -64,7 +65,7 @@ pub fn cheapest<K: Copy + Eq>(
     diags: &mut Diagnostics,
 ) -> Vec<(K, Instance)> {
     let list = with_trampolines(list, needs, host, options, diags);
-    keep::by_sessions(list, host)
+    returns_by_multi(keep::by_sessions(list, host), host)
 }
 
 /// The instances with trampolines where they do.
@@ -77,16 +78,15 @@ fn with_trampolines<K: Copy + Eq>(
 ) -> Vec<(K, Instance)> {
     let kprobes = |i: &Instance| i.attach.iter().any(|link| functions(link).next().is_some());
     let candidates = list.iter().any(|(_, i)| kprobes(i));
-    if !candidates || !host.has(Feature::Fentry) || options.unsafe_mode {
+    if !candidates {
         return list;
     }
-    let (multi, steady) = (host.has(Feature::KprobeMulti), host.has(Feature::NopreemptTrampolines));
-    if multi && !steady {
-        return list;
-    }
-    let list: Vec<(K, Instance)> = match multi {
-        true => list,
-        false => list
+    let trampolines = host.has(Feature::Fentry) && !options.unsafe_mode;
+    let multi = host.has(Feature::KprobeMulti);
+    let steady = trampolines && host.has(Feature::NopreemptTrampolines);
+    let list: Vec<(K, Instance)> = match trampolines && !multi {
+        false => list,
+        true => list
             .into_iter()
             .flat_map(|(key, i)| {
                 let known = LazyCell::new(|| Known::of([&i].into_iter(), host));
@@ -100,7 +100,7 @@ fn with_trampolines<K: Copy + Eq>(
         .iter()
         .map(|(key, instance)| {
             let (.., ret) = kprobe(instance)?;
-            if !ret && !steady {
+            if !(steady || trampolines && ret && !multi) {
                 return None;
             }
             let needs = needs(*key);
@@ -142,6 +142,34 @@ fn with_trampolines<K: Copy + Eq>(
             _ => (!left_out).then_some((key, instance)),
         })
         .collect()
+}
+
+/// The instances whose one kretprobe would be a trampoline, if it were not for preemption, by a link
+/// that does not drop returns.
+fn returns_by_multi<K>(list: Vec<(K, Instance)>, host: &Host) -> Vec<(K, Instance)> {
+    let wanted: HashSet<&str> = list.iter().filter_map(|(_, i)| lone_return(i)).collect();
+    let possible = host.has(Feature::Fentry) && host.has(Feature::KprobeMulti);
+    if wanted.is_empty() || !possible || host.has(Feature::NopreemptTrampolines) {
+        return list;
+    }
+    let Ok(all) = host.traceable_functions() else { return list };
+    let traced: HashSet<String> =
+        all.map(|f| f.name).filter(|n| wanted.contains(n)).map(str::to_owned).collect();
+    let by_multi = |mut instance: Instance| {
+        let function = lone_return(&instance).filter(|f| traced.contains(*f)).map(str::to_owned);
+        if let (Some(function), Some(link)) = (function, instance.attach.first_mut()) {
+            link.mechanism = Mechanism::KprobeMulti { functions: vec![function].into(), ret: true };
+            "kretprobe.multi".clone_into(&mut instance.section);
+        }
+        instance
+    };
+    list.into_iter().map(|(key, instance)| (key, by_multi(instance))).collect()
+}
+
+/// The function of the kernel itself at whose return an instance is, and nowhere else.
+fn lone_return(instance: &Instance) -> Option<&str> {
+    let alone = instance.keeper.is_none();
+    kprobe(instance).filter(|(module, _, ret)| alone && *ret && *module == "vmlinux").map(|k| k.1)
 }
 
 /// What the kernel says of the functions that trampolines may be made for, by module and name; looked

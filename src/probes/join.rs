@@ -8,7 +8,7 @@ use super::{Instance, Keeper, Needs};
 use crate::host::Host;
 use crate::host::features::Feature;
 use crate::ir::ProgramKind;
-use crate::plan::{Attach, Mechanism};
+use crate::plan::{self, Attach, Mechanism};
 
 /// Joins the instances of one block, in their order.
 pub fn join(instances: Vec<Instance>, needs: &Needs, host: &Host) -> Vec<Instance> {
@@ -66,9 +66,11 @@ fn fit(a: &Instance, b: &Instance, needs: &Needs) -> bool {
                 && x.compat == y.compat
                 && y.numbers.iter().all(distinct)
         }
-        (None, None) => {
-            matches!(a.kind, ProgramKind::Kprobe | ProgramKind::Uprobe | ProgramKind::Tracepoint)
-        }
+        (None, None) => match a.kind {
+            ProgramKind::Kprobe | ProgramKind::Uprobe => true,
+            ProgramKind::Tracepoint => !plan::share_event(&a.attach, &b.attach),
+            _ => false,
+        },
         _ => false,
     };
     // A program that keeps arguments must learn which function it is for to be that of several; and what

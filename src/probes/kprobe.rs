@@ -44,7 +44,7 @@ pub(super) static KRETPROBE: Provider = Provider {
     usage: &["kretprobe:vfs_read", "kretprobe:module:function"],
     doc: "Fires when a kernel function returns. Where `-v` says `perf kretprobe`, the kernel follows only as \
           many calls at a time as it has CPUs, and kernels before 6.7 do not tell how many others there \
-          were; `fexit` misses none.",
+          were. Where it says `trampoline`, or `kretprobe.multi` from Linux 6.14 on, it misses none.",
     side: Side::Named,
     expand,
     list,

@@ -48,6 +48,7 @@ pub use list::{INDENT, ListOptions, details, list, list_each, written};
 pub use packet::{End, Header, Packet};
 pub use portable::resolve;
 use text::Part;
+pub use tracepoint::too_many_on_an_event;
 
 /// A kind of attach points.
 pub struct Provider {
@@ -245,7 +246,7 @@ const RAW_SYSCALLS: &str = "raw_syscalls";
 
 /// Where programs on raw tracepoints can be preempted, those on system calls are on the perf event
 /// of all of them.
-const BY_RECORD: &str = "raw_syscalls_event";
+pub const BY_RECORD: &str = "raw_syscalls_event";
 
 /// Links to very many kernel functions give the kernel their addresses, not their names.
 pub const BY_ADDRESS: &str = "attach_by_address";

@@ -15,6 +15,8 @@ struct Resolver<'a> {
     portable: &'a Portable,
     host: &'a Host,
     options: Options,
+    /// What was done without for each point, to get what its program was built for.
+    built: Vec<Vec<String>>,
     diags: Diagnostics,
 }
 
@@ -30,8 +32,9 @@ pub fn resolve(plan: &mut Plan, host: &Host, pid: Option<u32>, named: &[Vec<u64>
         no_feature: Vec::new(),
         portable: false,
     };
+    let built = vec![Vec::new(); portable.points.len()];
     let mut resolver =
-        Resolver { portable: &portable, host, options, diags: Diagnostics::default() };
+        Resolver { portable: &portable, host, options, built, diags: Diagnostics::default() };
     resolver.check_features();
     let mut programs = std::mem::take(&mut plan.programs);
     let mut found: Vec<Vec<Instance>> = Vec::new();
@@ -85,6 +88,11 @@ impl Resolver<'_> {
         // System calls are traced as the program was built to.
         self.options.no_feature =
             built.as_ref().map(super::tracepoint::as_built).unwrap_or_default();
+        for point in &program.points {
+            if let Some(built) = self.built.get_mut(*point as usize) {
+                built.clone_from(&self.options.no_feature);
+            }
+        }
         let mut instances = self.instances(&points, &needs, self.host);
         let same = |i: &Instance| {
             i.attach.iter().all(|a| built.as_ref().is_none_or(|b| alike(b, &a.mechanism)))
@@ -186,10 +194,11 @@ impl Resolver<'_> {
         }
     }
 
-    fn argument(&mut self, point: u32, argument: u32, part: Part) -> Option<u64> {
-        let point = self.portable.points.get(point as usize)?;
+    fn argument(&mut self, at: u32, argument: u32, part: Part) -> Option<u64> {
+        let point = self.portable.points.get(at as usize)?;
         let name = &point.arguments.get(argument as usize)?.name;
         let parsed = AttachPoint { label: None, text: point.text.clone(), span: point.span };
+        self.options.no_feature = self.built.get(at as usize).cloned().unwrap_or_default();
         // What is wrong with the point has been said.
         let mut said = Diagnostics::default();
         let found = expand(&parsed, &point.needs, self.host, &self.options, &mut said).ok()?;

@@ -200,7 +200,12 @@ impl Lookup<'_> {
         }
         // Without cookies, a program that must know its name has only one.
         let cookies = self.request.host.has(Feature::AttachCookie);
-        for group in group::by_arguments(perf, needs) {
+        // The kernel guards the two kinds in different ways, so that a program of both could start
+        // in the middle of itself.
+        let (calls, others): (Vec<_>, Vec<_>) =
+            perf.into_iter().partition(|m| m.target.category == "syscalls");
+        let groups = [calls, others].into_iter().flat_map(|list| group::by_arguments(list, needs));
+        for group in groups {
             if needs.probe_name && !cookies {
                 instances.extend(group.into_iter().map(|m| self.perf_instance(vec![m])));
             } else {
@@ -388,6 +393,21 @@ impl Raw {
             By::Registers { number } => Access::SyscallRegister { offset: number },
         }
     }
+}
+
+/// Programs that are put on the perf event of all system calls. The kernel takes 64 on one event, of
+/// all tools together (`BPF_TRACE_MAX_PROGS`, kernel/trace/bpf_trace.c).
+const MOST_ON_AN_EVENT: usize = 32;
+
+/// Whether the kernel may refuse so many programs on one event.
+pub fn too_many_on_an_event<'i>(instances: impl Iterator<Item = &'i Instance>) -> bool {
+    let mut counts = [0, 0];
+    for instance in instances.filter(|i| i.kind == ProgramKind::Tracepoint) {
+        if let Some(calls) = &instance.syscalls {
+            counts[usize::from(calls.enter)] += 1;
+        }
+    }
+    counts.into_iter().any(|count| count > MOST_ON_AN_EVENT)
 }
 
 /// What has to be done without so that attach points lead to the mechanism again that a program was

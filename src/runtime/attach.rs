@@ -595,6 +595,10 @@ fn explain(
             let offset = offsets.get(index).copied().unwrap_or(0);
             named(format!("there is no instruction to probe at offset {offset:#x} of `{path}`"))
         }
+        Mechanism::Tracepoint { category, event } if errno == libc::E2BIG => named(format!(
+            "the kernel takes 64 programs on `{category}:{event}`, of all tools together"
+        ))
+        .help("trace less of it at once, or put several blocks into one"),
         Mechanism::Tracepoint { category, event } if missing => {
             named(format!("the kernel has no tracepoint `{category}:{event}`"))
         }

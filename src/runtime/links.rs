@@ -63,8 +63,8 @@ impl Links {
         self.add_perf(perf);
     }
 
-    /// Says that the links so far are of programs that serve those to come, which count
-    /// themselves what they miss by that.
+    /// Says that the links so far are of programs that serve those to come: what is missed there
+    /// is none of the script's runs.
     pub(super) fn serve(&mut self) {
         self.counting.clear();
         self.serving.append(&mut self.fast);

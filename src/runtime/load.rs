@@ -120,7 +120,8 @@ impl Loaded {
             }
             // What other programs miss that serve probes, these count themselves.
             let own = program.attach.iter().find(|a| !a.probes.is_empty())?;
-            let instead = own.mechanism.not_preempted();
+            let provider = own.probes.first().and_then(|name| name.split(':').next());
+            let instead = own.mechanism.not_preempted().filter(|name| provider != Some(*name));
             Some((Some(program.span), Shortfall::Busy { instead }))
         };
         let missed = |program: &plan::Program| {

@@ -274,14 +274,35 @@ fn attach_points<'s>(
             None
         }
     };
-    let expansion = expansion(options, config);
+    let mut expansion = expansion(options, config);
+    let mut found = Diagnostics::default();
+    let mut list = expanded(script, host, &expansion, config, filter.as_ref(), &mut found);
+    if probes::too_many_on_an_event(list.iter().map(|(_, instance)| instance)) {
+        expansion.no_feature.push(probes::BY_RECORD.to_owned());
+        found = Diagnostics::default();
+        list = expanded(script, host, &expansion, config, filter.as_ref(), &mut found);
+    }
+    diags.append(found);
+    check_iterators(&list, diags);
+    list
+}
+
+/// The same as the options of attach points have it.
+fn expanded<'s>(
+    script: &'s ast::Script,
+    host: &Host,
+    expansion: &probes::Options,
+    config: &Config,
+    filter: Option<&regex::Regex>,
+    diags: &mut Diagnostics,
+) -> Vec<(&'s ast::Probe, Instance)> {
     let mut list: Vec<(&ast::Probe, Instance)> = Vec::new();
     for item in &script.items {
         let Item::Probe(probe) = item else { continue };
         let needs = needs::of(probe);
         let before = list.len();
         for point in &probe.attach_points {
-            match probes::expand(point, &needs, host, &expansion, diags) {
+            match probes::expand(point, &needs, host, expansion, diags) {
                 Ok(instances) => list.extend(instances.into_iter().map(|i| (probe, i))),
                 Err(diagnostic) => diags.push(*diagnostic),
             }
@@ -289,14 +310,13 @@ fn attach_points<'s>(
         if list.len() == before && !diags.has_errors() {
             no_attach_point(probe, config, diags);
         }
-        if let Some(filter) = &filter {
+        if let Some(filter) = filter {
             for (_, instance) in list.iter_mut().skip(before) {
                 filter_probes(instance, filter);
             }
             list.retain(|(_, i)| !i.attach.is_empty());
         }
     }
-    check_iterators(&list, diags);
     list
 }
 

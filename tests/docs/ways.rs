@@ -38,7 +38,7 @@ ways! {
     ["a `kretprobe`", "trampoline (fexit)", "ways/kretprobe-by-trampoline",
      "fentry", "perf kretprobe", "ways/kretprobe-by-breakpoint"],
     ["a `kretprobe`, by a program that the kernel does not preempt", "trampoline (fexit)", "ways/kretprobe-by-trampoline",
-     "nopreempt_trampolines", "perf kretprobe", "ways/kretprobe-not-preempted"],
+     "nopreempt_trampolines", "kretprobe.multi", "ways/kretprobe-not-preempted"],
     ["`args` at a `kretprobe`", "trampoline (fexit)", "ways/kretprobe-args-by-trampoline",
      "fentry", "perf kretprobe", "ways/kretprobe-args-by-breakpoint"],
     ["`args` at a `kretprobe`, without trampolines", "kprobe.session", "ways/kretprobe-args-session",

@@ -181,11 +181,12 @@ impl Btf {
         self.function_at(self.find(Kinds::of(Kind::Func), name)?)
     }
 
-    /// Whether the kernel itself has a variable of that name for each CPU. They are listed in the
-    /// only section that is described, the last of its types.
+    /// Whether the kernel itself has a variable of that name for each CPU. The section that lists
+    /// them is among the last of its types.
     pub fn has_percpu_variable(&self, name: &str) -> bool {
         let raw = &self.base;
-        let Some(section) = raw.last(Kind::DataSec).and_then(|id| raw.entry(id)) else {
+        let Some(section) = raw.last(Kind::DataSec, ".data..percpu").and_then(|id| raw.entry(id))
+        else {
             return false;
         };
         // struct btf_var_secinfo: type, offset, size.

@@ -341,13 +341,14 @@ impl Raw {
         self.all().filter_map(move |(id, head)| kinds.has(kind_of(head)).then_some(id))
     }
 
-    /// The last type of a kind.
-    pub(super) fn last(&self, kind: Kind) -> Option<u32> {
+    /// The last type of a kind with this name.
+    pub(super) fn last(&self, kind: Kind, name: &str) -> Option<u32> {
         (0..self.offsets.len()).rev().find_map(|chunk| {
             let at = *self.offsets.get(chunk)? as usize;
             let first = self.first_id + chunk as u32 * STRIDE;
             let types = (first..).zip(self.walk(at).take(STRIDE as usize));
-            types.filter(|(_, (_, head))| kind_of(head) == kind).last().map(|(id, _)| id)
+            let wanted = |head| kind_of(head) == kind && self.string(name_of(head)) == Some(name);
+            types.filter(|(_, (_, head))| wanted(head)).last().map(|(id, _)| id)
         })
     }
 

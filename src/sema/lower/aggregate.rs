@@ -50,7 +50,7 @@ pub(super) fn atomic_maps(checked: &CheckedTree) -> Vec<Atomic> {
             | ProgramKind::Iter
             | ProgramKind::Packet
             | ProgramKind::Function { .. } => usize::MAX,
-            // Those of one system call have `prog->active`, too, since Linux 7.
+            // Those of one system call have `prog->active`, too, since Linux 7.2.
             ProgramKind::Tracepoint if of_one_call(&probe.instance) => number + 1,
             ProgramKind::Kprobe | ProgramKind::Tracepoint | ProgramKind::PerfEvent => 0,
             ProgramKind::Trampoline | ProgramKind::RawTracepoint | ProgramKind::BtfTracepoint => {

@@ -28,7 +28,7 @@ pub(super) enum Moment {
 impl Moment {
     /// Where its program may be attached, the best place first. On raw tracepoints, calls are lost
     /// where programs can be preempted.
-    fn places(self, host: &Host) -> impl Iterator<Item = &'static str> {
+    fn places(self, host: &Host, options: &Options) -> impl Iterator<Item = &'static str> {
         let (raw, unpreempted) = match self {
             Moment::Exec => {
                 ("rawtracepoint:sched_process_exec", "tracepoint:sched:sched_process_exec")
@@ -40,7 +40,9 @@ impl Moment {
             // (`kernel_clone`, kernel/fork.c).
             Moment::Fork => ("rawtracepoint:sched_process_fork", "kprobe:wake_up_new_task"),
         };
-        let preempted = !host.has(Feature::NopreemptTracepoints);
+        let feature = Feature::NopreemptTracepoints;
+        let hidden = options.no_feature.iter().any(|name| name == feature.info().name);
+        let preempted = hidden || !host.has(feature);
         preempted.then_some(unpreempted).into_iter().chain([raw])
     }
 }
@@ -56,7 +58,7 @@ pub(super) fn at(
     body: impl FnOnce(&mut Lower<'_>),
 ) -> Option<(ir::Program, plan::Program)> {
     let expansion = crate::sema::expansion(options, config);
-    let mut instance = moment.places(host).find_map(|text| {
+    let mut instance = moment.places(host, options).find_map(|text| {
         let point = AttachPoint { label: None, text: text.to_owned(), span: Span::default() };
         let mut ignored = Diagnostics::default();
         probes::expand(&point, &Needs::default(), host, &expansion, &mut ignored).ok()?.pop()

@@ -241,7 +241,7 @@ pub(super) fn finish(
 /// with several attach points that it does not tell apart is compiled once.
 pub(super) fn add(
     list: &mut Vec<(ir::Program, plan::Program)>,
-    (mut program, mut plan): (ir::Program, plan::Program),
+    (mut program, mut made): (ir::Program, plan::Program),
 ) {
     let shareable = matches!(
         program.kind,
@@ -252,8 +252,9 @@ pub(super) fn add(
     );
     if shareable {
         let family = |section: &str| section.split('/').next().unwrap_or("").to_string();
-        let same = list.iter_mut().find(|(p, _)| {
+        let same = list.iter_mut().find(|(p, known)| {
             p.kind == program.kind
+                && !plan::share_event(&known.attach, &made.attach)
                 && p.span == program.span
                 && family(&p.section) == family(&program.section)
                 && p.body == program.body
@@ -261,7 +262,7 @@ pub(super) fn add(
                 && p.result == program.result
         });
         if let Some((_, known)) = same {
-            known.attach.extend(plan.attach);
+            known.attach.extend(made.attach);
             return;
         }
     }
@@ -270,9 +271,9 @@ pub(super) fn add(
         let stem = program.name.clone();
         let name = (2..).map(|i| format!("{stem}_{i}")).find(|n| !taken(n));
         program.name = name.expect("bug: some number is free");
-        plan.name.clone_from(&program.name);
+        made.name.clone_from(&program.name);
     }
-    list.push((program, plan));
+    list.push((program, made));
 }
 
 /// A C identifier from a probe's name.

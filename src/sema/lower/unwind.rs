@@ -149,7 +149,7 @@ fn keep_up(
         let program = processes::at(shared, host, options, config, moment, name, body);
         if program.is_none() {
             let d = Diagnostic::global("user stacks cannot be unwound on this kernel");
-            let note = "it has no raw tracepoints about what happens to processes";
+            let note = "it has no tracepoints of what happens to processes";
             shared.diags.push(d.note(note));
         }
         programs.extend(program);
